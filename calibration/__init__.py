@@ -1,0 +1,1 @@
+"""FP32 ONNX -> ranges -> Q/DQ ONNX."""

@@ -1,0 +1,1 @@
+"""torch -> smaller torch: train, derive a student, prune, distil."""

@@ -1,0 +1,57 @@
+"""student + teacher -> the student, trained to answer like the teacher (model.json, model.safetensors).
+
+Hinton et al., Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compress.fit import Schedule, device_and_precision, fit, top1
+from data.loader import Split
+from models.checkpoint import load, save
+
+
+class Distill(Schedule):
+    """`alpha` is the weight of the teacher's answers, 1 - alpha that of the labels; `alpha = 0` is plain fine-tuning."""
+
+    temperature: float = Field(2.0, gt=0)
+    alpha: float = Field(0.5, ge=0, le=1)
+
+
+def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images: Path) -> dict[str, Any]:
+    """Train the student on the training images; both networks see the same crop.
+
+    Raises ValueError when the loss is no longer finite.
+    """
+    model, spec = load(student)
+    guide, guide_spec = load(teacher)
+    device, _ = device_and_precision()
+    guide.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
+
+    def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        logits = network(x)
+        label_loss = functional.cross_entropy(logits, y)
+        if config.alpha == 0:
+            return label_loss
+        with torch.no_grad():
+            target = guide(x)
+        return (1 - config.alpha) * label_loss + config.alpha * distillation_loss(logits, target, config.temperature)
+
+    metrics = fit(model, loss, config, images, out, f"distill {guide_spec.arch} -> {spec.arch}")
+    save(model.cpu(), spec, out)
+    return {**metrics, "val_top1": top1(model, Split(images, "val")), "teacher_val_top1": top1(guide, Split(images, "val"))}
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T² KL(teacher ‖ student) of logits [N, classes], summed over classes and averaged over the batch.
+
+    `batchmean` matters: averaging over classes as well would silently divide alpha by their number.
+    """
+    log_p = functional.log_softmax(student.float() / temperature, dim=1)
+    log_q = functional.log_softmax(teacher.float() / temperature, dim=1)
+    return functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * temperature**2

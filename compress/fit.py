@@ -1,0 +1,151 @@
+"""The training loop that `train` and `distill` share: one-cycle SGD, mixed precision, a checkpoint every epoch, resume."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from data.loader import Augment, Split, batches
+from pipeline.config import Config
+from pipeline.console import progress
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Schedule(Config):
+    """SGD with Nesterov momentum, linear warm-up then cosine to zero. `warmup` is a share of all steps."""
+
+    epochs: int
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.15
+    seed: int = 0
+    augment: Augment = Augment()
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    schedule: Schedule,
+    images: Path,
+    out: Path,
+    label: str,
+    before_step: Callable[[float], None] = lambda share: None,
+) -> dict[str, Any]:
+    """Train `model` in place and leave it with the weights of the epoch that was best on the held-out slice.
+
+    `loss(model, x, y)` takes float32 [N, C, H, W] and int64 [N]; `before_step` is told the share of training done. After every epoch `out/epoch.pt` is replaced; when it is
+    there already, training continues after it. Raises ValueError when the loss is no longer finite.
+    """
+    device, dtype = device_and_precision()
+    model.to(device=device, memory_format=torch.channels_last)
+    optimizer = optimizer_for(model, schedule)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    train, val = Split(images, "train"), Split(images, "val")
+    steps = max(1, len(train) // schedule.batch_size)
+    epochs, first = schedule.epochs, 0
+    history: list[dict[str, float]] = []
+    saved, best = out / "epoch.pt", out / "best.safetensors"
+    if saved.exists():
+        state = torch.load(saved, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        history, first = state["history"], len(state["history"])
+    before_step(first / max(1, epochs))
+    with progress() as bar:
+        task = bar.add_task(label, total=epochs * steps, completed=first * steps)
+        for epoch in range(first, epochs):
+            torch.manual_seed(schedule.seed * 1000 + epoch)
+            split = Split(images, "train", schedule.augment, schedule.seed * 1000 + epoch)
+            model.train()
+            total = torch.zeros((), device=device)
+            for step, (x, y) in enumerate(batches(split, schedule.batch_size, shuffle=True)):
+                set_lr(optimizer, schedule, epoch * steps + step, epochs * steps)
+                before_step((epoch + step / steps) / epochs)
+                x, y = x.to(device, memory_format=torch.channels_last), y.to(device)
+                with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+                    value = loss(model, x, y)
+                optimizer.zero_grad(set_to_none=True)
+                cast(Tensor, scaler.scale(value)).backward()  # type: ignore[no-untyped-call]
+                scaler.step(optimizer)
+                scaler.update()
+                total += value.detach()
+                bar.advance(task)
+                if step % 50 == 49 or step == steps - 1:
+                    check_finite(float(total), schedule, epoch, step)
+            history.append({"loss": float(total) / steps, "val_top1": top1(model, val)})
+            bar.console.print(
+                f"  {label}: epoch {epoch + 1}/{epochs}, loss {history[-1]['loss']:.3f}, held-out top-1 {history[-1]['val_top1']:.2f} %"
+            )
+            if history[-1]["val_top1"] >= max(h["val_top1"] for h in history):
+                save_file({k: v.contiguous() for k, v in model.state_dict().items()}, best)
+            temporary = saved.with_suffix(".tmp")
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}, temporary)
+            temporary.replace(saved)
+    if history:
+        model.load_state_dict(load_file(best))
+    for leftover in (saved, best):
+        leftover.unlink(missing_ok=True)
+    model.eval()
+    return {"history": history, "best_epoch": best_epoch(history), "precision": str(dtype).removeprefix("torch.")}
+
+
+def best_epoch(history: list[dict[str, float]]) -> int:
+    """1-based; the last of equals, 0 when nothing was trained."""
+    return max(range(len(history)), key=lambda i: (history[i]["val_top1"], i), default=-1) + 1
+
+
+def check_finite(total: float, schedule: Schedule, epoch: int, step: int) -> None:
+    if not math.isfinite(total):
+        raise ValueError(
+            f"the loss became {total} in epoch {epoch + 1}, by step {step + 1}; expected a finite loss: "
+            f"lower the learning rate (now {schedule.lr}) with --set <stage>.lr=…"
+        )
+
+
+def device_and_precision() -> tuple[torch.device, torch.dtype]:
+    """CUDA when there is one; bf16 where the hardware multiplies it, fp16 on older GPUs, else float32."""
+    if torch.cuda.is_available():
+        return torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.device("cpu"), torch.bfloat16 if native else torch.float32
+
+
+def optimizer_for(model: nn.Module, schedule: Schedule) -> torch.optim.SGD:
+    """SGD without weight decay on norms and biases."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=True, fused=True)
+    for parameter in model.parameters():  # fused SGD wants them all at once; stochastic depth would make them one by one
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def set_lr(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, steps: int) -> None:
+    warmup = schedule.warmup * steps
+    if step < warmup:
+        factor = (step + 1) / warmup
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.lr * min(1.0, factor)
+
+
+@torch.inference_mode()
+def top1(model: nn.Module, split: Split, batch_size: int = 250) -> float:
+    """Percent of `split` that `model` gets right, in the training precision; for choices, never for the gate."""
+    device, dtype = device_and_precision()
+    model.eval()
+    right = 0
+    for x, y in batches(split, batch_size):
+        x = x.to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            right += int((model(x).argmax(1).cpu() == y).sum())
+    return 100 * right / len(split)

@@ -1,0 +1,126 @@
+"""model -> model with fewer channels (model.json, model.safetensors).
+
+Structured pruning over dependency groups (DepGraph, Fang et al. 2023, arXiv:2301.12900) by torch-pruning.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from pydantic import Field
+from torch import nn
+
+from compress.fit import top1
+from compress.importance import Importance, accumulate_gradients, group_importance
+from data.loader import Split, batches
+from models.batchnorm import reestimate
+from models.checkpoint import load, save
+from models.cost import cost
+from models.resnet import ResNet, blocks_of, spec_of
+from pipeline.config import Config
+
+
+class Prune(Config):
+    """`pruning_ratio` is the share of channels that goes; a budget overrides it with the smallest ratio that fits.
+
+    round_to          channel counts stay multiples of this: INT8 kernels fall back to floating point on odd ones
+    residual          whether the channels of the residual stream are pruned too, or only those inside the blocks
+    gradient_images   training images for Taylor gradients
+    norm_images       training images to re-estimate batch norm on
+    """
+
+    pruning_ratio: float = Field(0.5, ge=0, lt=1)
+    importance: Importance = "l2"
+    global_pruning: bool = False
+    residual: bool = True
+    round_to: int = 16
+    gradient_images: int = 512
+    norm_images: int = 2048
+    max_params: float | None = None
+    max_macs: float | None = None
+
+
+def prune(config: Prune, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
+    """Prune `model` and re-estimate its batch norm.
+
+    Raises ValueError when a budget cannot be met, with the least that can be had.
+    """
+    network, spec = load(model)
+    split = Split(images, "train")
+    shape = tuple(split.dataset["input_shape"])
+    before = cost(network, shape)
+    if config.importance == "taylor":
+        accumulate_gradients(network, batches(split, 64, shuffle=True, limit=config.gradient_images))
+    ratio = config.pruning_ratio
+    if config.max_params is not None or config.max_macs is not None:
+        ratio = smallest_ratio(network, config, shape)
+    pruned = cut(network, config, ratio, shape)
+    spec = spec_of(pruned, spec)
+    val = Split(images, "val")
+    untouched = top1(pruned, val)
+    reestimate(pruned, (x for x, _ in batches(split, 128, shuffle=True, limit=config.norm_images)))
+    save(pruned, spec, out)
+    after = cost(pruned, shape)
+    return {
+        "pruning_ratio": ratio,
+        "before": before,
+        "after": after,
+        "val_top1": {"unpruned": top1(network, val), "pruned": untouched, "norm_reestimated": top1(pruned, val)},
+        "widths": spec.model_dump()["widths"],
+    }
+
+
+def cut(network: ResNet, config: Prune, ratio: float, shape: tuple[int, ...]) -> ResNet:
+    """A copy of `network` without `ratio` of its channels; gradients, when there are any, are copied along."""
+    pruned = copy.deepcopy(network)
+    for mine, theirs in zip(pruned.parameters(), network.parameters(), strict=True):
+        mine.grad = None if theirs.grad is None else theirs.grad.clone()
+    kept: list[nn.Module] = [pruned.fc]
+    if not config.residual:
+        kept += residual_convolutions(pruned)
+    pruner = tp.pruner.BasePruner(
+        pruned,
+        torch.zeros(1, *shape),
+        importance=group_importance(config.importance),
+        pruning_ratio=ratio,
+        global_pruning=config.global_pruning,
+        isomorphic=config.global_pruning,
+        max_pruning_ratio=0.9,
+        round_to=config.round_to,
+        ignored_layers=kept,
+    )
+    pruner.step()
+    pruned.zero_grad()
+    return pruned.eval()
+
+
+def residual_convolutions(network: ResNet) -> list[nn.Module]:
+    """The convolutions that write to the residual stream."""
+    layers: list[nn.Module] = [network.conv1]
+    for blocks in blocks_of(network):
+        for block in blocks:
+            layers.append(getattr(block, f"conv{block.depth}"))
+            if block.downsample is not None:
+                layers.append(block.downsample[0])
+    return layers
+
+
+def smallest_ratio(network: ResNet, config: Prune, shape: tuple[int, ...]) -> float:
+    """The smallest pruning ratio, to two decimals, that meets the budget; found by bisection (cost falls with the ratio)."""
+
+    def excess(percent: int) -> list[str]:
+        found = cost(cut(network, config, percent / 100, shape), shape)
+        limits = {"params": config.max_params, "macs": config.max_macs}
+        return [f"{k} {found[k]:,} > {limit:,.0f}" for k, limit in limits.items() if limit is not None and found[k] > limit]  # type: ignore[literal-required]
+
+    low, high = 0, 89
+    if not excess(low):
+        return 0.0
+    if over := excess(high):
+        raise ValueError(f"the budget cannot be met: at the highest pruning ratio, 0.{high}, {', '.join(over)}; allow more")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if excess(middle) else (low, middle)
+    return high / 100

@@ -1,0 +1,1 @@
+"""torch -> ONNX -> engines -> what goes to the device."""

@@ -1,0 +1,57 @@
+"""One file per engine. A file dropped in here is found: nothing else has to be edited.
+
+A target module has
+  REQUIRES       the packages it needs
+  READS          "onnx" or "checkpoint": what `build` is given
+  PLACEMENT      how it wants Q/DQ nodes placed, None when it has no INT8
+  Options        its part of the recipe, [targets.<name>]
+  unavailable()  why an engine cannot be built here, None when it can
+  cannot_run()   why a built engine cannot be run here, None when it can
+  platform()     what a build and a measurement depend on
+  build(options, out, *, model, images)  a stage: writes the engine, tells file, precision and int8_share
+  runner()       the source of the bundle's runner.py, which opens the engine on the device
+  load(engine, threads)                  the engine as a function float32 [N, C, H, W] -> logits [N, classes]
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.placement import Placement
+
+REFERENCE = "torch"  # always measured, never shipped
+
+
+class Target(Protocol):
+    REQUIRES: tuple[str, ...]
+    READS: str
+    PLACEMENT: Placement | None
+    Options: type[Config]
+
+    def unavailable(self) -> str | None: ...
+    def cannot_run(self) -> str | None: ...
+    def platform(self) -> dict[str, Any]: ...
+    def build(self, options: Any, out: Path, *, model: Path, images: Path) -> dict[str, Any]: ...
+    def runner(self) -> str: ...
+    def load(self, engine: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]: ...
+
+
+def names() -> list[str]:
+    """The targets there are files for, the reference first."""
+    found = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
+    return sorted(found, key=lambda name: (name != REFERENCE, name))
+
+
+def get(name: str) -> Target:
+    """The target `name`.
+
+    Raises ValueError that lists the known ones when there is no such file.
+    """
+    if name not in names():
+        raise ValueError(f"unknown target {name!r}; known targets: {', '.join(n for n in names() if n != REFERENCE)}")
+    return cast(Target, importlib.import_module(f"{__name__}.{name}"))

@@ -1,0 +1,99 @@
+"""NVIDIA TensorRT-RTX: model.onnx -> one model.engine for several GPU architectures, built with no GPU in the machine.
+
+The file holds a portable program that the runtime compiles for the GPU it meets; it is tied to the version of
+TensorRT-RTX (docs.nvidia.com/deeplearning/tensorrt-rtx: "CPU-Only AOT", "Engine Compatibility").
+"""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from export.bundle import device_runner
+from export.targets import _trt
+from pipeline.placement import Placement
+
+REQUIRES: tuple[str, ...] = ("tensorrt-rtx",)
+READS = "onnx"
+PLACEMENT: Placement | None = Placement(
+    activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False
+)
+
+
+class Options(_trt.Options):
+    """SM80 is A100, SM86 RTX 30xx, SM89 RTX 40xx, SM120 RTX 50xx, SM121 GB10. SM75 has no FP32 gemm, only FP16."""
+
+    compute_capabilities: tuple[str, ...] = Field(default=("SM80", "SM86", "SM89", "SM120"), min_length=1)
+
+
+def unavailable() -> str | None:
+    return _trt.missing("tensorrt-rtx", "pip install 'respress[tensorrt-rtx]'")
+
+
+def cannot_run() -> str | None:
+    if reason := unavailable() or _trt.cannot_run():
+        return reason
+    trt = importlib.import_module("tensorrt_rtx")
+    found = _trt.gpu() or {}
+    if f"SM{found['compute_capability'].replace('.', '')}" in architectures(trt):
+        return None
+    capability = f"{found['name']} (compute capability {found['compute_capability']})"
+    return f"TensorRT-RTX {trt.__version__} does not support {capability}; it supports {', '.join(architectures(trt))}"
+
+
+def platform() -> dict[str, Any]:
+    return _trt.platform("tensorrt-rtx")
+
+
+def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
+    trt = importlib.import_module("tensorrt_rtx")
+    known = architectures(trt)
+    if unknown := [name for name in options.compute_capabilities if name not in known]:
+        raise ValueError(f"unknown compute capability {', '.join(unknown)}; this version knows {', '.join(known)}")
+
+    def configure(config: Any) -> None:
+        config.num_compute_capabilities = len(options.compute_capabilities)
+        for index, name in enumerate(options.compute_capabilities):
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+
+    metrics = _trt.build(trt, options, out, model=model, configure=configure)
+    engine = (out / _trt.FILE).read_bytes()
+    return {
+        **metrics,
+        "compute_capabilities": list(options.compute_capabilities),
+        "header_compute_capabilities": in_header(trt, engine),
+        "header_faults": header_faults(trt, engine),
+    }
+
+
+def architectures(trt: Any) -> list[str]:
+    members = trt.ComputeCapability.__members__
+    return sorted((name for name in members if name.startswith("SM")), key=lambda name: int(members[name]))
+
+
+def in_header(trt: Any, engine: bytes) -> list[str] | None:
+    """The architectures that the engine's header names; None if the header is not laid out as we know it.
+
+    Not documented: read off engines that 1.7 built for one architecture each (the test repeats that). After the second
+    "vtrt" tag comes a bit mask, lowest bit SM75, and so on upwards.
+    """
+    tagged = engine[:4] == engine[28:32] == b"vtrt" and int.from_bytes(engine[16:24], "little") == len(engine)
+    mask = int.from_bytes(engine[32:36], "little")
+    return [name for bit, name in enumerate(architectures(trt)) if mask >> bit & 1] if tagged else None
+
+
+def header_faults(trt: Any, engine: bytes) -> list[str]:
+    """What the library's own check of the header finds wrong; with no GPU it can only find MALFORMED_ENGINE."""
+    _, faults = trt.Runtime(_trt.logger(trt)).get_engine_validity(engine)
+    return [name for name, bit in trt.EngineInvalidityDiagnostics.__members__.items() if int(faults) & int(bit)]
+
+
+def runner() -> str:
+    return device_runner("trt").replace('MODULE = "tensorrt"', 'MODULE = "tensorrt_rtx"')
+
+
+def load(engine: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    return _trt.load(importlib.import_module("tensorrt_rtx"), engine)

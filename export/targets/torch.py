@@ -1,0 +1,61 @@
+"""PyTorch eager: what users run today, and the reference every engine is compared with."""
+
+import importlib.metadata
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.targets._engine import described
+from models.checkpoint import load as load_model
+from pipeline import hardware
+from pipeline.config import Config
+from pipeline.placement import Placement
+
+REQUIRES = ("torch",)
+READS = "checkpoint"
+PLACEMENT: Placement | None = None
+
+
+class Options(Config):
+    """PyTorch needs no options."""
+
+
+def unavailable() -> str | None:
+    return None
+
+
+def cannot_run() -> str | None:
+    return None
+
+
+def platform() -> dict[str, Any]:
+    return {**hardware.cpu(), "gpu": hardware.gpu(), "torch": importlib.metadata.version("torch")}
+
+
+def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
+    """Copy the checkpoint: there is nothing to build."""
+    for name in ("model.json", "model.safetensors"):
+        shutil.copy(model / name, out / name)
+    return described(out / "model.safetensors", precision="fp32", int8_share=0.0)
+
+
+def runner() -> str:
+    raise AssertionError("the reference does not ship")
+
+
+def load(engine: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """A function float32 [N, C, H, W] -> float32 logits [N, classes]; on the CPU, like the engines beside it."""
+    import torch
+
+    torch.set_num_threads(threads)
+    model, _ = load_model(engine)
+    model = model.to(memory_format=torch.channels_last)
+
+    def run(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return np.asarray(model(torch.from_numpy(x).to(memory_format=torch.channels_last)).numpy())
+
+    return run

@@ -1,0 +1,1 @@
+"""The ResNet family, and checkpoints in and out."""

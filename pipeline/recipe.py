@@ -1,0 +1,97 @@
+"""Recipe: a TOML file and what the command line changes in it -> frozen config objects.
+
+Every section is the config class of one stage; an unknown section or key is answered with the known ones.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from calibration.observe import Calibrate
+from compress.derive import Student
+from compress.distill import Distill
+from compress.prune import Prune
+from compress.train import Train
+from data.index import Data
+from export import targets
+from export.bundle import Bundle
+from export.onnx import Export
+from models.checkpoint import Load
+from models.resnet import BLOCKS
+from pipeline.config import Config
+from reports.gate import Gate
+from reports.measure import Measure
+
+FOLDER = Path(__file__).resolve().parent.parent / "recipes"
+
+
+class Recipe(Config):
+    """One run. `targets` maps the engines to build to their options."""
+
+    checkpoint: Path | None = None
+    data: Data = Data()
+    load: Load
+    train: Train
+    student: Student = Student()
+    prune: Prune = Prune()
+    distill: Distill
+    export: Export = Export()
+    calibrate: Calibrate = Calibrate()
+    measure: Measure = Measure()
+    bundle: Bundle = Bundle()
+    gate: Gate = Gate()
+    targets: dict[str, Config] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_target_options(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Each target's options are read by that target's own class."""
+        given = values.get("targets", {})
+        return {**values, "targets": {name: targets.get(name).Options(**options) for name, options in given.items()}}
+
+
+def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: list[str]) -> Recipe:
+    """The recipe `file`, or the one that comes with `model`, with `changes` ({"prune.pruning_ratio": …}) made to it.
+
+    `wanted` are the targets to build; none means all that work here. Raises ValueError for whatever is not known.
+    """
+    if model not in BLOCKS:
+        raise ValueError(f"unknown model {model!r}; known models: {', '.join(BLOCKS)}")
+    path = file or FOLDER / f"{model}.toml"
+    if not path.is_file():
+        raise ValueError(f"recipe {path} does not exist; recipes that come with respress: {', '.join(known_recipes())}")
+    try:
+        content = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"recipe {path} is not TOML ({error}); see recipes/ for examples") from error
+    for key, value in changes.items():
+        section = content
+        *parents, last = key.split(".")
+        for name in parents:
+            section = section.setdefault(name, {})
+        section[last] = value
+    content.setdefault("load", {})["arch"] = content.setdefault("train", {})["arch"] = model
+    options = content.pop("targets", {})
+    chosen = dict.fromkeys([targets.REFERENCE, *(wanted or targets.names())])
+    try:
+        return Recipe(**content, targets={name: options.get(name, {}) for name in chosen})
+    except ValidationError as error:
+        raise ValueError(f"{path.name}: {explain(error)}") from error
+
+
+def known_recipes() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of `error` in one line, with the known keys when one is unknown."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{where} = {first['input']!r}: {first['msg'].lower()}"
+    known: Any = Recipe
+    for part in first["loc"][:-1]:
+        known = known.model_fields[str(part)].annotation
+    return f"unknown key {where!r}; known keys: {', '.join(known.model_fields)}"

@@ -1,0 +1,70 @@
+"""Rows and gate verdict -> findings in plain words, above all those that a table of good numbers would hide."""
+
+from collections.abc import Iterator
+
+from reports.schema import GateResult, Row
+
+MOSTLY = 0.9
+
+
+def findings(rows: list[Row], gate: GateResult) -> list[str]:
+    """One sentence or two per finding, in the order of the rows."""
+    measured = {row.id: row for row in rows if row.latency_ms}
+    return [
+        note
+        for row in rows
+        for note in (
+            *verdict_notes(row, gate),
+            *unmeasured_notes(row, gate),
+            *speed_notes(row, measured),
+            *share_notes(row),
+        )
+    ]
+
+
+def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
+    if row.drop is None or row.id not in {entry.id for entry in gate.rows}:
+        return
+    drop = row.drop
+    found = (
+        f"{drop.points:+.2f} points of top-1 lost, 95 % upper limit {drop.upper_95:+.2f}, on {drop.n:,} images; "
+        f"the limit is {gate.max_drop:g}"
+    )
+    if drop.verdict == "fail":
+        yield f"{row.id} fails the gate and does not ship: {found}."
+    if drop.verdict == "inconclusive":
+        settle = (
+            f"About {drop.needed:,} images at the same rates would settle it."
+            if drop.needed
+            else "No practical number of images would settle it at these rates."
+        )
+        yield f"{row.id} is inconclusive: {found}. {settle}"
+
+
+def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
+    if row.status == "unavailable":
+        yield f"{row.target} could not be built here: {row.reason}"
+    if row.status == "built" and row.ships:
+        strict = " STRICT counts it as inconclusive." if gate.strict else ""
+        yield (
+            f"{row.id} was built but not measured here ({row.reason}); its accuracy and speed are unknown: "
+            f"run verify.py of its bundle on the device.{strict}"
+        )
+
+
+def speed_notes(row: Row, measured: dict[str, Row]) -> Iterator[str]:
+    """INT8 is there to be faster than the same network in FP32; where it is not, FP32 may be the better engine."""
+    plain = measured.get(f"student-fp32/{row.target}")
+    if not row.id.startswith("student-int8/") or plain is None:
+        return
+    slow, fast = row.latency_ms, plain.latency_ms
+    if slow and fast and slow.p50 >= fast.p50:
+        yield (
+            f"INT8 is not faster than FP32 of the same network on {row.target}: "
+            f"{slow.p50:.2f} ms against {fast.p50:.2f} ms (p50, batch {slow.batch}, n={slow.n:,})."
+        )
+
+
+def share_notes(row: Row) -> Iterator[str]:
+    if row.id.startswith("student-int8/") and row.int8_share is not None and row.int8_share < MOSTLY:
+        yield f"Only {100 * row.int8_share:.0f} % of the conv and gemm MACs of {row.id} execute in INT8."

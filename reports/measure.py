@@ -1,0 +1,119 @@
+"""engines + images -> what they answer and how long they take (predictions.npz, metrics)."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.loader import Split, batches
+from pipeline import hardware
+from pipeline.config import Config
+from pipeline.console import progress
+
+Runner = Callable[[np.ndarray], np.ndarray]
+Load = Callable[[Path, int], Runner]
+
+
+class Measure(Config):
+    """How engines are measured.
+
+    batch_size     for accuracy
+    threads        None: every core this process may use
+    queries        timed single-image queries per engine, fewer when they take longer than `seconds`, never below 100
+    round          queries in a row before it is the next engine's turn
+    warmup         untimed queries at the start of every turn
+    throughput     batch sizes of the throughput rows
+    """
+
+    batch_size: int = 100
+    threads: int | None = None
+    queries: int = 1000
+    seconds: float = 20.0
+    round: int = 20
+    warmup: int = 3
+    throughput: tuple[int, ...] = (1, 8, 32)
+
+
+def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Path) -> dict[str, Any]:
+    """Ask the engine for every test image: `predictions.npz` has the five best classes [N, 5] and the labels [N]."""
+    split = Split(images, "test")
+    run = load(engine, config.threads or hardware.cores())
+    best = []
+    with progress() as bar:
+        task = bar.add_task("accuracy", total=len(split))
+        for x, _ in batches(split, config.batch_size):
+            logits = run(x.numpy())
+            best.append(np.argsort(-logits, axis=1, kind="stable")[:, :5].astype(np.int32))
+            bar.advance(task, len(x))
+    top5 = np.concatenate(best)
+    np.savez_compressed(out / "predictions.npz", top5=top5, labels=split.labels)
+    right = top5 == split.labels[:, None]
+    n = len(split)
+    return {
+        "top1": 100 * int(right[:, 0].sum()) / n,
+        "top5": 100 * int(right.any(axis=1).sum()) / n,
+        "correct": int(right[:, 0].sum()),
+        "n": n,
+    }
+
+
+def latency(config: Measure, out: Path, *, load: Load, engines: dict[str, Path], images: Path) -> dict[str, Any]:
+    """Single-stream latency (ms) of engines that take turns, and throughput (images/s) by batch size.
+
+    A turn is `round` queries in a row after a warm-up: interleaved, so that all engines see the same minutes of the
+    machine, yet each with its own weights in the caches, as a device that runs one network would have them.
+    """
+    threads = config.threads or hardware.cores()
+    x, _ = next(batches(Split(images, "test"), max(1, *config.throughput), limit=max(1, *config.throughput)))
+    image = x[:1].numpy()
+    runners = {name: load(engine, threads) for name, engine in engines.items()}
+    times: dict[str, list[float]] = {name: [] for name in engines}
+    with progress() as bar:
+        task = bar.add_task("latency", total=config.queries * len(engines))
+        while open_engines := [name for name, taken in times.items() if wants_more(taken, config)]:
+            for name in open_engines:
+                times[name] += timed(runners[name], image, config.round, config.warmup)
+                bar.advance(task, config.round)
+    return {
+        "batch": 1,
+        "threads": threads,
+        "timed": {name: summary(taken) for name, taken in times.items()},
+        "throughput": {
+            name: [throughput(run, np.resize(x.numpy(), (batch, *image.shape[1:]))) for batch in config.throughput]
+            for name, run in runners.items()
+        },
+    }
+
+
+def wants_more(taken: list[float], config: Measure) -> bool:
+    return len(taken) < config.queries and (len(taken) < 100 or sum(taken) < config.seconds)
+
+
+def timed(run: Runner, image: np.ndarray, queries: int, warmup: int) -> list[float]:
+    """Seconds of each of `queries` calls."""
+    for _ in range(warmup):
+        run(image)
+    taken = []
+    for _ in range(queries):
+        started = time.perf_counter()
+        run(image)
+        taken.append(time.perf_counter() - started)
+    return taken
+
+
+def summary(taken: list[float]) -> dict[str, float]:
+    milliseconds = 1000 * np.asarray(taken)
+    p50, p90, p99 = np.percentile(milliseconds, (50, 90, 99))
+    values = {"p50": p50, "p90": p90, "p99": p99, "mean": milliseconds.mean()}
+    return {"n": len(taken), **{key: round(float(value), 4) for key, value in values.items()}}
+
+
+def throughput(run: Runner, batch: np.ndarray, seconds: float = 0.5) -> dict[str, float]:
+    run(batch)
+    calls, started = 0, time.perf_counter()
+    while calls < 2 or time.perf_counter() - started < seconds:
+        run(batch)
+        calls += 1
+    return {"batch": len(batch), "images_per_s": round(calls * len(batch) / (time.perf_counter() - started), 1)}

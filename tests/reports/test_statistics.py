@@ -1,0 +1,112 @@
+"""Tango's interval against published examples and against a brute-force twin."""
+
+import numpy as np
+import pytest
+from scipy.stats import norm  # type: ignore[import-untyped, unused-ignore]
+
+from reports.statistics import images_to_settle, tango_interval, tango_upper, upper_limit
+
+COUNTS = [
+    (0, 0, 50),
+    (1, 0, 44),
+    (0, 1, 44),
+    (9, 3, 32),
+    (60, 45, 1000),
+    (10, 0, 10),
+    (9, 1, 10),
+    (0, 10, 10),
+    (3, 80, 200),
+]
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "n", "confidence", "low", "high"),
+    [
+        # Fagerland, Lydersen, Laake, Statistics in Medicine 33:2850, 2014: airway hyper-responsiveness.
+        (1, 7, 21, 0.95, -0.517, -0.026),
+        # Tango 1998, section 6.2: sleeping difficulties (data of Karacan et al.).
+        (9, 3, 32, 0.95, -0.027, 0.390),
+        # R, PropCIs::scoreci.mp(25, 28, 618, 0.90), whose estimate is (c - b) / n.
+        (28, 25, 618, 0.90, -0.0148, 0.0247),
+    ],
+)
+def test_published_examples(lost: int, gained: int, n: int, confidence: float, low: float, high: float) -> None:
+    digits = 4 if n == 618 else 3
+    assert [round(limit / 100, digits) for limit in tango_interval(lost, gained, n, confidence)] == [low, high]
+
+
+def test_one_sided_limit_of_tangos_contact_lens_example() -> None:
+    """Tango 1998, section 6.1: b=0, c=1, n=44; the lower limit of the 90 % interval is -0.096."""
+    assert round(tango_upper(1, 0, 44, 0.95) / 100, 3) == 0.096
+
+
+def twin_upper(lost: int, gained: int, n: int, z: float) -> float:
+    """The largest difference on a fine grid that the score test accepts; the likelihood maximised on a grid as well."""
+    accepted = (lost - gained) / n
+    for delta in np.arange(np.floor(accepted * 2000) / 2000, 1, 0.0005):
+        low, high = max(0.0, -delta), (1 - delta) / 2
+        gained_rate = np.linspace(low, high, 20001)[1:-1]
+        lost_rate = gained_rate + delta
+        same_rate = 1 - lost_rate - gained_rate
+        likelihood = gained * np.log(gained_rate) + lost * np.log(lost_rate) + (n - lost - gained) * np.log(same_rate)
+        best = gained_rate[np.argmax(likelihood)]
+        deviation = np.sqrt((2 * best + delta - delta**2) / n)
+        if ((lost - gained) / n - delta) / deviation >= -z:
+            accepted = max(accepted, float(delta))
+    return 100 * accepted
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), [(9, 3, 32), (1, 7, 21), (0, 3, 40), (12, 30, 60)])
+def test_equals_brute_force_twin(lost: int, gained: int, n: int) -> None:
+    assert tango_upper(lost, gained, n) == pytest.approx(twin_upper(lost, gained, n, float(norm.ppf(0.95))), abs=0.11)
+
+
+@pytest.mark.parametrize("n", [1, 21, 10_000, 1_000_000])
+def test_without_discordant_images_the_limit_has_a_closed_form(n: int) -> None:
+    z = float(norm.ppf(0.95))
+    assert tango_upper(0, 0, n) == pytest.approx(100 * z**2 / (n + z**2), rel=1e-9)
+
+
+def test_when_every_image_is_lost_or_gained() -> None:
+    z = float(norm.ppf(0.95))
+    assert tango_upper(10, 0, 10) == 100
+    assert tango_upper(0, 10, 10) == pytest.approx(-100 + 200 * z**2 / (10 + z**2), rel=1e-9)
+
+
+@pytest.mark.parametrize(("lost", "gained", "n"), COUNTS)
+def test_order(lost: int, gained: int, n: int) -> None:
+    points = 100 * (lost - gained) / n
+    low, high = tango_interval(lost, gained, n)
+    assert -100 <= low <= points <= high <= 100
+    assert low < high
+    assert tango_upper(lost, gained, n) <= high
+    swapped = tango_interval(gained, lost, n)
+    assert swapped == pytest.approx((-high, -low))
+
+
+def test_grows_with_lost_and_shrinks_with_images() -> None:
+    by_lost = [tango_upper(lost, 5, 100) for lost in range(0, 96)]
+    assert by_lost == sorted(set(by_lost))
+    by_images = [tango_upper(6 * k, 4 * k, 100 * k) for k in range(1, 20)]
+    assert by_images == sorted(set(by_images), reverse=True)
+
+
+@pytest.mark.parametrize(("lost", "gained", "n", "max_drop"), [(12, 8, 1000, 1.0), (0, 0, 100, 1.0), (3, 9, 500, -0.5)])
+def test_images_to_settle_is_the_smallest_number(lost: int, gained: int, n: int, max_drop: float) -> None:
+    images = images_to_settle(lost, gained, n, max_drop)
+    assert images is not None and images > n
+    below, above = (
+        100 * upper_limit(lost * m / n, gained * m / n, m, float(norm.ppf(0.95))) for m in (images, images - 1)
+    )
+    assert below < max_drop <= above
+
+
+def test_images_to_settle_without_discordant_images_has_a_closed_form() -> None:
+    """z² / (n + z²) < 1 % from n = 99 z² = 267.8… on."""
+    assert images_to_settle(0, 0, 100, 1.0) == 268
+
+
+def test_images_to_settle_at_the_edges() -> None:
+    assert images_to_settle(10, 0, 1000, 1.0) is None, "a drop of exactly the limit never passes"
+    assert images_to_settle(9_999_999, 0, 1_000_000_000, 1.0) is None, "more images than anybody has"
+    assert images_to_settle(0, 0, 1000, 1.0) == 1000, "settled already"
