@@ -1,0 +1,42 @@
+# Every target carries "## text"; `make help` prints them.
+PYTHON ?= python3
+MODEL ?= resnet50
+VENV := .venv
+RUN := $(VENV)/bin/python -m pipeline
+flag = $(if $($(1)),--$(2) "$($(1))")
+
+.PHONY: help compress train report doctor test check bench
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx]'
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,dev]'
+	touch $@
+
+compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRICT=1 RECIPE= OUT= ARGS=]: press, measure, gate
+	@$(RUN) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
+	  $(call flag,MAX_DROP,max-drop) $(if $(STRICT),--strict) $(call flag,BUDGET,budget) $(call flag,RECIPE,recipe) \
+	  $(call flag,OUT,out) $(ARGS)
+
+train: $(VENV)/.ready ## MODEL=… [DATA= OUT= ARGS=]: only the FP32 baseline
+	@$(RUN) train $(MODEL) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
+
+report: $(VENV)/.ready ## OUT=…: render again from what is on disk
+	@$(RUN) report $(OUT)
+
+doctor: $(VENV)/.ready ## which targets work here, and why the others do not
+	@$(RUN) doctor
+
+test: $(VENV)/.ready-dev ## all tests
+	$(VENV)/bin/python -m pytest -q
+
+check: $(VENV)/.ready-dev ## lint, format and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy pipeline models data compress calibration export reports

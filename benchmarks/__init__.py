@@ -1,0 +1,1 @@
+"""The same work given to other tools, side by side."""
