@@ -81,6 +81,7 @@ def open_session(file: Path, threads: int, profile: Path | None = None) -> Any:
     options.log_severity_level = 3
     if profile is not None:
         options.enable_profiling = True
+        options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights have no shape to read
         options.profile_file_prefix = str(profile)
     return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
@@ -104,6 +105,6 @@ def int8_share(file: Path) -> float:
         shapes = [next(iter(entry.values())) for entry in details["input_type_shape"]]
         output = next(iter(details["output_type_shape"][0].values()))
         weight = max((s for s in shapes[1:] if len(s) == len(output)), key=lambda s: int(np.prod(s)))
-        channels = output[1]
+        channels = weight[0] if len(weight) == 4 else output[-1]  # outputs may be NHWC, weights stay OIHW
         macs["integer" if kind in INTEGER_OPERATORS else "float"] += int(np.prod(output)) * int(np.prod(weight)) // channels
     return macs["integer"] / max(1, sum(macs.values()))
