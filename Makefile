@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 flag = $(if $($(1)),--$(2) "$($(1))")
 
-.PHONY: help compress train report doctor test check bench
+.PHONY: help compress train report doctor test check
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

@@ -1,0 +1,47 @@
+"""Oracles of pruning and distillation."""
+
+import numpy as np
+import torch
+from scipy.special import log_softmax, softmax
+
+from compress.derive import spread
+from compress.distill import distillation_loss
+from compress.prune import Prune, cut
+from models.resnet import ResNet, blocks_of, family_spec, spec_of
+
+
+def test_pruning_zero_channels_leaves_the_logits_identical() -> None:
+    torch.manual_seed(0)
+    spec = family_spec("resnet18", num_classes=7, in_channels=1)
+    model = ResNet(spec).eval()
+    for blocks in blocks_of(model):
+        for block in blocks:
+            half = block.conv1.out_channels // 2
+            with torch.no_grad():
+                block.conv1.weight[half:] = 0
+                block.bn1.weight[half:] = 0
+                block.bn1.bias[half:] = 0
+                block.conv2.weight[:, half:] = 0
+    x = torch.randn(3, 1, 32, 32)
+    pruned = cut(model, Prune(residual=False), 0.5, (1, 32, 32))
+    with torch.inference_mode():
+        torch.testing.assert_close(pruned(x), model(x), rtol=1e-5, atol=1e-5)
+    rebuilt = ResNet(spec_of(pruned, spec)).eval()
+    rebuilt.load_state_dict(pruned.state_dict())
+    assert rebuilt.layer1[0].conv1.out_channels == 32
+    with torch.inference_mode():
+        assert torch.equal(rebuilt(x), pruned(x))
+
+
+def test_distillation_loss_is_zero_for_equal_logits_and_equals_numpy() -> None:
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(size=(2, 5, 7))
+    t = 3.0
+    p = softmax(teacher / t, axis=1)
+    twin = t**2 * (p * (np.log(p) - log_softmax(student / t, axis=1))).sum(axis=1).mean()
+    assert abs(float(distillation_loss(torch.tensor(student), torch.tensor(teacher), t)) - twin) < 1e-5
+    assert abs(float(distillation_loss(torch.tensor(teacher), torch.tensor(teacher), t))) < 1e-6
+
+
+def test_kept_blocks_include_the_first_and_the_last() -> None:
+    assert spread(6, 23) == [0, 4, 9, 13, 18, 22]

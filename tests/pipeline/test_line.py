@@ -1,0 +1,60 @@
+"""The whole line on real Fashion-MNIST images, as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "data.train_limit=1500", "data.test_limit=300", "train.epochs=1", "distill.epochs=1", "calibrate.images=64",
+    "measure.queries=100", "prune.norm_images=256",
+]  # fmt: skip
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=900)
+
+
+def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
+    small = [part for change in SMALL for part in ("--set", change)]
+    command = ["compress", "resnet18", "--out", str(tmp_path / "run"), *small]
+    first = run(*command, "--max-drop", "60")
+    assert first.returncode == 0, first.stdout + first.stderr
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    rows = {row["id"]: row for row in report["rows"]}
+    int8 = rows["student-int8/onnxruntime"]
+    assert int8["int8_share"] > 0.99
+    assert int8["size_bytes"] * 10 < rows["baseline-fp32/onnxruntime"]["size_bytes"]
+    assert rows["baseline-fp32/torch"]["accuracy"] == rows["baseline-fp32/onnxruntime"]["accuracy"]
+    verify = subprocess.run([sys.executable, "verify.py"], cwd=tmp_path / "run/bundle/onnxruntime", capture_output=True)
+    assert verify.returncode == 0, verify.stderr
+    stages = len(list((tmp_path / "run/stages").iterdir()))
+
+    # A second run with another limit builds nothing, judges again, and takes the failed engine out of the bundle.
+    again = run(*command, "--max-drop", "-50")
+    assert again.returncode == 1, again.stdout + again.stderr
+    report = json.loads((tmp_path / "run/report.json").read_text())
+    assert report["gate"]["verdict"] == "fail"
+    assert all(stage["cached"] for stage in report["stages"])
+    assert len(list((tmp_path / "run/stages").iterdir())) == stages
+    assert not (tmp_path / "run/bundle/onnxruntime").exists()
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    cases = [
+        (["compress", "resnet19"], "resnet18"),
+        (["compress", "resnet18", "--checkpoint", str(tmp_path / "none.pt")], "does not exist"),
+        (["compress", "resnet18", "--data", "imagenette"], "fashion-mnist"),
+        (["compress", "resnet18", "--data", str(tmp_path / "empty")], "train"),
+        (["compress", "resnet18", "--targets", "abacus"], "onnxruntime"),
+        (["compress", "resnet18", "--set", "prune.pruning_ratoi=0.5"], "pruning_ratio"),
+    ]
+    for arguments, told in cases:
+        found = run(*arguments, *(["--out", str(tmp_path / "out")]))
+        assert found.returncode == 2, (arguments, found.stderr)
+        assert told in found.stderr and len(found.stderr.strip().splitlines()) == 1, found.stderr
