@@ -44,7 +44,11 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
 
     metrics = fit(model, loss, config, images, out, f"distill {guide_spec.arch} -> {spec.arch}")
     save(model.cpu(), spec, out)
-    return {**metrics, "val_top1": top1(model, Split(images, "val")), "teacher_val_top1": top1(guide, Split(images, "val"))}
+    return {
+        **metrics,
+        "val_top1": top1(model, Split(images, "val")),
+        "teacher_val_top1": top1(guide, Split(images, "val")),
+    }
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -86,7 +86,9 @@ def fit(
             if history[-1]["val_top1"] >= max(h["val_top1"] for h in history):
                 save_file({k: v.contiguous() for k, v in model.state_dict().items()}, best)
             temporary = saved.with_suffix(".tmp")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}, temporary)
+            torch.save(
+                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}, temporary
+            )
             temporary.replace(saved)
     if history:
         model.load_state_dict(load_file(best))
@@ -123,7 +125,9 @@ def optimizer_for(model: nn.Module, schedule: Schedule) -> torch.optim.SGD:
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=True, fused=True)
-    for parameter in model.parameters():  # fused SGD wants them all at once; stochastic depth would make them one by one
+    for (
+        parameter
+    ) in model.parameters():  # fused SGD wants them all at once; stochastic depth would make them one by one
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 

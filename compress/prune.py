@@ -113,13 +113,17 @@ def smallest_ratio(network: ResNet, config: Prune, shape: tuple[int, ...]) -> fl
     def excess(percent: int) -> list[str]:
         found = cost(cut(network, config, percent / 100, shape), shape)
         limits = {"params": config.max_params, "macs": config.max_macs}
-        return [f"{k} {found[k]:,} > {limit:,.0f}" for k, limit in limits.items() if limit is not None and found[k] > limit]  # type: ignore[literal-required]
+        return [
+            f"{k} {found[k]:,} > {limit:,.0f}" for k, limit in limits.items() if limit is not None and found[k] > limit
+        ]  # type: ignore[literal-required]
 
     low, high = 0, 89
     if not excess(low):
         return 0.0
     if over := excess(high):
-        raise ValueError(f"the budget cannot be met: at the highest pruning ratio, 0.{high}, {', '.join(over)}; allow more")
+        raise ValueError(
+            f"the budget cannot be met: at the highest pruning ratio, 0.{high}, {', '.join(over)}; allow more"
+        )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if excess(middle) else (low, middle)

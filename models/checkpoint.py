@@ -72,7 +72,9 @@ def read_user_checkpoint(path: Path, arch: str) -> tuple[ResNet, Spec]:
     state = unwrap(read_tensors(path), path)
     found = architecture_of(state)
     if found != arch:
-        raise ValueError(f"{path} holds {found or 'no ResNet of this family'}; MODEL says {arch}: pass the matching MODEL")
+        raise ValueError(
+            f"{path} holds {found or 'no ResNet of this family'}; MODEL says {arch}: pass the matching MODEL"
+        )
     weight, head = state["conv1.weight"], state["fc.weight"]
     spec = family_spec(
         arch,
@@ -89,7 +91,9 @@ def read_user_checkpoint(path: Path, arch: str) -> tuple[ResNet, Spec]:
 def read_tensors(path: Path) -> Any:
     """The content of a checkpoint file; ValueError when it is missing or is not a plain tensor file."""
     if not path.is_file():
-        raise ValueError(f"checkpoint {path} does not exist; pass CHECKPOINT=file (.pt, .pth or .safetensors), or none to train one")
+        raise ValueError(
+            f"checkpoint {path} does not exist; pass CHECKPOINT=file (.pt, .pth or .safetensors), or none to train one"
+        )
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -112,7 +116,9 @@ def unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not any(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} holds no state_dict; expected tensors by name, or one of the wrappers {', '.join(WRAPPERS)}")
+        raise ValueError(
+            f"{path} holds no state_dict; expected tensors by name, or one of the wrappers {', '.join(WRAPPERS)}"
+        )
     state = {str(name): t for name, t in content.items() if isinstance(t, Tensor)}
     pattern = re.compile("^(" + "|".join(re.escape(p) for p in PREFIXES) + ")+")
     return {pattern.sub("", name): t for name, t in state.items()}
@@ -140,12 +146,16 @@ def check_keys(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path
             if k in state and state[k].shape != expected[k].shape
         ],
     }
-    told = "; ".join(f"{kind}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}" for kind, keys in problems.items() if keys)
+    told = "; ".join(
+        f"{kind}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}" for kind, keys in problems.items() if keys
+    )
     if told:
         raise ValueError(f"{path} does not fit ({told}); expected torchvision's keys")
     broken = [k for k, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if broken:
-        raise ValueError(f"{path} has NaN or infinite weights in {', '.join(broken[:5])}; expected finite numbers: save a healthy epoch")
+        raise ValueError(
+            f"{path} has NaN or infinite weights in {', '.join(broken[:5])}; expected finite numbers: save a healthy epoch"
+        )
     for key in expected:
         if key not in state:  # old checkpoints have no num_batches_tracked
             state[key] = expected[key]

@@ -15,13 +15,14 @@ from typing import Annotated, Any
 import click
 import typer
 
+from data.index import fingerprint, index
 from export import targets
 from pipeline import hardware
 from pipeline.console import console
-from pipeline.page import baseline_of, compress as press
+from pipeline.page import baseline_of
+from pipeline.page import compress as press
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.stage import Artifact, Stages, locked
-from data.index import fingerprint, index
 from reports.gate import exit_code
 from reports.render import render
 from reports.rows import missing_requested
@@ -60,7 +61,9 @@ def compress(
         step = Stages(out / "stages")
         found = list(press(loaded, step))
         seconds = round(time.perf_counter() - started, 1)
-        (out / "run.json").write_text(json.dumps(run_record(model, loaded, wanted, out, step, found, seconds), indent=1))
+        (out / "run.json").write_text(
+            json.dumps(run_record(model, loaded, wanted, out, step, found, seconds), indent=1)
+        )
         report = render(out)
         publish(report, found, out)
     tell(report, out)
@@ -152,7 +155,9 @@ def run_record(
         "environment": environment(recipe),
         "images": relative(step.asked[0]),
         **networks,
-        "stages": [{"path": relative(a), "cached": a.manifest["cached"], "name": a.manifest["name"]} for a in step.asked],
+        "stages": [
+            {"path": relative(a), "cached": a.manifest["cached"], "name": a.manifest["name"]} for a in step.asked
+        ],
         "targets": [{k: relative(v) for k, v in f.items() if k not in networks} for f in found],
     }
 
@@ -165,7 +170,13 @@ def environment(recipe: Recipe) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     threads = recipe.measure.threads or hardware.cores()
-    return {**hardware.cpu(), "threads": threads, "gpu": hardware.gpu(), "os": platform.platform(), "versions": versions}
+    return {
+        **hardware.cpu(),
+        "threads": threads,
+        "gpu": hardware.gpu(),
+        "os": platform.platform(),
+        "versions": versions,
+    }
 
 
 def publish(report: Report, found: list[dict[str, Any]], out: Path) -> None:

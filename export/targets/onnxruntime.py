@@ -100,11 +100,17 @@ def int8_share(file: Path) -> float:
     for event in events:
         details = event.get("args", {})
         kind = details.get("op_name")
-        if event.get("cat") != "Node" or kind not in INTEGER_OPERATORS | FLOAT_OPERATORS or "output_type_shape" not in details:
+        if (
+            event.get("cat") != "Node"
+            or kind not in INTEGER_OPERATORS | FLOAT_OPERATORS
+            or "output_type_shape" not in details
+        ):
             continue
         shapes = [next(iter(entry.values())) for entry in details["input_type_shape"]]
         output = next(iter(details["output_type_shape"][0].values()))
         weight = max((s for s in shapes[1:] if len(s) == len(output)), key=lambda s: int(np.prod(s)))
         channels = weight[0] if len(weight) == 4 else output[-1]  # outputs may be NHWC, weights stay OIHW
-        macs["integer" if kind in INTEGER_OPERATORS else "float"] += int(np.prod(output)) * int(np.prod(weight)) // channels
+        macs["integer" if kind in INTEGER_OPERATORS else "float"] += (
+            int(np.prod(output)) * int(np.prod(weight)) // channels
+        )
     return macs["integer"] / max(1, sum(macs.values()))
