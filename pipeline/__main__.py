@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from data.index import fingerprint, index
 from export import targets
@@ -199,11 +199,11 @@ def main() -> None:
     """Exit codes are the contract's; whatever nobody foresaw keeps its traceback and exits with 70 (EX_SOFTWARE)."""
     try:
         code = app(standalone_mode=False)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         console.print("interrupted; the same command continues where it stopped")
         sys.exit(130)
-    except click.ClickException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+    except TyperException as error:
+        print(f"error: {getattr(error, 'message', error)}", file=sys.stderr)
         sys.exit(2)
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -52,6 +52,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         (["compress", "resnet18", "--data", "imagenette"], "fashion-mnist"),
         (["compress", "resnet18", "--data", str(tmp_path / "empty")], "train"),
         (["compress", "resnet18", "--targets", "abacus"], "onnxruntime"),
+        (["compress", "resnet18", "--no-such-flag"], "--no-such-flag"),
         (["compress", "resnet18", "--set", "prune.pruning_ratoi=0.5"], "pruning_ratio"),
     ]
     for arguments, told in cases:
