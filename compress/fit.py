@@ -127,7 +127,7 @@ def optimizer_for(model: nn.Module, schedule: Schedule) -> torch.optim.SGD:
     optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=True, fused=True)
     for (
         parameter
-    ) in model.parameters():  # fused SGD wants them all at once; stochastic depth would make them one by one
+    ) in model.parameters():  # fused SGD wants them all at once, skipped blocks too
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 

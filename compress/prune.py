@@ -31,7 +31,7 @@ class Prune(Config):
     norm_images       training images to re-estimate batch norm on
     """
 
-    pruning_ratio: float = Field(0.5, ge=0, lt=1)
+    pruning_ratio: float = Field(default=0.5, ge=0, lt=1)
     importance: Importance = "l2"
     global_pruning: bool = False
     residual: bool = True

@@ -30,7 +30,7 @@ class Train(Schedule):
     stem: Literal["imagenet", "small"] = "imagenet"
     label_smoothing: float = 0.1
     grow_from: str | None = None
-    grow_at: float = Field(0.6, ge=0, le=1)
+    grow_at: float = Field(default=0.6, ge=0, le=1)
 
 
 def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def split(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.nda
     rng = np.random.default_rng(0)
     order = rng.permutation(len(labels))
     if limit is not None:
-        order = order[: int(round(limit / (1 - holdout)))]
+        order = order[: round(limit / (1 - holdout))]
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = order[labels[order] == label]

@@ -45,7 +45,7 @@ def compress(
     budget: Annotated[str, typer.Option(help="params=10M and / or macs=2G, comma-separated")] = "",
     recipe: Annotated[Path | None, typer.Option(help="TOML file; default: the model's own")] = None,
     out: Path | None = None,
-    changes: Set = [],
+    changes: Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
     started = time.perf_counter()
@@ -76,7 +76,7 @@ def train(
     data: str | None = None,
     recipe: Path | None = None,
     out: Path | None = None,
-    changes: Set = [],
+    changes: Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Train only the FP32 baseline."""
     overrides = parse_changes(changes) | ({"data.name": data} if data else {})
