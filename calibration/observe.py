@@ -46,8 +46,7 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
     else:
         counted = histograms(proto, limits, feed())
         ranges = {
-            name: select(counted[name], *limits[name], method=config.method, percentile=config.percentile)
-            for name in tensors
+            name: select(counted[name], *limits[name], method=config.method, percentile=config.percentile) for name in tensors
         }
     (out / "ranges.json").write_text(json.dumps(ranges, indent=0))
     return {"method": config.method, "images": min(config.images, len(split)), "tensors": len(ranges)}
@@ -82,9 +81,7 @@ def session_with(proto: onnx.ModelProto, outputs: list[str], nodes: list[onnx.No
 def extremes(proto: onnx.ModelProto, tensors: list[str], feed: Iterator[np.ndarray]) -> dict[str, tuple[float, float]]:
     """Minimum and maximum of every tensor over all batches."""
     nodes = [
-        helper.make_node(f"Reduce{kind}", [name], [f"{name}/{kind}"], keepdims=0)
-        for name in tensors
-        for kind in ("Min", "Max")
+        helper.make_node(f"Reduce{kind}", [name], [f"{name}/{kind}"], keepdims=0) for name in tensors for kind in ("Min", "Max")
     ]
     session = session_with(proto, [name for node in nodes for name in node.output], nodes)
     low, high = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)

@@ -9,9 +9,7 @@ LEVELS = 256
 CANDIDATES = 64
 
 
-def select(
-    counts: np.ndarray, low: float, high: float, *, method: Method, percentile: float = 99.99
-) -> tuple[float, float]:
+def select(counts: np.ndarray, low: float, high: float, *, method: Method, percentile: float = 99.99) -> tuple[float, float]:
     """The clipping range within [low, high], given the `counts` [bins] of the values between them.
 
     "percentile" keeps that share of the values; "mse" minimises the squared error of 8-bit quantization; "entropy" the
@@ -81,4 +79,4 @@ def smooth(p: np.ndarray, epsilon: float = 1e-4) -> np.ndarray:
     taken = epsilon * empty.sum() / (~empty).sum()
     moved = np.where(empty, epsilon, p - taken)
     moved = np.maximum(moved, epsilon * 1e-4)
-    return moved / moved.sum()
+    return np.asarray(moved / moved.sum())

@@ -31,7 +31,8 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
     model, spec = load(student)
     guide, guide_spec = load(teacher)
     device, _ = device_and_precision()
-    guide.to(device=device, memory_format=torch.channels_last).requires_grad_(False)
+    guide.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
+    guide.requires_grad_(False)
 
     def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         logits = network(x)

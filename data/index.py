@@ -137,9 +137,7 @@ def split(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.nda
     return np.sort(order[~held[order]]), np.sort(order[held[order]])
 
 
-def describe(
-    name: str, kind: str, classes: list[str], spec: dict[str, Any], splits: tuple[np.ndarray, ...]
-) -> dict[str, Any]:
+def describe(name: str, kind: str, classes: list[str], spec: dict[str, Any], splits: tuple[np.ndarray, ...]) -> dict[str, Any]:
     side = spec["input_size"]
     return {
         "name": name,

@@ -27,9 +27,7 @@ class Bundle(Config):
     tolerance: float = 0.05
 
 
-def bundle(
-    config: Bundle, out: Path, *, engine: Path, model: Path, images: Path, runner: Callable[[], str]
-) -> dict[str, Any]:
+def bundle(config: Bundle, out: Path, *, engine: Path, model: Path, images: Path, runner: Callable[[], str]) -> dict[str, Any]:
     """Gather the bundle in `out`; expected logits come from `model`/model.onnx, which `engine` was built of."""
     file = engine_file(engine)
     shutil.copy(file, out / file.name)
@@ -39,7 +37,7 @@ def bundle(
     inputs, _ = split.__getitems__(chosen)
     session = ort.InferenceSession(model / "model.onnx", providers=["CPUExecutionProvider"])
     logits = np.concatenate([session.run(None, {"input": x[None]})[0] for x in inputs.numpy()])
-    np.savez_compressed(out / "golden.npz", inputs=inputs.numpy(), logits=logits, **raw)
+    np.savez_compressed(out / "golden.npz", inputs=inputs.numpy(), logits=logits, **raw)  # type: ignore[arg-type]
 
     (out / "preprocess.json").write_text(json.dumps(split.spec, indent=1))
     (out / "labels.txt").write_text("".join(f"{name}\n" for name in split.dataset["classes"]), encoding="utf-8")

@@ -72,9 +72,7 @@ def read_user_checkpoint(path: Path, arch: str) -> tuple[ResNet, Spec]:
     state = unwrap(read_tensors(path), path)
     found = architecture_of(state)
     if found != arch:
-        raise ValueError(
-            f"{path} holds {found or 'no ResNet of this family'}; MODEL says {arch}: pass the matching MODEL"
-        )
+        raise ValueError(f"{path} holds {found or 'no ResNet of this family'}; MODEL says {arch}: pass the matching MODEL")
     weight, head = state["conv1.weight"], state["fc.weight"]
     spec = family_spec(
         arch,
@@ -116,9 +114,7 @@ def unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not any(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(
-            f"{path} holds no state_dict; expected tensors by name, or one of the wrappers {', '.join(WRAPPERS)}"
-        )
+        raise ValueError(f"{path} holds no state_dict; expected tensors by name, or one of the wrappers {', '.join(WRAPPERS)}")
     state = {str(name): t for name, t in content.items() if isinstance(t, Tensor)}
     pattern = re.compile("^(" + "|".join(re.escape(p) for p in PREFIXES) + ")+")
     return {pattern.sub("", name): t for name, t in state.items()}
@@ -128,9 +124,7 @@ def architecture_of(state: dict[str, Tensor]) -> str | None:
     """The family member whose blocks `state` has, or None."""
     if "conv1.weight" not in state or "fc.weight" not in state:
         return None
-    depths = tuple(
-        len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)
-    )
+    depths = tuple(len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4))
     block = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
     return next((arch for arch, layout in BLOCKS.items() if layout == (block, depths)), None)
 
@@ -146,9 +140,7 @@ def check_keys(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path
             if k in state and state[k].shape != expected[k].shape
         ],
     }
-    told = "; ".join(
-        f"{kind}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}" for kind, keys in problems.items() if keys
-    )
+    told = "; ".join(f"{kind}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}" for kind, keys in problems.items() if keys)
     if told:
         raise ValueError(f"{path} does not fit ({told}); expected torchvision's keys")
     broken = [k for k, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]

@@ -61,9 +61,7 @@ def compress(
         step = Stages(out / "stages")
         found = list(press(loaded, step))
         seconds = round(time.perf_counter() - started, 1)
-        (out / "run.json").write_text(
-            json.dumps(run_record(model, loaded, wanted, out, step, found, seconds), indent=1)
-        )
+        (out / "run.json").write_text(json.dumps(run_record(model, loaded, wanted, out, step, found, seconds), indent=1))
         report = render(out)
         publish(report, found, out)
     tell(report, out)
@@ -155,9 +153,7 @@ def run_record(
         "environment": environment(recipe),
         "images": relative(step.asked[0]),
         **networks,
-        "stages": [
-            {"path": relative(a), "cached": a.manifest["cached"], "name": a.manifest["name"]} for a in step.asked
-        ],
+        "stages": [{"path": relative(a), "cached": a.manifest["cached"], "name": a.manifest["name"]} for a in step.asked],
         "targets": [{k: relative(v) for k, v in f.items() if k not in networks} for f in found],
     }
 

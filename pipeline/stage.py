@@ -76,9 +76,7 @@ class Stages:
         self.asked.append(artifact)
         return artifact
 
-    def run(
-        self, stage: Callable[..., Any], config: Config, name: str, final: Path, arguments: dict[str, Any]
-    ) -> Artifact:
+    def run(self, stage: Callable[..., Any], config: Config, name: str, final: Path, arguments: dict[str, Any]) -> Artifact:
         console.print(f"[bold]{name}[/bold]")
         partial = final.with_name(final.name + ".partial")
         partial.mkdir(exist_ok=True)

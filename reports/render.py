@@ -108,8 +108,7 @@ def bars(values: Mapping[str, float], label: Callable[[float], str]) -> list[Bar
     """A bar for every row id of `values`."""
     longest = max(values.values(), default=1.0)
     return [
-        Bar(label=key, text=label(value), share=100 * value / longest, kind=key.split("/")[0])
-        for key, value in values.items()
+        Bar(label=key, text=label(value), share=100 * value / longest, kind=key.split("/")[0]) for key, value in values.items()
     ]
 
 

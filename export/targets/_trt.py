@@ -219,9 +219,7 @@ def share_of(layers: Sequence[Any], macs: Mapping[str, int]) -> float | None:
     integer = 0
     for name, count in macs.items():
         tag = re.compile(rf"\[ONNX Layer: {re.escape(name)}( \||\])")
-        doing = [
-            one for one in layers if isinstance(one, dict) and computes(one) and tag.search(one.get("Metadata", ""))
-        ]
+        doing = [one for one in layers if isinstance(one, dict) and computes(one) and tag.search(one.get("Metadata", ""))]
         types = [one["Inputs"][0].get("Format/Datatype", "N/A") for one in doing if one.get("Inputs")]
         if len(doing) != 1 or len(types) != 1 or types[0].startswith("N/A"):
             return None

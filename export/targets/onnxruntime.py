@@ -54,9 +54,7 @@ def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str
     """Copy the ONNX file and read off an executed run how much of it is integer work."""
     engine = Path(shutil.copy(model / "model.onnx", out / "engine.onnx"))
     quantized = any(node.op_type == "QuantizeLinear" for node in onnx.load(engine).graph.node)
-    return described(
-        engine, precision="int8" if quantized else "fp32", int8_share=int8_share(engine) if quantized else 0.0
-    )
+    return described(engine, precision="int8" if quantized else "fp32", int8_share=int8_share(engine) if quantized else 0.0)
 
 
 def runner() -> str:
@@ -100,17 +98,11 @@ def int8_share(file: Path) -> float:
     for event in events:
         details = event.get("args", {})
         kind = details.get("op_name")
-        if (
-            event.get("cat") != "Node"
-            or kind not in INTEGER_OPERATORS | FLOAT_OPERATORS
-            or "output_type_shape" not in details
-        ):
+        if event.get("cat") != "Node" or kind not in INTEGER_OPERATORS | FLOAT_OPERATORS or "output_type_shape" not in details:
             continue
         shapes = [next(iter(entry.values())) for entry in details["input_type_shape"]]
         output = next(iter(details["output_type_shape"][0].values()))
         weight = max((s for s in shapes[1:] if len(s) == len(output)), key=lambda s: int(np.prod(s)))
         channels = weight[0] if len(weight) == 4 else output[-1]  # outputs may be NHWC, weights stay OIHW
-        macs["integer" if kind in INTEGER_OPERATORS else "float"] += (
-            int(np.prod(output)) * int(np.prod(weight)) // channels
-        )
+        macs["integer" if kind in INTEGER_OPERATORS else "float"] += int(np.prod(output)) * int(np.prod(weight)) // channels
     return macs["integer"] / max(1, sum(macs.values()))

@@ -17,9 +17,7 @@ from pipeline.placement import Placement
 
 REQUIRES: tuple[str, ...] = ("tensorrt",)
 READS = "onnx"
-PLACEMENT: Placement | None = Placement(
-    activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False
-)
+PLACEMENT: Placement | None = Placement(activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False)
 
 
 class Options(_trt.Options):

@@ -18,9 +18,7 @@ from pipeline.placement import Placement
 
 REQUIRES: tuple[str, ...] = ("tensorrt-rtx",)
 READS = "onnx"
-PLACEMENT: Placement | None = Placement(
-    activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False
-)
+PLACEMENT: Placement | None = Placement(activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False)
 
 
 class Options(_trt.Options):

@@ -52,7 +52,7 @@ def load(engine: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
 
     torch.set_num_threads(threads)
     model, _ = load_model(engine)
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
 
     def run(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode():

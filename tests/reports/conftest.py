@@ -87,9 +87,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         }
         if measured:
             onnxruntime["predictions"] = {key: predict(key) for key in KEYS}
-            onnxruntime["latency"] = stage(
-                "latency", {"batch": 1, "threads": 2, "timed": timed, "throughput": throughput}
-            )
+            onnxruntime["latency"] = stage("latency", {"batch": 1, "threads": 2, "timed": timed, "throughput": throughput})
         run = {
             "created": "2025-11-22T04:00:00+00:00",
             "command": "make compress MODEL=resnet101",

@@ -33,9 +33,7 @@ def parts(report: Any, path: str) -> list[Any]:
     found = [report]
     for name in path.split(".") if path else []:
         values = [part[name] for part in found]
-        found = [
-            item for value in values for item in (value if isinstance(value, list) else [value]) if item is not None
-        ]
+        found = [item for value in values for item in (value if isinstance(value, list) else [value]) if item is not None]
     return found
 
 

@@ -95,9 +95,7 @@ def test_grows_with_lost_and_shrinks_with_images() -> None:
 def test_images_to_settle_is_the_smallest_number(lost: int, gained: int, n: int, max_drop: float) -> None:
     images = images_to_settle(lost, gained, n, max_drop)
     assert images is not None and images > n
-    below, above = (
-        100 * upper_limit(lost * m / n, gained * m / n, m, float(norm.ppf(0.95))) for m in (images, images - 1)
-    )
+    below, above = (100 * upper_limit(lost * m / n, gained * m / n, m, float(norm.ppf(0.95))) for m in (images, images - 1))
     assert below < max_drop <= above
 
 
