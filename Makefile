@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 flag = $(if $($(1)),--$(2) "$($(1))")
 
-.PHONY: help compress train report doctor test check
+.PHONY: help compress train report doctor test check bench
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -17,6 +17,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,dev]'
+	touch $@
+
+$(VENV)/.ready-bench: $(VENV)/.ready
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,bench]'
 	touch $@
 
 compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRICT=1 RECIPE= OUT= ARGS=]: press, measure, gate
@@ -36,7 +40,10 @@ doctor: $(VENV)/.ready ## which targets work here, and why the others do not
 test: $(VENV)/.ready-dev ## all tests
 	$(VENV)/bin/python -m pytest -q
 
+bench: $(VENV)/.ready-bench ## OUT=…: the networks of a finished run, quantized by other tools, side by side (minutes)
+	$(VENV)/bin/python -m benchmarks.quantizers $(or $(OUT),runs/$(MODEL))
+
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy pipeline models data compress calibration export reports
+	$(VENV)/bin/mypy pipeline models data compress calibration export reports benchmarks

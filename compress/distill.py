@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
-from compress.fit import Schedule, device_and_precision, fit, top1
+from compress.fit import Loss, Schedule, device_and_precision, fit, top1
 from data.loader import Split
 from models.checkpoint import load, save
 
@@ -30,9 +31,18 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
     """
     model, spec = load(student)
     guide, guide_spec = load(teacher)
+    metrics = fit(model, taught_by(guide, config), config, images, out, f"distill {guide_spec.arch} -> {spec.arch}")
+    val = Split(images, "val")
+    metrics |= {"val_top1": top1(model, val), "teacher_val_top1": top1(guide, val)}
+    save(model, spec, out)
+    return metrics
+
+
+def taught_by(guide: nn.Module, config: Distill) -> Loss:
+    """(1 - alpha) cross-entropy + alpha distillation from `guide`, whose batch norm is folded: it only ever answers."""
     device, _ = device_and_precision()
-    guide.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
-    guide.requires_grad_(False)
+    folded = fuse(guide.eval()).requires_grad_(False)
+    folded.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
 
     def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         logits = network(x)
@@ -40,16 +50,10 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
         if config.alpha == 0:
             return label_loss
         with torch.no_grad():
-            target = guide(x)
+            target = folded(x)
         return (1 - config.alpha) * label_loss + config.alpha * distillation_loss(logits, target, config.temperature)
 
-    metrics = fit(model, loss, config, images, out, f"distill {guide_spec.arch} -> {spec.arch}")
-    save(model.cpu(), spec, out)
-    return {
-        **metrics,
-        "val_top1": top1(model, Split(images, "val")),
-        "teacher_val_top1": top1(guide, Split(images, "val")),
-    }
+    return loss
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -142,10 +142,12 @@ def set_lr(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int, step
 def top1(model: nn.Module, split: Split, batch_size: int = 250) -> float:
     """Percent of `split` that `model` gets right, in the training precision; for choices, never for the gate."""
     device, dtype = device_and_precision()
-    model.eval()
+    home = next(model.parameters()).device
+    model.eval().to(device)
     right = 0
     for x, y in batches(split, batch_size):
         x = x.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             right += int((model(x).argmax(1).cpu() == y).sum())
+    model.to(home)
     return 100 * right / len(split)

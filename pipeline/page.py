@@ -8,6 +8,7 @@ from calibration.place import place_qdq
 from compress.derive import derive_student
 from compress.distill import distill
 from compress.prune import prune
+from compress.quantize_aware import quantize_aware
 from compress.train import train
 from data.index import fingerprint, index
 from export import targets
@@ -33,6 +34,8 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
     student = step(derive_student, recipe.student, teacher=teacher)
     pruned = step(prune, recipe.prune, model=student, images=images)
     distilled = step(distill, recipe.distill, student=pruned, teacher=teacher, images=images)
+    if recipe.quantize_aware.epochs:
+        distilled = step(quantize_aware, recipe.quantize_aware, student=distilled, teacher=teacher, images=images)
 
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     onnx = step(export_onnx, recipe.export, label="student", model=distilled, images=images)

@@ -13,6 +13,7 @@ from calibration.observe import Calibrate
 from compress.derive import Student
 from compress.distill import Distill
 from compress.prune import Prune
+from compress.quantize_aware import QuantizeAware
 from compress.train import Train
 from data.index import Data
 from export import targets
@@ -37,6 +38,7 @@ class Recipe(Config):
     student: Student = Student()
     prune: Prune = Prune()
     distill: Distill
+    quantize_aware: QuantizeAware = QuantizeAware()
     export: Export = Export()
     calibrate: Calibrate = Calibrate()
     measure: Measure = Measure()

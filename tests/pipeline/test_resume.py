@@ -1,0 +1,91 @@
+"""Killed in the middle of distillation, the same command continues; what it ends with is what it would have ended with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from compress.fit import Schedule, fit
+from models.checkpoint import load, save
+from models.resnet import ResNet, Spec
+from tests.conftest import Small
+
+PROJECT = Path(__file__).resolve().parents[2]
+TINY = Spec(arch="resnet18", block="basic", in_channels=1, num_classes=10, stem_width=8, widths=(((8, 8),), ((8, 8),)))
+
+
+def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return cross_entropy(model(x), y)
+
+
+def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save(ResNet(TINY), TINY, tmp_path)
+    schedule = Schedule(epochs=3, batch_size=64)
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    whole.mkdir()
+    halves.mkdir()
+    expected, _ = load(tmp_path)
+    history = fit(expected, loss, schedule, small.images, whole, "whole")["history"]
+
+    class Pulled(Exception):
+        """The plug is pulled."""
+
+    def pulled(share: float) -> None:
+        if share > 0.5:
+            raise Pulled
+
+    model, _ = load(tmp_path)
+    with pytest.raises(Pulled):
+        fit(model, loss, schedule, small.images, halves, "first half", before_step=pulled)
+    assert (halves / "epoch.pt").exists()
+    seen: list[float] = []
+    model, _ = load(tmp_path)
+    assert fit(model, loss, schedule, small.images, halves, "second half", before_step=seen.append)["history"] == pytest.approx(
+        history
+    )
+    assert min(seen) >= 1 / 3  # the first epoch was not repeated
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-4, atol=1e-5)
+    assert not list(halves.iterdir())  # nothing that would get into the artifact
+
+
+def test_nan_stops_with_a_clear_error_and_keeps_the_last_good_epoch(small: Small, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=r"loss became (nan|inf).*learning rate"):
+        fit(ResNet(TINY), loss, Schedule(epochs=1, batch_size=32, lr=1e12, warmup=0), small.images, tmp_path, "hot")
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+def test_kill_9_in_distillation_then_the_same_command(tmp_path: Path) -> None:
+    changes = [
+        "data.train_limit=1500", "data.test_limit=200", "train.epochs=1", "distill.epochs=3", "calibrate.images=64",
+        "measure.queries=100", "prune.norm_images=256",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "pipeline", "compress", "resnet18", "--out", str(tmp_path), "--targets", "onnxruntime"]
+    command += ["--max-drop", "90", *(part for change in changes for part in ("--set", change))]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 300
+        while not list(tmp_path.glob("stages/distill-*.partial/epoch.pt")):
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    again = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    told = again.stdout + again.stderr
+    assert "train: cached" in told and "prune: cached" in told
+    assert "epoch 3/3" in told and "epoch 1/3" not in told
+    distilled = next(tmp_path.glob("stages/distill-*"))
+    assert sorted(p.name for p in distilled.iterdir()) == ["manifest.json", "model.json", "model.safetensors"]
+    assert load_file(distilled / "model.safetensors")

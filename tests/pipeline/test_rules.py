@@ -1,0 +1,68 @@
+"""The house rules that a machine can check (CONTRIBUTING.md, Architecture)."""
+
+import ast
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+STAGES = ("compress", "calibration", "export", "reports")
+SHARED = ("pipeline", "models", "data")
+OPTIONAL = ("tensorrt", "tensorrt_rtx", "openvino", "modelopt", "triton")
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted(p for p in (PROJECT / folder).rglob("*.py"))
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module:
+            yield child.module
+
+
+@pytest.mark.parametrize("folder", STAGES)
+def test_stage_folders_import_what_is_shared_and_never_one_another(folder: str) -> None:
+    others = set(STAGES) - {folder}
+    for path in sources(folder):
+        strangers = {name for name in imports(ast.parse(path.read_text())) if name.split(".")[0] in others}
+        assert not strangers, f"{path.relative_to(PROJECT)} imports {strangers}"
+
+
+@pytest.mark.parametrize("folder", ("models", "data"))
+def test_what_is_shared_knows_no_stage(folder: str) -> None:
+    for path in sources(folder):
+        strangers = {name for name in imports(ast.parse(path.read_text())) if name.split(".")[0] in STAGES}
+        assert not strangers, f"{path.relative_to(PROJECT)} imports {strangers}"
+
+
+def test_every_module_imports_without_the_optional_runtimes() -> None:
+    modules = [
+        name
+        for folder in (*SHARED, *STAGES)
+        for name in [folder, *(m.name for m in pkgutil.walk_packages([str(PROJECT / folder)], f"{folder}."))]
+        if not name.startswith("export.device.") and name != "pipeline.__main__"  # the former run on the device only
+    ]
+    assert len(modules) > 40
+    program = f"import importlib, sys\nfor name in {OPTIONAL}: sys.modules[name] = None\n"
+    program += f"for name in {modules}: importlib.import_module(name)\n"
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_module_says_what_it_is() -> None:
+    for folder in (*SHARED, *STAGES, "benchmarks"):
+        for path in sources(folder):
+            assert ast.get_docstring(ast.parse(path.read_text())), f"{path.relative_to(PROJECT)} has no docstring"
+
+
+def test_no_stage_file_outgrows_one_idea() -> None:
+    for folder in (*SHARED, *STAGES):
+        for path in sources(folder):
+            assert len(path.read_text().splitlines()) <= 300, f"{path.relative_to(PROJECT)}: split it"
