@@ -68,19 +68,31 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
         content = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"recipe {path} is not TOML ({error}); see recipes/ for examples") from error
-    for key, value in changes.items():
-        section = content
+    for key, value in {**changes, "load.arch": model, "train.arch": model}.items():
         *parents, last = key.split(".")
-        for name in parents:
-            section = section.setdefault(name, {})
-        section[last] = value
-    content.setdefault("load", {})["arch"] = content.setdefault("train", {})["arch"] = model
-    options = content.pop("targets", {})
+        section_of(content, parents, path.name)[last] = value
+    section_of(content, ["targets"], path.name)
+    options = content.pop("targets")
+    for name in options:
+        targets.get(name)
+        section_of(options, [name], f"{path.name}: targets")
+    if targets.REFERENCE in wanted:
+        known = ", ".join(name for name in targets.names() if name != targets.REFERENCE)
+        raise ValueError(f"target {targets.REFERENCE!r} is the reference and always measured; expected engines: {known}")
     chosen = dict.fromkeys([targets.REFERENCE, *(wanted or targets.names())])
     try:
         return Recipe(**content, targets={name: options.get(name, {}) for name in chosen})
     except ValidationError as error:
         raise ValueError(f"{path.name}: {explain(error)}") from error
+
+
+def section_of(content: dict[str, Any], names: list[str], file: str) -> dict[str, Any]:
+    """The table at `names` in `content`, made where there is none."""
+    for i, name in enumerate(names, start=1):
+        content = content.setdefault(name, {})
+        if not isinstance(content, dict):
+            raise ValueError(f"{file}: {'.'.join(names[:i])} = {content!r}: expected a section with keys of its own")
+    return content
 
 
 def known_recipes() -> list[str]:

@@ -65,7 +65,7 @@ def test_nan_stops_with_a_clear_error_and_keeps_the_last_good_epoch(small: Small
     assert not (tmp_path / "best.safetensors").exists()
 
 
-def test_kill_9_in_distillation_then_the_same_command(tmp_path: Path) -> None:
+def test_ctrl_c_and_kill_9_in_distillation_then_the_same_command(tmp_path: Path) -> None:
     changes = [
         "data.train_limit=1500", "data.test_limit=200", "train.epochs=1", "distill.epochs=3", "calibrate.images=64",
         "measure.queries=100", "prune.norm_images=256",
@@ -73,19 +73,29 @@ def test_kill_9_in_distillation_then_the_same_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline", "compress", "resnet18", "--out", str(tmp_path), "--targets", "onnxruntime"]
     command += ["--max-drop", "90", *(part for change in changes for part in ("--set", change))]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 300
-        while not list(tmp_path.glob("stages/distill-*.partial/epoch.pt")):
-            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+
+    def stopped_after_an_epoch(how: signal.Signals) -> int:
+        def saved() -> list[int]:
+            return [path.stat().st_mtime_ns for path in tmp_path.glob("stages/distill-*.partial/epoch.pt")]
+
+        before = saved()
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
+            deadline = time.monotonic() + 300
+            while saved() == before:
+                assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+                time.sleep(0.02)
+            process.send_signal(how)
+            return process.wait()
+
+    assert stopped_after_an_epoch(signal.SIGINT) == 130
+    assert "interrupted; the same command continues" in (tmp_path / "log").read_text()
+    assert stopped_after_an_epoch(signal.SIGKILL) == -signal.SIGKILL
     again = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
-    assert again.returncode == 0, again.stdout + again.stderr
     told = again.stdout + again.stderr
+    assert again.returncode == 0, told
     assert "train: cached" in told and "prune: cached" in told
-    assert "epoch 3/3" in told and "epoch 1/3" not in told
+    assert "epoch 3/3" in told and "epoch 1/3" not in told and "epoch 2/3" not in told
     distilled = next(tmp_path.glob("stages/distill-*"))
     assert sorted(p.name for p in distilled.iterdir()) == ["manifest.json", "model.json", "model.safetensors"]
     assert load_file(distilled / "model.safetensors")

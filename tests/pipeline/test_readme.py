@@ -1,0 +1,66 @@
+"""The README's commands exist, and the Makefile forwards what the contract says."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from pipeline.__main__ import app
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def forwarded(*arguments: str) -> list[str]:
+    """The line that `make` would run last, without the interpreter."""
+    done = subprocess.run(["make", "-n", *arguments], cwd=PROJECT, capture_output=True, text=True, check=True)
+    line = done.stdout.replace("\\\n", " ").strip().splitlines()[-1]
+    return shlex.split(line)
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"^```\n(.*?)^```", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("make ")]
+
+
+def test_the_readme_has_commands() -> None:
+    assert {"make doctor", "make test", "make check"} <= set(readme_commands())
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_every_readme_command_runs_something_that_exists(command: str) -> None:
+    words = forwarded(*shlex.split(command)[1:])
+    if words[1:3] != ["-m", "pipeline"]:
+        return
+    known = get_command(app).commands[words[words.index("pipeline") + 1]]  # type: ignore[attr-defined]
+    flags = {option for parameter in known.params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= flags
+
+
+def test_the_makefile_forwards_every_variable_of_the_contract() -> None:
+    words = forwarded(
+        "compress", "MODEL=resnet50", "CHECKPOINT=a.pt", "DATA=b", "TARGETS=onnxruntime,tensorrt", "MAX_DROP=0.5", "STRICT=1",
+        "BUDGET=params=10M", "RECIPE=r.toml", "OUT=o", "ARGS=--set a.b=1",
+    )  # fmt: skip
+    assert " ".join(words[words.index("compress") :]) == (
+        "compress resnet50 --checkpoint a.pt --data b --targets onnxruntime,tensorrt --max-drop 0.5 --strict "
+        "--budget params=10M --recipe r.toml --out o --set a.b=1"
+    )
+
+
+def test_doctor_names_every_target_and_why_it_cannot() -> None:
+    done = subprocess.run([sys.executable, "-m", "pipeline", "doctor"], cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout + done.stderr
+    assert re.search(r"^onnxruntime +works", told, re.MULTILINE)
+    for name in ("tensorrt", "tensorrt_rtx"):
+        assert re.search(rf"^{name} +(works|builds, cannot run: .+|cannot build: .+)", told, re.MULTILINE)
+
+
+def test_help_lists_every_target_of_the_makefile() -> None:
+    done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    listed = {line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line}
+    assert {"compress", "train", "report", "doctor", "test", "check", "bench", "help"} <= listed
