@@ -6,6 +6,7 @@ Hinton et al., Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,8 +14,11 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
 from compress.fit import Loss, Schedule, device_and_precision, fit, top1
-from data.loader import Split
+from data.loader import Split, batches
 from models.checkpoint import load, save
+from pipeline.console import progress
+
+ANSWERS = "teacher.npy"
 
 
 class Distill(Schedule):
@@ -31,29 +35,62 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
     """
     model, spec = load(student)
     guide, guide_spec = load(teacher)
-    metrics = fit(model, taught_by(guide, config), config, images, out, f"distill {guide_spec.arch} -> {spec.arch}")
+    loss = taught_by(guide, config, out, images)
+    metrics = fit(model, loss, config, images, out, f"distill {guide_spec.arch} -> {spec.arch}", by_index=True)
+    (out / ANSWERS).unlink(missing_ok=True)
     val = Split(images, "val")
     metrics |= {"val_top1": top1(model, val), "teacher_val_top1": top1(guide, val)}
     save(model, spec, out)
     return metrics
 
 
-def taught_by(guide: nn.Module, config: Distill) -> Loss:
-    """(1 - alpha) cross-entropy + alpha distillation from `guide`, whose batch norm is folded: it only ever answers."""
-    device, _ = device_and_precision()
-    folded = fuse(guide.eval()).requires_grad_(False)
-    folded.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
+def taught_by(guide: nn.Module, config: Distill, out: Path, images: Path) -> Loss:
+    """A loss(network, x, where): (1 - alpha) cross-entropy + alpha distillation from `guide`; `where` in the training split.
 
-    def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    Where the crop is fixed the teacher is asked once, not every epoch; `out`/teacher.npy survives an interruption.
+    """
+    split = Split(images, "train", config.augment)
+    labels = torch.from_numpy(split.labels)
+    known = answers(guide, split, out / ANSWERS) if config.alpha and split.fixed else None
+    folded = at_work(guide)
+
+    def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:
         logits = network(x)
-        label_loss = functional.cross_entropy(logits, y)
+        where = where.cpu()
+        label_loss = functional.cross_entropy(logits, labels[where].to(x.device))
         if config.alpha == 0:
             return label_loss
         with torch.no_grad():
-            target = folded(x)
+            target = folded(x) if known is None else known[where].to(x.device)
         return (1 - config.alpha) * label_loss + config.alpha * distillation_loss(logits, target, config.temperature)
 
     return loss
+
+
+def at_work(guide: nn.Module) -> nn.Module:
+    """`guide` where training happens, its batch norm folded: it only ever answers."""
+    device, _ = device_and_precision()
+    folded = fuse(guide.eval()).requires_grad_(False)
+    folded.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
+    return folded
+
+
+def answers(guide: nn.Module, split: Split, file: Path, batch_size: int = 256) -> Tensor:
+    """The logits [N, classes] of `guide` for every image of `split`, from `file` when they are there."""
+    if not file.exists():
+        device, dtype = device_and_precision()
+        folded = at_work(guide)
+        found = []
+        with progress() as bar, torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            task = bar.add_task("ask the teacher", total=len(split))
+            for x, _ in batches(split, batch_size):
+                found.append(folded(x.to(device, memory_format=torch.channels_last)).float().cpu().numpy())
+                bar.advance(task, len(x))
+        temporary = file.with_suffix(".tmp")
+        with temporary.open("wb") as stream:
+            np.save(stream, np.concatenate(found))
+        temporary.replace(file)
+    return torch.from_numpy(np.load(file))
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

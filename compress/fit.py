@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from compress.pointwise import as_products
 from data.loader import Augment, Split, batches
 from pipeline.config import Config
 from pipeline.console import progress
@@ -37,10 +39,12 @@ def fit(
     out: Path,
     label: str,
     before_step: Callable[[float], None] = lambda share: None,
+    by_index: bool = False,
 ) -> dict[str, Any]:
     """Train `model` in place and leave it with the weights of the epoch that was best on the held-out slice.
 
-    `loss(model, x, y)` takes float32 [N, C, H, W] and int64 [N]; `before_step` is told the share of training done.
+    `loss(model, x, y)` takes float32 [N, C, H, W] and the int64 [N] labels, or with `by_index` where in the training split
+    the images are; `before_step` is told the share of training done.
     After every epoch `out/epoch.pt` is replaced; when it is there already, training continues after it.
     Raises ValueError when the loss is no longer finite.
     """
@@ -59,11 +63,13 @@ def fit(
         optimizer.load_state_dict(state["optimizer"])
         history, first = state["history"], len(state["history"])
     before_step(first / max(1, epochs))
-    with progress() as bar:
+    with progress() as bar, as_products(model, device):
         task = bar.add_task(label, total=epochs * steps, completed=first * steps)
         for epoch in range(first, epochs):
             torch.manual_seed(schedule.seed * 1000 + epoch)
             split = Split(images, "train", schedule.augment, schedule.seed * 1000 + epoch)
+            if by_index:
+                split.labels = np.arange(len(split))
             model.train()
             total = torch.zeros((), device=device)
             for step, (x, y) in enumerate(batches(split, schedule.batch_size, shuffle=True)):

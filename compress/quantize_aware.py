@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compress.distill import Distill, taught_by
+from compress.distill import ANSWERS, Distill, taught_by
 from compress.fit import fit, top1
 from data.loader import Split, batches
 from models.checkpoint import load, save
@@ -40,7 +40,9 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     calibration = [x for x, _ in batches(Split(images, "train"), 64, shuffle=True, limit=config.images)]
     simulated = with_fake_quantization(model, calibration)
     untrained = top1(simulated, val)
-    metrics = fit(simulated, taught_by(guide, config), config, images, out, f"quantization-aware {spec.arch}")
+    loss = taught_by(guide, config, out, images)
+    metrics = fit(simulated, loss, config, images, out, f"quantization-aware {spec.arch}", by_index=True)
+    (out / ANSWERS).unlink(missing_ok=True)
     plain = ResNet(spec)
     trained = simulated.state_dict()
     plain.load_state_dict({name: trained[name] for name in plain.state_dict()})
@@ -58,13 +60,14 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
 
 def with_fake_quantization(model: nn.Module, calibration: list[Tensor]) -> nn.Module:
     """`model` itself, whose convolutions and linear layers now round their inputs and weights to 8 bits."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # modelopt warns about transformers and about kernels for GPUs
-        import modelopt.torch.quantization as mtq
 
     def show(network: nn.Module) -> None:
         for x in calibration:
             network(x)
 
-    simulated: nn.Module = mtq.quantize(model, mtq.INT8_DEFAULT_CFG, show)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # modelopt warns about transformers and about kernels for GPUs
+        import modelopt.torch.quantization as mtq
+
+        simulated: nn.Module = mtq.quantize(model, mtq.INT8_DEFAULT_CFG, show)
     return simulated

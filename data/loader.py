@@ -42,6 +42,13 @@ class Split(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def fixed(self) -> bool:
+        """Whether an image looks the same every time it is asked for, in every epoch."""
+        if self.augment is None:
+            return True
+        return self.spec["resize"] == "pad" and not self.augment.flip and self.augment.shift == 0
+
     def image(self, i: int) -> Image.Image:
         """Image `i` before preprocessing, in the network's colour mode."""
         if self.dataset["kind"] == "array":

@@ -5,7 +5,10 @@ metadata of the file.
 """
 
 import json
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +72,24 @@ def export(model: nn.Module, x: Tensor, path: Path, opset: int, dynamo: bool) ->
         if dynamo
         else {"dynamic_axes": {"input": {0: "batch"}, "logits": {0: "batch"}}}
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # both exporters warn about their own internals
         torch.onnx.export(
             model, (x,), path, opset_version=opset, input_names=["input"], output_names=["logits"],
             dynamo=dynamo, verbose=False, **dynamic,
         )  # fmt: skip
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Only errors of the logger `name`: the exporter tells about every torchvision operator that is not installed."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def largest_difference(path: Path, network: nn.Module, x: Tensor) -> float:

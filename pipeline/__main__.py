@@ -195,9 +195,8 @@ def main() -> None:
     """Exit codes are the contract's; whatever nobody foresaw keeps its traceback and exits with 70 (EX_SOFTWARE)."""
     try:
         code = app(standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        console.print("interrupted; the same command continues where it stopped")
-        sys.exit(130)
+        if code == 130:  # what typer makes of Ctrl-C
+            console.print("interrupted; the same command continues where it stopped")
     except TyperException as error:
         print(f"error: {getattr(error, 'message', error)}", file=sys.stderr)
         sys.exit(2)
