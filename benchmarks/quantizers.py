@@ -27,7 +27,7 @@ from pipeline import hardware
 from pipeline.console import console
 from reports.measure import timed
 
-IMAGES, QUERIES, TURN, WARMUP = 512, 1000, 20, 3
+IMAGES, QUERIES, TURN, WARMUP = 512, 1000, 100, 0.2
 PACKAGES = ("onnxruntime", "nvidia-modelopt", "onnx", "numpy")
 RESULTS = Path(__file__).parent / "RESULTS.md"
 

@@ -169,7 +169,7 @@ def environment(recipe: Recipe) -> dict[str, Any]:
     return {
         **hardware.cpu(),
         "threads": threads,
-        "gpu": hardware.gpu(),
+        "gpu": (hardware.gpu() or {}).get("name"),
         "os": platform.platform(),
         "versions": versions,
     }

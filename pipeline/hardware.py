@@ -1,5 +1,6 @@
 """What this machine is: for choosing kernels, for cache keys and for the report."""
 
+import ctypes
 import os
 import platform
 from functools import cache
@@ -44,8 +45,26 @@ def cpu() -> dict[str, Any]:
     return {"cpu": name, "cores": cores(), "isa": isa()}
 
 
-def gpu() -> str | None:
-    """Name of the first CUDA device, None without one."""
-    import torch
+@cache
+def gpu() -> dict[str, str] | None:
+    """Name, compute capability and newest CUDA version of the driver of the first GPU; None where no GPU answers.
 
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    Asked of the driver, because torch may be a CPU build and Jetson has no nvidia-smi.
+    """
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, driver, major, minor = (ctypes.c_int() for _ in range(4))
+    name = ctypes.create_string_buffer(256)
+    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+        return None
+    cuda.cuDeviceGetName(name, len(name), device)
+    cuda.cuDriverGetVersion(ctypes.byref(driver))
+    cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+    cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    return {
+        "name": name.value.decode(),
+        "compute_capability": f"{major.value}.{minor.value}",
+        "driver": f"CUDA {driver.value // 1000}.{driver.value % 1000 // 10}",
+    }

@@ -4,7 +4,6 @@ Every function that needs the library takes the imported module as its first arg
 TensorRT 8.5 (JetPack 5) to 11, whose flags come and go, so each is looked up before it is used.
 """
 
-import ctypes
 import importlib
 import json
 import math
@@ -54,33 +53,8 @@ def missing(package: str, install: str) -> str | None:
     return None
 
 
-@cache
-def gpu() -> dict[str, str] | None:
-    """Name, compute capability and newest CUDA version of the driver of the first GPU; None where no GPU answers.
-
-    Asked of the driver, because torch may be a CPU build and Jetson has no nvidia-smi.
-    """
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-    device, driver, major, minor = (ctypes.c_int() for _ in range(4))
-    name = ctypes.create_string_buffer(256)
-    if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
-        return None
-    cuda.cuDeviceGetName(name, len(name), device)
-    cuda.cuDriverGetVersion(ctypes.byref(driver))
-    cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
-    cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-    return {
-        "name": name.value.decode(),
-        "compute_capability": f"{major.value}.{minor.value}",
-        "driver": f"CUDA {driver.value // 1000}.{driver.value % 1000 // 10}",
-    }
-
-
 def no_gpu() -> str | None:
-    return None if gpu() else "no NVIDIA GPU here: its driver (libcuda.so.1) is missing or finds no device"
+    return None if hardware.gpu() else "no NVIDIA GPU here: its driver (libcuda.so.1) is missing or finds no device"
 
 
 def cannot_run() -> str | None:
@@ -93,7 +67,7 @@ def cannot_run() -> str | None:
 
 def platform(package: str) -> dict[str, Any]:
     version = None if missing(package, "") else importlib.import_module(package.replace("-", "_")).__version__
-    found = gpu() or {}
+    found = hardware.gpu() or {}
     return {**hardware.cpu(), "runtime": package, "version": version, "gpu": found.get("name"),
             "compute_capability": found.get("compute_capability"), "driver": found.get("driver")}  # fmt: skip
 
@@ -252,7 +226,7 @@ def contextualized(trt: Any, engine: bytes) -> tuple[Any, Any, Any]:
         runtime.engine_host_code_allowed = True  # version-compatible engines carry their own runtime; these are ours
     loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
-        raise ValueError(f"{trt.__name__} {trt.__version__} cannot load the engine on {gpu() or 'no GPU'}: {why(log)}")
+        raise ValueError(f"{trt.__name__} {trt.__version__} cannot load the engine on {hardware.gpu() or 'no GPU'}: {why(log)}")
     settings = None
     if hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
         # TensorRT-RTX compiles for a new shape in the background and swaps the kernel later; we time what stays.

@@ -77,9 +77,6 @@ def open_session(file: Path, threads: int, profile: Path | None = None) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Threads that keep spinning after a run would take the cores from the engine whose turn is next: on 2 cores the p90 of a
-    # 0.6 ms engine read 4.7 ms beside two others, 0.8 ms alone and with this.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling = True
         options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights have no shape to read

@@ -13,6 +13,7 @@ import numpy as np
 
 from export.bundle import device_runner
 from export.targets import _trt
+from pipeline import hardware
 from pipeline.placement import Placement
 
 REQUIRES: tuple[str, ...] = ("tensorrt",)
@@ -66,7 +67,7 @@ def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str
     if options.timing_cache:
         options.timing_cache.write_bytes(bytes(caches[0].serialize()))
     kept = {"version_compatible", "hardware_compatibility"}
-    built_for = (_trt.gpu() or {}).get("compute_capability")
+    built_for = (hardware.gpu() or {}).get("compute_capability")
     return {**metrics, **options.model_dump(include=kept), "compute_capabilities": [built_for] if built_for else []}
 
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from export.bundle import device_runner
 from export.targets import _trt
+from pipeline import hardware
 from pipeline.placement import Placement
 
 REQUIRES: tuple[str, ...] = ("tensorrt-rtx",)
@@ -35,7 +36,7 @@ def cannot_run() -> str | None:
     if reason := unavailable() or _trt.cannot_run():
         return reason
     trt = importlib.import_module("tensorrt_rtx")
-    found = _trt.gpu() or {}
+    found = hardware.gpu() or {}
     if f"SM{found['compute_capability'].replace('.', '')}" in architectures(trt):
         return None
     capability = f"{found['name']} (compute capability {found['compute_capability']})"

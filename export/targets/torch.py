@@ -32,7 +32,7 @@ def cannot_run() -> str | None:
 
 
 def platform() -> dict[str, Any]:
-    return {**hardware.cpu(), "gpu": hardware.gpu(), "torch": importlib.metadata.version("torch")}
+    return {**hardware.cpu(), "torch": importlib.metadata.version("torch")}
 
 
 def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:

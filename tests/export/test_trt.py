@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.targets import _trt, tensorrt, tensorrt_rtx
+from pipeline import hardware
 from pipeline.stage import file_digest
 
 ARCHITECTURES = ("SM80", "SM86", "SM89", "SM120")
@@ -147,7 +148,7 @@ def test_rtx_lists_the_architectures_it_knows(rtx: Any, tmp_path: Path, out: Pat
         tensorrt_rtx.build(options, out, model=tiny(tmp_path / "model"), images=tmp_path)
 
 
-@pytest.mark.skipif(_trt.gpu() is not None, reason="this machine has a GPU")
+@pytest.mark.skipif(hardware.gpu() is not None, reason="this machine has a GPU")
 def test_rtx_load_without_a_gpu_is_a_value_error(rtx: Any, tmp_path: Path, out: Path) -> None:
     tensorrt_rtx.build(tensorrt_rtx.Options(), out, model=tiny(tmp_path / "model"), images=tmp_path)
     with pytest.raises(ValueError, match="cannot load the engine on no GPU"):
@@ -342,23 +343,23 @@ def test_a_package_whose_libraries_are_missing_is_unavailable(tmp_path: Path, mo
 
 def test_tensorrt_without_a_gpu_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in("10.16.0"))
-    monkeypatch.setattr(_trt, "gpu", lambda: None)
+    monkeypatch.setattr(hardware, "gpu", lambda: None)
     assert "no NVIDIA GPU here" in one_line(tensorrt.unavailable())
-    monkeypatch.setattr(_trt, "gpu", lambda: H200)
+    monkeypatch.setattr(hardware, "gpu", lambda: H200)
     assert tensorrt.unavailable() is None
 
 
 def test_why_an_engine_cannot_run(rtx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_trt, "gpu", lambda: None)
+    monkeypatch.setattr(hardware, "gpu", lambda: None)
     for target in (tensorrt, tensorrt_rtx):
         assert "no NVIDIA GPU here" in one_line(target.cannot_run())
-    monkeypatch.setattr(_trt, "gpu", lambda: H200)
+    monkeypatch.setattr(hardware, "gpu", lambda: H200)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "install a CUDA build" in one_line(tensorrt.cannot_run())
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert tensorrt.cannot_run() is None
     assert "does not support H200 (compute capability 9.0)" in one_line(tensorrt_rtx.cannot_run())
-    monkeypatch.setattr(_trt, "gpu", lambda: {**H200, "compute_capability": "8.9"})
+    monkeypatch.setattr(hardware, "gpu", lambda: {**H200, "compute_capability": "8.9"})
     assert tensorrt_rtx.cannot_run() is None
 
 
@@ -396,4 +397,4 @@ def absent(name: str) -> Any:
 )
 def test_gpu_is_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch, library: Any, expected: Any) -> None:
     monkeypatch.setattr(ctypes, "CDLL", library)
-    assert _trt.gpu.__wrapped__() == expected
+    assert hardware.gpu.__wrapped__() == expected
