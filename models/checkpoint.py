@@ -102,7 +102,7 @@ def read_tensors(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises half a dozen types for files it cannot read
-        reason = str(error).splitlines()[0]
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         raise ValueError(
             f"{path} cannot be read as plain tensors ({reason}); save it again with torch.save(model.state_dict(), file)"
         ) from error

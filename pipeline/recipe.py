@@ -73,8 +73,9 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
         section_of(content, parents, path.name)[last] = value
     section_of(content, ["targets"], path.name)
     options = content.pop("targets")
-    for name in options:
+    for name in (*options, *wanted):
         targets.get(name)
+    for name in options:
         section_of(options, [name], f"{path.name}: targets")
     if targets.REFERENCE in wanted:
         known = ", ".join(name for name in targets.names() if name != targets.REFERENCE)

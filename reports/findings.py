@@ -17,6 +17,7 @@ def findings(rows: list[Row], gate: GateResult) -> list[str]:
             *verdict_notes(row, gate),
             *unmeasured_notes(row, gate),
             *speed_notes(row, measured),
+            *size_notes(row, rows),
             *share_notes(row),
         )
     ]
@@ -62,6 +63,16 @@ def speed_notes(row: Row, measured: dict[str, Row]) -> Iterator[str]:
         yield (
             f"INT8 is not faster than FP32 of the same network on {row.target}: "
             f"{slow.p50:.2f} ms against {fast.p50:.2f} ms (p50, batch {slow.batch}, n={slow.n:,})."
+        )
+
+
+def size_notes(row: Row, rows: list[Row]) -> Iterator[str]:
+    """Engines hold programs besides weights: of a small network, INT8 can be the larger file."""
+    plain = next((other.size_bytes for other in rows if other.id == f"student-fp32/{row.target}"), None)
+    if row.id.startswith("student-int8/") and row.size_bytes and plain and row.size_bytes >= plain:
+        yield (
+            f"INT8 is not smaller than FP32 of the same network on {row.target}: "
+            f"{row.size_bytes / 1e6:.2f} MB against {plain / 1e6:.2f} MB."
         )
 
 

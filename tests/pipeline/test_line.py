@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+from models.resnet import ResNet, family_spec
+
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.train_limit=1500", "data.test_limit=300", "train.epochs=1", "distill.epochs=1", "calibrate.images=64",
@@ -46,16 +50,25 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    another = tmp_path / "resnet34.pth"
+    torch.save(ResNet(family_spec("resnet34", num_classes=10, in_channels=1)).state_dict(), another)
     cases = [
         (["compress", "resnet19"], "resnet18"),
         (["compress", "resnet18", "--checkpoint", str(tmp_path / "none.pt")], "does not exist"),
         (["compress", "resnet18", "--data", "imagenette"], "fashion-mnist"),
         (["compress", "resnet18", "--data", str(tmp_path / "empty")], "train"),
-        (["compress", "resnet18", "--targets", "abacus"], "onnxruntime"),
+        (["compress", "resnet18", "--targets", "abacus"], "unknown target 'abacus'; known targets: onnxruntime"),
+        (["compress", "resnet18", "--targets", "torch"], "reference"),
+        (["compress", "resnet18", "--max-drop", "nan"], "gate.max_drop = nan"),
+        (["compress", "resnet18", "--budget", "latency=4ms"], "params=10M"),
+        (["compress", "resnet18", "--recipe", str(tmp_path / "none.toml")], "does not exist"),
+        (["compress", "resnet18", "--set", "train=3"], "expected a section"),
+        (["compress", "resnet18", "--checkpoint", str(another)], "holds resnet34; MODEL says resnet18"),
+        (["report", str(tmp_path)], "run.json is missing"),
         (["compress", "resnet18", "--no-such-flag"], "--no-such-flag"),
         (["compress", "resnet18", "--set", "prune.pruning_ratoi=0.5"], "pruning_ratio"),
     ]
     for arguments, told in cases:
-        found = run(*arguments, *(["--out", str(tmp_path / "out")]))
+        found = run(*arguments, *(["--out", str(tmp_path / "out")] if arguments[0] == "compress" else []))
         assert found.returncode == 2, (arguments, found.stderr)
         assert told in found.stderr and len(found.stderr.strip().splitlines()) == 1, found.stderr

@@ -33,6 +33,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         n: int = 1000,
         wrong: dict[str, Sequence[int]] | None = None,
         p50: tuple[float, float, float] = (4.0, 1.0, 0.5),
+        sizes: tuple[int, int, int] = (170_000_000, 40_000_000, 10_500_000),
         int8_share: float = 0.98,
         max_drop: float = 1.0,
         strict: bool = False,
@@ -65,7 +66,7 @@ def make_run(tmp_path: Path) -> MakeRun:
                         "int8_share": int8_share if key == "student-int8" else 0.0,
                     },
                 )
-                for key, size in zip(KEYS, (170_000_000, 40_000_000, 10_500_000), strict=True)
+                for key, size in zip(KEYS, sizes, strict=True)
             }
 
         history = [{"loss": 2.0 / (i + 1), "val_top1": 90 - 30 / (i + 1)} for i in range(12)]

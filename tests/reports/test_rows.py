@@ -100,6 +100,12 @@ def test_says_when_int8_is_not_faster(make_run: MakeRun) -> None:
     assert any(note.startswith(expected) for note in notes)
 
 
+def test_says_when_int8_is_not_smaller(make_run: MakeRun) -> None:
+    notes = collect(make_run(sizes=(170_310_000, 7_670_000, 8_980_000))).notes
+    expected = "INT8 is not smaller than FP32 of the same network on tensorrt: 8.98 MB against 7.67 MB."
+    assert expected in notes
+
+
 def test_says_when_little_executes_in_int8(make_run: MakeRun) -> None:
     notes = collect(make_run(int8_share=0.72)).notes
     assert any("Only 72 %" in note for note in notes)
