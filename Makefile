@@ -25,14 +25,14 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 
 compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRICT=1 RECIPE= OUT= ARGS=]: press, measure, gate
 	@$(RUN) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
-	  $(call flag,MAX_DROP,max-drop) $(if $(STRICT),--strict) $(call flag,BUDGET,budget) $(call flag,RECIPE,recipe) \
+	  $(call flag,MAX_DROP,max-drop) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,RECIPE,recipe) \
 	  $(call flag,OUT,out) $(ARGS)
 
 train: $(VENV)/.ready ## MODEL=… [DATA= OUT= ARGS=]: only the FP32 baseline
 	@$(RUN) train $(MODEL) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
 
 report: $(VENV)/.ready ## OUT=…: render again from what is on disk
-	@$(RUN) report $(OUT)
+	@$(RUN) report "$(OUT)"
 
 doctor: $(VENV)/.ready ## which targets work here, and why the others do not
 	@$(RUN) doctor

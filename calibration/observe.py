@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
+from pydantic import Field
 
 from calibration.ranges import Method, select
 from data.loader import Split, batches
@@ -26,8 +27,8 @@ class Calibrate(Config):
 
     method: Method = "percentile"
     percentile: float = 99.99
-    images: int = 512
-    batch_size: int = 16
+    images: int = Field(default=512, gt=0)
+    batch_size: int = Field(default=16, gt=0)
 
 
 def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[str, Any]:

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
-from compress.fit import Loss, Schedule, device_and_precision, fit, top1
+from compress.fit import Loss, Schedule, device_and_precision, fit, tidy, top1
 from data.loader import Split, batches
 from models.checkpoint import load, save
 from pipeline.console import progress
-
-ANSWERS = "teacher.npy"
 
 
 class Distill(Schedule):
@@ -37,10 +35,10 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
     guide, guide_spec = load(teacher)
     loss = taught_by(guide, config, out, images)
     metrics = fit(model, loss, config, images, out, f"distill {guide_spec.arch} -> {spec.arch}", by_index=True)
-    (out / ANSWERS).unlink(missing_ok=True)
     val = Split(images, "val")
     metrics |= {"val_top1": top1(model, val), "teacher_val_top1": top1(guide, val)}
     save(model, spec, out)
+    tidy(out)
     return metrics
 
 
@@ -51,7 +49,7 @@ def taught_by(guide: nn.Module, config: Distill, out: Path, images: Path) -> Los
     """
     split = Split(images, "train", config.augment)
     labels = torch.from_numpy(split.labels)
-    known = answers(guide, split, out / ANSWERS) if config.alpha and split.fixed else None
+    known = answers(guide, split, out / "teacher.npy") if config.alpha and split.fixed else None
     folded = at_work(guide)
 
     def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:

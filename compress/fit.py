@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -21,9 +22,9 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 class Schedule(Config):
     """SGD with Nesterov momentum, linear warm-up then cosine to zero. `warmup` is a share of all steps."""
 
-    epochs: int
-    batch_size: int = 128
-    lr: float = 0.1
+    epochs: int = Field(ge=0)
+    batch_size: int = Field(default=128, gt=1)
+    lr: float = Field(default=0.1, gt=0)
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup: float = 0.15
@@ -98,10 +99,14 @@ def fit(
             temporary.replace(saved)
     if history:
         model.load_state_dict(load_file(best))
-    for leftover in (saved, best):
-        leftover.unlink(missing_ok=True)
     model.eval()
     return {"history": history, "best_epoch": best_epoch(history), "precision": str(dtype).removeprefix("torch.")}
+
+
+def tidy(out: Path) -> None:
+    """Remove what only an interrupted stage needs; the last thing a training stage does."""
+    for name in ("epoch.pt", "best.safetensors", "teacher.npy"):
+        (out / name).unlink(missing_ok=True)
 
 
 def best_epoch(history: list[dict[str, float]]) -> int:

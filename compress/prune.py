@@ -86,6 +86,7 @@ def cut(network: ResNet, config: Prune, ratio: float, shape: tuple[int, int, int
         torch.zeros(1, *shape),
         importance=group_importance(config.importance),
         pruning_ratio=ratio,
+        pruning_ratio_dict={} if config.global_pruning else highest_ratios(pruned, ratio, config.round_to),
         global_pruning=config.global_pruning,
         isomorphic=config.global_pruning,
         max_pruning_ratio=0.9,
@@ -95,6 +96,15 @@ def cut(network: ResNet, config: Prune, ratio: float, shape: tuple[int, int, int
     pruner.step()
     pruned.zero_grad()
     return pruned.eval()
+
+
+def highest_ratios(network: ResNet, ratio: float, round_to: int) -> dict[nn.Module, float]:
+    """For layers of which `ratio` would leave fewer than `round_to` channels, what leaves just that many.
+
+    torch-pruning skips such layers altogether, and a higher ratio would give a larger network.
+    """
+    widths = {m: m.out_channels for m in network.modules() if isinstance(m, nn.Conv2d)}
+    return {m: max(0.0, 1 - round_to / width) for m, width in widths.items() if width * (1 - ratio) < round_to}
 
 
 def residual_convolutions(network: ResNet) -> list[nn.Module]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compress.distill import ANSWERS, Distill, taught_by
-from compress.fit import fit, top1
+from compress.distill import Distill, taught_by
+from compress.fit import fit, tidy, top1
 from data.loader import Split, batches
 from models.checkpoint import load, save
 from models.resnet import ResNet
@@ -42,20 +42,20 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     untrained = top1(simulated, val)
     loss = taught_by(guide, config, out, images)
     metrics = fit(simulated, loss, config, images, out, f"quantization-aware {spec.arch}", by_index=True)
-    (out / ANSWERS).unlink(missing_ok=True)
     plain = ResNet(spec)
     trained = simulated.state_dict()
     plain.load_state_dict({name: trained[name] for name in plain.state_dict()})
-    save(plain, spec, out)
-    return {
-        **metrics,
+    metrics |= {
         "val_top1": {
             "before": before,
             "quantized": untrained,
             "quantized_trained": top1(simulated, val),
             "after": top1(plain, val),
-        },
+        }
     }
+    save(plain, spec, out)
+    tidy(out)
+    return metrics
 
 
 def with_fake_quantization(model: nn.Module, calibration: list[Tensor]) -> nn.Module:

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.fit import Schedule, fit
+from compress.fit import Schedule, fit, tidy
 from models.checkpoint import save
 from models.resnet import ResNet, blocks_of, family_spec, initialise
 
@@ -57,4 +57,5 @@ def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
 
     metrics = fit(model, loss, config, images, out, f"train {config.arch}", before_step=grow)
     save(model, spec, out)
+    tidy(out)
     return metrics

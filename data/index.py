@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from data import fetch
 from pipeline.config import Config
@@ -40,9 +41,9 @@ class Data(Config):
 
     name: str = "fashion-mnist"
     cache: str = ".cache/data"
-    holdout: float = 0.05
-    train_limit: int | None = None
-    test_limit: int | None = None
+    holdout: float = Field(default=0.05, gt=0, lt=1)
+    train_limit: int | None = Field(default=None, gt=0)
+    test_limit: int | None = Field(default=None, gt=0)
     # for folders of images
     input_size: int = 224
     crop_pct: float = 0.875
@@ -62,6 +63,10 @@ def index(config: Data, out: Path) -> dict[str, Any]:
         raise ValueError(
             f"DATA {config.name!r} is neither a folder nor a known data set; "
             f"expected one of {', '.join(NAMED)}, or a folder with train/<class>/* and val/<class>/*"
+        )
+    if empty := [name for name, count in dataset["splits"].items() if not count]:
+        raise ValueError(
+            f"DATA {config.name} leaves no images for {', '.join(empty)}; expected at least 2 per class to train on"
         )
     (out / "dataset.json").write_text(json.dumps(dataset, indent=1, ensure_ascii=False))
     return {k: dataset[k] for k in ("name", "classes", "input_shape", "splits")}
@@ -99,7 +104,11 @@ def index_folder(config: Data, out: Path) -> dict[str, Any]:
         "resize_size": round(config.input_size / config.crop_pct), "interpolation": "bilinear",
         "mean": IMAGENET_MEAN if config.channels == 3 else [0.449], "std": IMAGENET_STD if config.channels == 3 else [0.226],
     }  # fmt: skip
-    return {**describe(root.name, "folder", classes, spec, (train, val, test)), "root": str(root)}
+    return {
+        **describe(root.name, "folder", classes, spec, (train, val, test)),
+        "root": str(root),
+        "fingerprint": fingerprint(config),
+    }
 
 
 def list_folder(folder: Path, classes: list[str] | None) -> tuple[list[tuple[str, int]], list[str]]:

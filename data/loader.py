@@ -1,7 +1,6 @@
 """Splits -> batches of normalised tensors, augmented for training; the same order for the same seed and epoch."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data import preprocess
+from pipeline import hardware
 from pipeline.config import Config
 
 Batch = tuple[Tensor, Tensor]
@@ -107,5 +107,5 @@ def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int 
     if shuffle and len(groups) > 1 and len(groups[-1]) < batch_size:
         groups.pop()
     folder = split.dataset["kind"] == "folder"
-    workers = min(len(groups), os.cpu_count() or 1) if folder else 0
+    workers = min(len(groups), hardware.cores()) if folder else 0
     yield from DataLoader(split, batch_sampler=groups, num_workers=workers, collate_fn=_identity)

@@ -55,6 +55,11 @@ def engine_file(engine: Path) -> Path:
     return engine / str(manifest["metrics"]["file"])
 
 
+def device_code() -> dict[str, str]:
+    """What the files that are copied to the device contain: a bundle is stale when they change."""
+    return {file.name: file_digest(file) for file in sorted(DEVICE.glob("*.py"))}
+
+
 def device_runner(name: str) -> str:
     """The source of runner.py for the device."""
     return (DEVICE / f"runner_{name}.py").read_text()

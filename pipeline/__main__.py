@@ -53,9 +53,9 @@ def compress(
     overrides = parse_changes(changes) | parse_budget(budget)
     given = {"checkpoint": checkpoint, "data.name": data, "gate.max_drop": max_drop, "gate.strict": strict or None}
     overrides |= {key: value for key, value in given.items() if value is not None}
-    if checkpoint is not None and not checkpoint.is_file():
-        raise ValueError(f"checkpoint {checkpoint} does not exist; pass CHECKPOINT=file (.pt, .pth or .safetensors)")
     loaded = load_recipe(model, recipe, overrides, wanted)
+    if loaded.checkpoint is not None and not loaded.checkpoint.is_file():
+        raise ValueError(f"checkpoint {loaded.checkpoint} does not exist; pass CHECKPOINT=file (.pt, .pth or .safetensors)")
     out = out or Path("runs") / model
     with locked(out):
         step = Stages(out / "stages")
@@ -176,12 +176,12 @@ def environment(recipe: Recipe) -> dict[str, Any]:
 
 
 def publish(report: Report, found: list[dict[str, Any]], out: Path) -> None:
-    """Put what ships into OUT/bundle/<target>, and take out what no longer does."""
+    """Make OUT/bundle/<target> exactly what ships: an engine of an earlier run that this report does not name goes."""
     shipped = {row.target for row in report.rows if row.ships}
+    shutil.rmtree(out / "bundle", ignore_errors=True)
     for entry in found:
-        folder = out / "bundle" / entry["target"]
-        shutil.rmtree(folder, ignore_errors=True)
         if entry["target"] in shipped:
+            folder = out / "bundle" / entry["target"]
             shutil.copytree(entry["bundle"].path, folder, ignore=shutil.ignore_patterns("manifest.json"))
 
 

@@ -12,7 +12,7 @@ from compress.quantize_aware import quantize_aware
 from compress.train import train
 from data.index import fingerprint, index
 from export import targets
-from export.bundle import bundle
+from export.bundle import bundle, device_code
 from export.onnx import export_onnx
 from models.checkpoint import load_checkpoint
 from pipeline.recipe import Recipe
@@ -53,10 +53,14 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
             models["student-int8"] = step(place_qdq, target.PLACEMENT, label=name, model=onnx, ranges=ranges)
 
         platform = target.platform()
-        engines = {
-            row: step(target.build, options, label=f"{row}/{name}", context=platform, model=model, images=images)
-            for row, model in models.items()
-        }
+        try:
+            engines = {
+                row: step(target.build, options, label=f"{row}/{name}", context=platform, model=model, images=images)
+                for row, model in models.items()
+            }
+        except (ValueError, RuntimeError) as refusal:  # the other engines are still wanted
+            yield {"target": name, "unavailable": f"its build failed: {' '.join(str(refusal).split())}"}
+            continue
         found: dict[str, Any] = {"target": name, "engines": engines, "cannot_run": target.cannot_run()}
         if found["cannot_run"] is None:
             found["predictions"] = {
@@ -68,6 +72,6 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
             found["latency"] = step(latency, recipe.measure, label=name, context=platform,
                                     load=target.load, engines=engines, images=images)  # fmt: skip
         if "student-int8" in engines:
-            found["bundle"] = step(bundle, recipe.bundle, label=name, engine=engines["student-int8"],
+            found["bundle"] = step(bundle, recipe.bundle, label=name, context=device_code(), engine=engines["student-int8"],
                                    model=models["student-int8"], images=images, runner=target.runner)  # fmt: skip
         yield {**found, "baseline": baseline, "student": onnx}

@@ -5,9 +5,9 @@ Every section is the config class of one stage; an unknown section or key is ans
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from calibration.observe import Calibrate
 from compress.derive import Student
@@ -25,6 +25,7 @@ from pipeline.config import Config
 from reports.gate import Gate
 from reports.measure import Measure
 
+C = TypeVar("C", bound=Config)
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
 
@@ -45,13 +46,6 @@ class Recipe(Config):
     bundle: Bundle = Bundle()
     gate: Gate = Gate()
     targets: dict[str, Config] = Field(default_factory=dict)
-
-    @model_validator(mode="before")
-    @classmethod
-    def read_target_options(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Each target's options are read by that target's own class."""
-        given = values.get("targets", {})
-        return {**values, "targets": {name: targets.get(name).Options(**options) for name, options in given.items()}}
 
 
 def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: list[str]) -> Recipe:
@@ -81,10 +75,16 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
         known = ", ".join(name for name in targets.names() if name != targets.REFERENCE)
         raise ValueError(f"target {targets.REFERENCE!r} is the reference and always measured; expected engines: {known}")
     chosen = dict.fromkeys([targets.REFERENCE, *(wanted or targets.names())])
+    built = {name: read(targets.get(name).Options, options.get(name, {}), f"{path.name}: targets.{name}: ") for name in chosen}
+    return read(Recipe, {**content, "targets": built}, f"{path.name}: ")
+
+
+def read(kind: type[C], values: dict[str, Any], where: str) -> C:
+    """`values` as a config of class `kind`; ValueError that starts with `where` and says what is wrong with them."""
     try:
-        return Recipe(**content, targets={name: options.get(name, {}) for name in chosen})
+        return kind(**values)
     except ValidationError as error:
-        raise ValueError(f"{path.name}: {explain(error)}") from error
+        raise ValueError(where + explain(error, kind)) from error
 
 
 def section_of(content: dict[str, Any], names: list[str], file: str) -> dict[str, Any]:
@@ -100,13 +100,13 @@ def known_recipes() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
-def explain(error: ValidationError) -> str:
+def explain(error: ValidationError, kind: type[Config]) -> str:
     """The first problem of `error` in one line, with the known keys when one is unknown."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{where} = {first['input']!r}: {first['msg'].lower()}"
-    known: Any = Recipe
+    known: Any = kind
     for part in first["loc"][:-1]:
         known = known.model_fields[str(part)].annotation
     return f"unknown key {where!r}; known keys: {', '.join(known.model_fields)}"

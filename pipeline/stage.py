@@ -166,8 +166,12 @@ def is_module(name: str) -> bool:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep a second run out of `folder`; ValueError when one is there already."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise ValueError(f"cannot write to OUT {folder} ({error.strerror}); expected a folder, or a place for one") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from data.loader import Split, batches
 from pipeline import hardware
@@ -29,12 +30,12 @@ class Measure(Config):
     throughput     batch sizes of the throughput rows
     """
 
-    batch_size: int = 100
-    threads: int | None = None
-    queries: int = 1000
-    seconds: float = 20.0
-    round: int = 100
-    warmup: float = 0.2
+    batch_size: int = Field(default=50, gt=0)
+    threads: int | None = Field(default=None, gt=0)
+    queries: int = Field(default=1000, gt=0)
+    seconds: float = Field(default=20.0, gt=0)
+    round: int = Field(default=100, gt=0)
+    warmup: float = Field(default=0.2, ge=0)
     throughput: tuple[int, ...] = (1, 8, 32)
 
 

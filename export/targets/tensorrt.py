@@ -31,7 +31,7 @@ class Options(_trt.Options):
 
 
 def unavailable() -> str | None:
-    install = "pip install 'respress[tensorrt]' on a machine with an NVIDIA GPU"
+    install = "pip install -e '.[tensorrt]' in the .venv of respress, on a machine with an NVIDIA GPU"
     if reason := _trt.missing("tensorrt", install):
         return reason
     if reason := _trt.no_gpu():

@@ -29,7 +29,7 @@ class Options(_trt.Options):
 
 
 def unavailable() -> str | None:
-    return _trt.missing("tensorrt-rtx", "pip install 'respress[tensorrt-rtx]'")
+    return _trt.missing("tensorrt-rtx", "pip install -e '.[tensorrt-rtx]' in the .venv of respress")
 
 
 def cannot_run() -> str | None:

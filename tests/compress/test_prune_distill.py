@@ -7,6 +7,7 @@ from scipy.special import log_softmax, softmax
 from compress.derive import spread
 from compress.distill import distillation_loss
 from compress.prune import Prune, cut
+from models.cost import cost
 from models.resnet import ResNet, blocks_of, family_spec, spec_of
 
 
@@ -31,6 +32,15 @@ def test_pruning_zero_channels_leaves_the_logits_identical() -> None:
     assert rebuilt.layer1[0].conv1.out_channels == 32
     with torch.inference_mode():
         assert torch.equal(rebuilt(x), pruned(x))
+
+
+def test_a_higher_ratio_never_gives_a_larger_network() -> None:
+    torch.manual_seed(0)
+    model = ResNet(family_spec("resnet18", num_classes=10, in_channels=1)).eval()
+    costs = [cost(cut(model, Prune(), ratio / 100, (1, 32, 32)), (1, 32, 32)) for ratio in (50, 70, 75, 76, 80, 85, 89)]
+    for smaller, larger in zip(costs[1:], costs, strict=False):
+        assert smaller["params"] <= larger["params"] and smaller["macs"] <= larger["macs"]
+    assert costs[-1]["params"] < costs[2]["params"]
 
 
 def test_distillation_loss_is_zero_for_equal_logits_and_equals_numpy() -> None:

