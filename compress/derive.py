@@ -7,8 +7,10 @@ A deeper ResNet holds a shallower one: dropping residual blocks leaves the famil
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import load, save
-from models.resnet import BLOCKS, ResNet, Spec, blocks_of
+from torch import nn
+
+from models.checkpoint import AnySpec, load, save
+from models.resnet import FAMILY, ResNet, Spec, blocks_of
 from pipeline.config import Config
 
 
@@ -24,6 +26,8 @@ def derive_student(config: Student, out: Path, *, teacher: Path) -> dict[str, An
     Raises ValueError when `config.arch` is unknown or is not contained in the teacher.
     """
     model, spec = load(teacher)
+    if not (isinstance(model, ResNet) and isinstance(spec, Spec)):
+        return itself(config, out, model, spec)
     kept = [list(range(len(stage))) for stage in spec.widths]
     if config.arch is not None and config.arch != spec.arch:
         kept = kept_blocks(spec, config.arch)
@@ -40,18 +44,30 @@ def derive_student(config: Student, out: Path, *, teacher: Path) -> dict[str, An
     return {"arch": spec.arch, "kept_blocks": kept}
 
 
+def itself(config: Student, out: Path, model: nn.Module, spec: AnySpec) -> dict[str, Any]:
+    """A user's own network has no shallower relative."""
+    if config.arch is not None:
+        raise ValueError(f"student {config.arch!r}: {spec.arch} has no shallower relative; expected no student arch")
+    save(model, spec, out)
+    return {
+        "arch": spec.arch,
+        "notes": [f"There is no student rule for {spec.arch}: its student is itself (self-distillation)."],
+    }
+
+
 def kept_blocks(spec: Spec, arch: str) -> list[list[int]]:
     """Per stage, the teacher's blocks that the student keeps."""
-    if arch not in BLOCKS:
-        raise ValueError(f"unknown student {arch!r}; known models: {', '.join(BLOCKS)}")
-    block, depths = BLOCKS[arch]
+    if arch not in FAMILY:
+        raise ValueError(f"unknown student {arch!r}; known models: {', '.join(FAMILY)}")
+    member, own = FAMILY[arch], FAMILY.get(spec.arch)
     have = [len(stage) for stage in spec.widths]
-    if block != spec.block or any(want > there for want, there in zip(depths, have, strict=True)):
+    alike = own is not None and member._replace(depths=own.depths) == own
+    if not alike or any(want > there for want, there in zip(member.depths, have, strict=True)):
         raise ValueError(
-            f"student {arch} ({block}, blocks {list(depths)}) is not contained in {spec.arch} ({spec.block}, blocks {have}); "
-            f"expected a shallower {spec.block} network, or no student arch for the teacher's own"
+            f"student {arch} (blocks {list(member.depths)}) is not contained in {spec.arch} (blocks {have}); expected a "
+            f"shallower network with the same kind of blocks, or no student arch for the teacher's own"
         )
-    return [spread(want, there) for want, there in zip(depths, have, strict=True)]
+    return [spread(want, there) for want, there in zip(member.depths, have, strict=True)]
 
 
 def spread(want: int, there: int) -> list[int]:
@@ -62,8 +78,9 @@ def spread(want: int, there: int) -> list[int]:
 
 
 def copy_weights(teacher: ResNet, student: ResNet, kept: list[list[int]]) -> None:
-    for name in ("conv1", "bn1", "fc"):
-        getattr(student, name).load_state_dict(getattr(teacher, name).state_dict())
+    for name, module in student.named_children():
+        if not name.startswith("layer"):
+            module.load_state_dict(getattr(teacher, name).state_dict())
     for mine, theirs, keep in zip(blocks_of(student), blocks_of(teacher), kept, strict=True):
         for block, i in zip(mine, keep, strict=True):
             block.load_state_dict(theirs[i].state_dict())

@@ -22,6 +22,7 @@ from pipeline.console import progress
 class Distill(Schedule):
     """`alpha` is the weight of the teacher's answers, 1 - alpha that of the labels; `alpha = 0` is plain fine-tuning."""
 
+    epochs: int = Field(default=2, ge=0)
     temperature: float = Field(default=2.0, gt=0)
     alpha: float = Field(default=0.5, ge=0, le=1)
 

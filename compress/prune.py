@@ -16,9 +16,10 @@ from compress.fit import top1
 from compress.importance import Importance, accumulate_gradients, group_importance
 from data.loader import Split, batches
 from models.batchnorm import reestimate
-from models.checkpoint import load, save
+from models.blocks import SplitBlock
+from models.checkpoint import AnySpec, classifier, load, rebuilt, respecified, save
 from models.cost import cost
-from models.resnet import ResNet, blocks_of, spec_of
+from models.resnet import ResNet, blocks_of
 from pipeline.config import Config
 
 
@@ -43,7 +44,7 @@ class Prune(Config):
 
 
 def prune(config: Prune, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Prune `model` and re-estimate its batch norm.
+    """Prune `model` and re-estimate its batch norm. A user's own network that cannot be pruned keeps its channels, with a note.
 
     Raises ValueError when a budget cannot be met, with the least that can be had.
     """
@@ -54,51 +55,82 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path) -> dict[str, A
     before = cost(network, shape)
     if config.importance == "taylor":
         accumulate_gradients(network, batches(split, 64, shuffle=True, limit=config.gradient_images))
-    ratio = config.pruning_ratio
-    if config.max_params is not None or config.max_macs is not None:
-        ratio = smallest_ratio(network, config, shape)
-    pruned = cut(network, config, ratio, shape)
-    spec = spec_of(pruned, spec)
+    ratio, notes = config.pruning_ratio, []
+    try:
+        if config.max_params is not None or config.max_macs is not None:
+            ratio = smallest_ratio(network, spec, config, shape)
+        pruned = cut(network, spec, config, ratio, shape)
+    except CannotPrune as hindrance:
+        if config.max_params is not None or config.max_macs is not None:
+            raise ValueError(f"BUDGET cannot be met: {hindrance}; pass no BUDGET for this MODEL") from hindrance
+        pruned, ratio, notes = network, 0.0, [f"Pruning was left out: {hindrance}."]
+    spec = respecified(pruned, spec)
     val = Split(images, "val")
-    untouched = top1(pruned, val)
-    reestimate(pruned, (x for x, _ in batches(split, 128, shuffle=True, limit=config.norm_images)))
+    unpruned, untouched = top1(network, val), top1(pruned, val)
+    if ratio:
+        reestimate(pruned, (x for x, _ in batches(split, 128, shuffle=True, limit=config.norm_images)))
     save(pruned, spec, out)
     after = cost(pruned, shape)
     return {
         "pruning_ratio": ratio,
         "before": before,
         "after": after,
-        "val_top1": {"unpruned": top1(network, val), "pruned": untouched, "norm_reestimated": top1(pruned, val)},
-        "widths": spec.model_dump()["widths"],
+        "val_top1": {"unpruned": unpruned, "pruned": untouched, "norm_reestimated": top1(pruned, val)},
+        "spec": spec.model_dump(),
+        "notes": notes,
     }
 
 
-def cut(network: ResNet, config: Prune, ratio: float, shape: tuple[int, int, int]) -> ResNet:
-    """A copy of `network` without `ratio` of its channels; gradients, when there are any, are copied along."""
+class CannotPrune(Exception):
+    """Why torch-pruning cannot prune this network."""
+
+
+def cut(network: nn.Module, spec: AnySpec, config: Prune, ratio: float, shape: tuple[int, int, int]) -> nn.Module:
+    """A copy of `network` without `ratio` of its channels; gradients, when there are any, are copied along.
+
+    Raises CannotPrune when torch-pruning fails, or what it leaves cannot be rebuilt or computes something else.
+    """
     pruned = copy.deepcopy(network)
     for mine, theirs in zip(pruned.parameters(), network.parameters(), strict=True):
         mine.grad = None if theirs.grad is None else theirs.grad.clone()
-    kept: list[nn.Module] = [pruned.fc]
-    if not config.residual:
-        kept += residual_convolutions(pruned)
-    pruner = tp.pruner.BasePruner(
-        pruned,
-        torch.zeros(1, *shape),
-        importance=group_importance(config.importance),
-        pruning_ratio=ratio,
-        pruning_ratio_dict={} if config.global_pruning else highest_ratios(pruned, ratio, config.round_to),
-        global_pruning=config.global_pruning,
-        isomorphic=config.global_pruning,
-        max_pruning_ratio=0.9,
-        round_to=config.round_to,
-        ignored_layers=kept,
-    )
-    pruner.step()
-    pruned.zero_grad()
-    return pruned.eval()
+    x = torch.zeros(1, *shape)
+    try:
+        pruner = tp.pruner.BasePruner(
+            pruned,
+            x,
+            importance=group_importance(config.importance),
+            pruning_ratio=ratio,
+            pruning_ratio_dict={} if config.global_pruning else highest_ratios(pruned, ratio, config.round_to),
+            global_pruning=config.global_pruning,
+            isomorphic=config.global_pruning,
+            max_pruning_ratio=0.9,
+            round_to=config.round_to,
+            ignored_layers=kept_whole(pruned, spec, config),
+        )
+        pruner.step()
+        pruned.zero_grad()
+        with torch.inference_mode():
+            same = torch.allclose(rebuilt(pruned, spec)(x), pruned.eval()(x), atol=1e-4)
+    except Exception as error:  # a user's own network may do what torch-pruning does not know
+        reason = (str(error).splitlines() or [""])[0]
+        raise CannotPrune(f"torch-pruning cannot take channels from {spec.arch} ({type(error).__name__}: {reason})") from error
+    if not same:
+        raise CannotPrune(f"{spec.arch} cannot be rebuilt from its pruned weights")
+    return pruned
 
 
-def highest_ratios(network: ResNet, ratio: float, round_to: int) -> dict[nn.Module, float]:
+def kept_whole(network: nn.Module, spec: AnySpec, config: Prune) -> list[nn.Module]:
+    """Layers whose output channels stay: the classifier, Res2Net's equal splits, the residual stream unless it is wanted."""
+    kept = [classifier(network, spec)]
+    for block in network.modules():
+        if isinstance(block, SplitBlock):
+            kept += block.convolutions()[:-1]
+    if not config.residual and isinstance(network, ResNet):
+        kept += residual_convolutions(network)
+    return kept
+
+
+def highest_ratios(network: nn.Module, ratio: float, round_to: int) -> dict[nn.Module, float]:
     """For layers of which `ratio` would leave fewer than `round_to` channels, what leaves just that many.
 
     torch-pruning skips such layers altogether, and a higher ratio would give a larger network.
@@ -112,17 +144,17 @@ def residual_convolutions(network: ResNet) -> list[nn.Module]:
     layers: list[nn.Module] = [network.conv1]
     for blocks in blocks_of(network):
         for block in blocks:
-            layers.append(getattr(block, f"conv{block.depth}"))
+            layers.append(block.convolutions()[-1])
             if block.downsample is not None:
                 layers.append(block.downsample[0])
     return layers
 
 
-def smallest_ratio(network: ResNet, config: Prune, shape: tuple[int, int, int]) -> float:
+def smallest_ratio(network: nn.Module, spec: AnySpec, config: Prune, shape: tuple[int, int, int]) -> float:
     """The smallest pruning ratio, to two decimals, that meets the budget; found by bisection (cost falls with the ratio)."""
 
     def excess(percent: int) -> list[str]:
-        found = cost(cut(network, config, percent / 100, shape), shape)
+        found = cost(cut(network, spec, config, percent / 100, shape), shape)
         limits = (("params", found["params"], config.max_params), ("macs", found["macs"], config.max_macs))
         return [f"{name} {n:,} > {limit:,.0f}" for name, n, limit in limits if limit is not None and n > limit]
 

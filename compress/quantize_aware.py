@@ -14,7 +14,6 @@ from compress.distill import Distill, taught_by
 from compress.fit import fit, tidy, top1
 from data.loader import Split, batches
 from models.checkpoint import load, save
-from models.resnet import ResNet
 
 
 class QuantizeAware(Distill):
@@ -42,7 +41,7 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     untrained = top1(simulated, val)
     loss = taught_by(guide, config, out, images)
     metrics = fit(simulated, loss, config, images, out, f"quantization-aware {spec.arch}", by_index=True)
-    plain = ResNet(spec)
+    plain, _ = load(student)
     trained = simulated.state_dict()
     plain.load_state_dict({name: trained[name] for name in plain.state_dict()})
     metrics |= {

@@ -3,7 +3,6 @@
 He initialisation and zero gamma; label smoothing (Szegedy et al. 2016, arXiv:1512.00567); schedule as in Goyal et al. 2017.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,9 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.fit import Schedule, fit, tidy
-from models.checkpoint import save
-from models.resnet import ResNet, blocks_of, family_spec, initialise
+from compress.fit import Schedule, dataset_of, fit, tidy
+from models.checkpoint import save, untrained
+from models.resnet import ResNet, blocks_of, initialise
+from models.sidecar import write_beside
 
 
 class Train(Schedule):
@@ -25,7 +25,9 @@ class Train(Schedule):
     cheaper (Net2DeeperNet: Chen et al. 2016, arXiv:1511.05641).
     """
 
+    epochs: int = Field(default=3, ge=0)
     arch: str = "resnet50"
+    source: str | None = None
     stem: Literal["imagenet", "small"] = "imagenet"
     label_smoothing: float = 0.1
     grow_at: float = Field(default=0.0, ge=0, le=1)
@@ -34,19 +36,15 @@ class Train(Schedule):
 def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
     """Train `config.arch` on the training images from scratch.
 
-    Raises ValueError when the architecture is unknown or the loss is no longer finite.
+    Raises ValueError when the architecture is unknown, there is nothing to train on, or the loss is no longer finite.
     """
-    dataset = json.loads((images / "dataset.json").read_text())
-    spec = family_spec(
-        config.arch,
-        num_classes=len(dataset["classes"]),
-        in_channels=dataset["input_shape"][0],
-        stem=config.stem,
-    )
+    dataset = dataset_of(images)
     torch.manual_seed(config.seed)
-    model = ResNet(spec)
-    initialise(model)
-    late = [block for blocks in blocks_of(model) for block in blocks[1:]]
+    model, spec = untrained(config.arch, len(dataset["classes"]), dataset["input_shape"][0], config.stem)
+    late = []
+    if isinstance(model, ResNet):  # a user's own network keeps the initialisation of its factory
+        initialise(model)
+        late = [block for blocks in blocks_of(model) for block in blocks[1:]]
 
     def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(network(x), y, label_smoothing=config.label_smoothing)
@@ -57,5 +55,6 @@ def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
 
     metrics = fit(model, loss, config, images, out, f"train {config.arch}", before_step=grow)
     save(model, spec, out)
+    write_beside(out, dataset)
     tidy(out)
     return metrics

@@ -1,171 +1,221 @@
 """A data set's name or folder -> splits with labels (dataset.json, <split>.*).
 
 Training images are split once, by a fixed seed, into `train` and `val`: every choice the pipeline makes is made on `val`.
-`test` is for the gate alone.
+`test` is for the gate alone. Where there are no training images, a slice of the others calibrates and is not gated.
 """
 
 import hashlib
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from data import fetch
-from pipeline.config import Config
+from data import fetch, folder, readable, splits
+from data.names import Names, printable
+from data.network import Network, class_order, read_network
+from data.preprocess import Spec
+from data.spec import Preprocessing, merged
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 NAMED: dict[str, dict[str, Any]] = {
     "fashion-mnist": {
         "read": fetch.read_fashion_mnist,
         "classes": [
             "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
         ],
-        "preprocess": {"channels": 1, "input_size": 32, "resize": "pad", "mean": [0.286], "std": [0.353]},
+        "preprocess": Preprocessing(channels=1, input_size=32, resize="pad", mean=(0.286,), std=(0.353,)),
     },
     "cifar10": {
         "read": fetch.read_cifar10,
         "classes": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
-        "preprocess": {
-            "channels": 3, "input_size": 32, "resize": "pad",
-            "mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.2435, 0.2616],
-        },
+        "preprocess": Preprocessing(
+            channels=3, input_size=32, resize="pad", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)
+        ),
     },
 }  # fmt: skip
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+Chosen = dict[str, np.ndarray]  # split -> indices of its images
 
 
-class Data(Config):
-    """Which images, and how many of them. `name` is a known data set or an ImageFolder."""
+class Data(Preprocessing):
+    """Which images, how many of them, and how they are prepared where the checkpoint or the set does not know better.
+
+    name           a known data set, or a folder: see data/folder.py for the forms
+    holdout        share of the training images that choices are made on
+    train_limit    at most so many training images
+    test_limit     at most so many of the gate's
+    new_classes    the checkpoint gets a new head: its own classes do not count
+    """
 
     name: str = "fashion-mnist"
     cache: str = ".cache/data"
     holdout: float = Field(default=0.05, gt=0, lt=1)
     train_limit: int | None = Field(default=None, gt=0)
     test_limit: int | None = Field(default=None, gt=0)
-    # for folders of images
-    input_size: int = 224
-    crop_pct: float = 0.875
-    channels: Literal[1, 3] = 3
+    new_classes: bool = False
 
 
-def index(config: Data, out: Path) -> dict[str, Any]:
-    """Write the splits of `config.name` to `out`.
+def index(config: Data, out: Path, *, network: Path | None = None) -> dict[str, Any]:
+    """Write the splits of `config.name` to `out`; `network` is the folder of a loaded checkpoint.
 
-    Raises ValueError when the name is unknown, a folder has no images, or a named set cannot be fetched.
+    Raises ValueError when the name is unknown, a named set cannot be fetched, the folder has another form than the known
+    ones, images cannot be read, or the images are not the network's.
     """
+    known = None if network is None else read_network(network)
+    if known is not None and config.new_classes:
+        known = replace(known, labels=None, num_classes=None)
     if config.name in NAMED:
-        dataset = index_arrays(config, out)
+        dataset = index_arrays(config, out, known)
     elif Path(config.name).is_dir():
-        dataset = index_folder(config, out)
+        dataset = index_folder(config, out, known)
     else:
-        raise ValueError(
-            f"DATA {config.name!r} is neither a folder nor a known data set; "
-            f"expected one of {', '.join(NAMED)}, or a folder with train/<class>/* and val/<class>/*"
-        )
-    if empty := [name for name, count in dataset["splits"].items() if not count]:
-        raise ValueError(
-            f"DATA {config.name} leaves no images for {', '.join(empty)}; expected at least 2 per class to train on"
-        )
-    (out / "dataset.json").write_text(json.dumps(dataset, indent=1, ensure_ascii=False))
-    return {k: dataset[k] for k in ("name", "classes", "input_shape", "splits")}
+        what = "is a file" if Path(config.name).is_file() else "is neither a folder nor a known data set"
+        raise ValueError(f"DATA {config.name!r} {what}; expected one of {', '.join(NAMED)}, or a folder: {folder.EXPECTED}")
+    (out / "dataset.json").write_text(json.dumps(dataset, indent=1))  # in ASCII: a path need not be UTF-8
+    return {k: dataset[k] for k in ("name", "classes", "input_shape", "splits", "labelled", "trainable", "notes")}
 
 
-def index_arrays(config: Data, out: Path) -> dict[str, Any]:
+def index_arrays(config: Data, out: Path, network: Network | None) -> dict[str, Any]:
     known = NAMED[config.name]
-    folder = fetch.fetch(config.name, Path(config.cache))
-    images, labels = known["read"](folder, "train")
-    train, val = split(labels, config.holdout, config.train_limit)
-    test_images, test_labels = known["read"](folder, "test")
+    classes = class_order(config.name, known["classes"], network)
+    outputs = np.asarray([classes.index(name) for name in known["classes"]], np.int64)
+    root = fetch.fetch(config.name, Path(config.cache))
+    images, labels = known["read"](root, "train")
+    train, val = splits.held_out(labels, config.holdout, config.train_limit)
+    test_images, test_labels = known["read"](root, "test")
     test = np.arange(len(test_labels))[: config.test_limit]
     for name, pixels, targets, chosen in (
         ("train", images, labels, train), ("val", images, labels, val), ("test", test_images, test_labels, test),
     ):  # fmt: skip
         np.save(out / f"{name}.images.npy", pixels[chosen])
-        np.save(out / f"{name}.labels.npy", targets[chosen])
-    return describe(config.name, "array", known["classes"], known["preprocess"], (train, val, test))
+        np.save(out / f"{name}.labels.npy", outputs[targets[chosen]])
+    check_not_empty(config.name, {"train": train, "val": val, "test": test})
+    spec = preprocessing(config, network, known["preprocess"])
+    return describe(config.name, "array", classes, spec, {"train": train, "val": val, "test": test})
 
 
-def index_folder(config: Data, out: Path) -> dict[str, Any]:
+def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, Any]:
     root = Path(config.name).resolve()
-    train_files, classes = list_folder(root / "train", None)
-    gate = "test" if (root / "test").is_dir() else "val"
-    test_files, _ = list_folder(root / gate, classes)
-    train, val = split(np.asarray([label for _, label in train_files]), config.holdout, config.train_limit)
-    test = np.arange(len(test_files))
-    if config.test_limit is not None and config.test_limit < len(test):  # files are sorted by class: thin them evenly
-        test = np.linspace(0, len(test) - 1, config.test_limit).astype(int)
-    for name, files, chosen in (("train", train_files, train), ("val", train_files, val), ("test", test_files, test)):
-        (out / f"{name}.files.txt").write_text("".join(f"{files[i][0]}\n" for i in chosen))
-        np.save(out / f"{name}.labels.npy", np.asarray([files[i][1] for i in chosen], np.int64))
-    spec = {
-        "channels": config.channels, "input_size": config.input_size, "resize": "shorter",
-        "resize_size": round(config.input_size / config.crop_pct), "interpolation": "bilinear",
-        "mean": IMAGENET_MEAN if config.channels == 3 else [0.449], "std": IMAGENET_STD if config.channels == 3 else [0.226],
-    }  # fmt: skip
+    place = os.fsencode(root)
+    name = printable(os.path.basename(place))
+    layout, gate = folder.layout(place)
+    if layout == "unlabelled":
+        parts = [folder.unlabelled(place)]
+        classes = class_order(name, None, network)
+    else:
+        parts = [folder.labelled(place, part) for part in (["train", gate] if layout == "train" else [gate])]
+        folder.check_classes(name, parts)
+        classes = class_order(name, parts[0].classes, network)
+    spec = preprocessing(config, network, None if network is None else network.family)
+
+    names = Names.of(image for part in parts for image in part.names)
+    labels = np.concatenate([output_of(part, classes) for part in parts])
+    chosen = choose(config, labels, len(parts[0].names) if layout == "train" else None)
+    trainable = layout == "train"
+    check_not_empty(name, chosen, optional=() if trainable else ("val",))
+    before = chosen
+    chosen, notes = leave_out_unreadable(name, str(root), names, labels, before, spec, out)
+    check_classes_left(name, classes, labels, before, chosen, trainable)
+    check_not_empty(name, chosen, optional=() if trainable else ("val",))
+    for split, indices in chosen.items():
+        Names.of(names[i] for i in indices).save(out, split)
+        np.save(out / f"{split}.labels.npy", labels[indices])
+    if not trainable:
+        lack = "no labels" if layout == "unlabelled" else "no train/"
+        notes.insert(0, f"{name} has {lack}: {len(chosen['train']):,} of its images, drawn by a fixed seed, calibrate, "
+                        f"the other {len(chosen['test']):,} are measured")  # fmt: skip
     return {
-        **describe(root.name, "folder", classes, spec, (train, val, test)),
+        **describe(name, "folder", classes, spec, chosen),
         "root": str(root),
         "fingerprint": fingerprint(config),
+        "labelled": layout != "unlabelled",
+        "trainable": trainable,
+        "notes": notes + folder.left_out(parts),
     }
 
 
-def list_folder(folder: Path, classes: list[str] | None) -> tuple[list[tuple[str, int]], list[str]]:
-    """(path relative to the data set's root, label) of every image in `folder`/<class>/, and the classes."""
-    expected = "expected train/<class>/* and val/<class>/* (or test/) with images"
-    if not folder.is_dir():
-        raise ValueError(f"DATA has no folder {folder.name}/ in {folder.parent}; {expected}")
-    found = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    unknown = [name for name in found if classes is not None and name not in classes]
-    if unknown:
-        raise ValueError(f"{folder} has classes that train/ has not: {', '.join(unknown[:5])}; {expected}")
-    classes = found if classes is None else classes
-    files = [
-        (str(path.relative_to(folder.parent)), label)
-        for label, name in enumerate(classes)
-        if (folder / name).is_dir()
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
-    if not files:
-        raise ValueError(f"DATA folder {folder} has no images; {expected}")
-    return files, classes
+def output_of(part: folder.Listing, classes: list[str]) -> np.ndarray:
+    """int64 [N]: the network's output for each image; -1 for those without a class."""
+    place = {name: i for i, name in reversed(list(enumerate(classes)))}
+    outputs = np.asarray([*(place[name] for name in part.classes), -1], np.int64)
+    return outputs[np.asarray(part.labels, np.int64)]
 
 
-def split(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and the held-out images: the same share of every class, by a fixed seed."""
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(labels))
-    if limit is not None:
-        order = order[: round(limit / (1 - holdout))]
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        held[members[: max(1, round(len(members) * holdout))]] = True
-    return np.sort(order[~held[order]]), np.sort(order[held[order]])
+def choose(config: Data, labels: np.ndarray, training: int | None) -> Chosen:
+    """The splits; the first `training` images are for training, None where none are."""
+    if training is not None:
+        train, val = splits.held_out(labels[:training], config.holdout, config.train_limit)
+        return {"train": train, "val": val, "test": training + splits.thinned(len(labels) - training, config.test_limit)}
+    train, others = splits.calibrating(labels, config.train_limit)
+    return {"train": train, "val": train[:0], "test": others[splits.thinned(len(others), config.test_limit)]}
 
 
-def describe(name: str, kind: str, classes: list[str], spec: dict[str, Any], splits: tuple[np.ndarray, ...]) -> dict[str, Any]:
+def leave_out_unreadable(
+    data: str, root: str, names: Names, labels: np.ndarray, chosen: Chosen, spec: Spec, out: Path
+) -> tuple[Chosen, list[str]]:
+    """`chosen` without the images that cannot be read, and a note that names those; all of them in unreadable.txt.
+
+    Raises ValueError when they are too many.
+    """
+    used = np.concatenate(list(chosen.values()))
+    used_names = Names.of(names[i] for i in used)
+    reasons = readable.unreadable(root, used_names, spec)
+    full = out / "unreadable.txt"
+    full.unlink(missing_ok=True)
+    if reasons:
+        told = [f"{printable(used_names[i])}\t{why}\n" for i, why in sorted(reasons.items())]
+        full.write_text("".join(told), encoding="utf-8")
+    notes = readable.judge(data, used_names, reasons, full)
+    bad = used[sorted(reasons)]
+    return {split: indices[~np.isin(indices, bad)] for split, indices in chosen.items()}, notes
+
+
+def check_classes_left(
+    data: str, classes: list[str], labels: np.ndarray, before: Chosen, after: Chosen, trainable: bool
+) -> None:
+    """ValueError that names the classes whose images, those to learn from where there are any, were all unreadable."""
+    counted = ("train", "val") if trainable else tuple(before)
+    had, has = (set(np.concatenate([labels[chosen[split]] for split in counted]).tolist()) for chosen in (before, after))
+    if lost := [classes[label] for label in sorted(had - has) if label >= 0]:
+        kind = "training image" if trainable else "image"
+        raise ValueError(f"DATA {data} has no readable {kind} of {', '.join(lost[:5])}; repair some, or remove their folders")
+
+
+def check_not_empty(data: str, chosen: Chosen, optional: tuple[str, ...] = ()) -> None:
+    if empty := [split for split, indices in chosen.items() if not len(indices) and split not in optional]:
+        expected = "2 images: one calibrates" if optional else "2 per class to train on"
+        raise ValueError(f"DATA {data} leaves no images for {', '.join(empty)}; expected at least {expected}")
+
+
+def preprocessing(config: Data, network: Network | None, own: Preprocessing | None) -> Spec:
+    """The user's word counts most, then what the checkpoint was given, then what fits the data set or the network's kind."""
+    levels = [config, *([network.given] if network else []), *([own] if own else [])]
+    return merged(levels, network.in_channels if network else None)
+
+
+def describe(name: str, kind: str, classes: list[str], spec: Spec, chosen: Chosen) -> dict[str, Any]:
     side = spec["input_size"]
     return {
         "name": name,
         "kind": kind,
         "classes": classes,
         "input_shape": [spec["channels"], side, side],
-        "splits": {key: len(chosen) for key, chosen in zip(("train", "val", "test"), splits, strict=True)},
+        "splits": {split: len(indices) for split, indices in chosen.items()},
         "preprocess": spec,
+        "labelled": True,
+        "trainable": True,
+        "notes": [],
     }
 
 
 def fingerprint(config: Data) -> str | None:
     """What tells that a folder of images has changed: names, sizes and times of its files. None for named sets."""
-    root = Path(config.name)
-    if config.name in NAMED or not root.is_dir():
+    if config.name in NAMED or not Path(config.name).is_dir():
         return None
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        if path.is_file():
-            status = path.stat()
-            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    for entry in folder.walk(os.fsencode(config.name)):
+        status = folder.status_of(entry)
+        digest.update(b"%s\0%d\0%d\n" % (entry.path, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()

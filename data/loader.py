@@ -1,6 +1,7 @@
 """Splits -> batches of normalised tensors, augmented for training; the same order for the same seed and epoch."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data import preprocess
+from data.names import Names, printable
+from data.readable import reason
 from pipeline import hardware
 from pipeline.config import Config
 
@@ -32,15 +35,20 @@ class Split(Dataset[Batch]):
     def __init__(self, images: Path, name: str, augment: Augment | None = None, seed: int = 0) -> None:
         self.dataset: dict[str, Any] = json.loads((images / "dataset.json").read_text())
         self.spec: preprocess.Spec = self.dataset["preprocess"]
-        self.labels: np.ndarray = np.load(images / f"{name}.labels.npy")
-        self.augment, self.seed = augment, seed
+        # Mapped, not read. Copy-on-write, because torch warns of arrays that cannot be written to.
+        self.labels: np.ndarray = np.asarray(np.load(images / f"{name}.labels.npy", mmap_mode="c"))
+        self.split, self.augment, self.seed = name, augment, seed
         if self.dataset["kind"] == "array":
             self.array = np.load(images / f"{name}.images.npy", mmap_mode="r")
         else:
-            self.files = (images / f"{name}.files.txt").read_text().splitlines()
+            self.names = Names.read(images, name)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def name(self, i: int) -> str:
+        """What people call image `i`: "val/cat/7.jpg" in a folder, "test #7" in a named set."""
+        return f"{self.split} #{i}" if self.dataset["kind"] == "array" else printable(self.names[i])
 
     @property
     def fixed(self) -> bool:
@@ -50,11 +58,21 @@ class Split(Dataset[Batch]):
         return self.spec["resize"] == "pad" and not self.augment.flip and self.augment.shift == 0
 
     def image(self, i: int) -> Image.Image:
-        """Image `i` before preprocessing, in the network's colour mode."""
+        """Image `i` before preprocessing, in the network's colour mode.
+
+        Raises ValueError when its file cannot be read any more.
+        """
         if self.dataset["kind"] == "array":
             pixels = self.array[i]
-            return Image.fromarray(pixels[:, :, 0] if pixels.shape[-1] == 1 else pixels)
-        return preprocess.load(Path(self.dataset["root"]) / self.files[i], self.spec)
+            return Image.fromarray(pixels[:, :, 0] if pixels.shape[-1] == 1 else pixels).convert(preprocess.mode(self.spec))
+        path = os.path.join(self.dataset["root"], os.fsdecode(self.names[i]))
+        try:
+            return preprocess.load(path, self.spec)
+        except OSError as error:
+            raise ValueError(
+                f"{self.name(i)} of DATA {self.dataset['name']} cannot be read ({reason(error, path)}): it has changed since "
+                "it was indexed; restore it, or run the same command again to index the folder anew"
+            ) from error
 
     def pixels(self, i: int) -> np.ndarray:
         image = self.image(i)
@@ -70,11 +88,11 @@ class Split(Dataset[Batch]):
 def augmented(image: Image.Image, spec: preprocess.Spec, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """A random crop and flip of `image`: uint8 [input_size, input_size, C]."""
     side = spec["input_size"]
-    if spec["resize"] == "shorter":
+    if spec["resize"] != "pad":
         image = random_resized_crop(image, spec, augment.min_area, rng)
     else:
         x, y = rng.integers(-augment.shift, augment.shift + 1, 2)
-        left, top = (image.width - side) // 2 + int(x), (image.height - side) // 2 + int(y)
+        left, top = preprocess.centred(image.width, side) + int(x), preprocess.centred(image.height, side) + int(y)
         image = image.crop((left, top, left + side, top + side))
     pixels = preprocess.pixels(image)
     return pixels[:, ::-1] if augment.flip and rng.random() < 0.5 else pixels
@@ -87,8 +105,36 @@ def random_resized_crop(image: Image.Image, spec: preprocess.Spec, min_area: flo
     width = min(image.width, max(1, round((area * ratio) ** 0.5)))
     height = min(image.height, max(1, round((area / ratio) ** 0.5)))
     left, top = int(rng.integers(0, image.width - width + 1)), int(rng.integers(0, image.height - height + 1))
-    side, how = spec["input_size"], getattr(Image.Resampling, spec["interpolation"].upper())
-    return image.resize((side, side), how, box=(left, top, left + width, top + height))
+    side, box = spec["input_size"], (left, top, left + width, top + height)
+    return image.resize((side, side), preprocess.interpolation(spec), box=box)
+
+
+class Answers(Dataset[Batch | str]):
+    """A split that answers with what is wrong instead of raising it: torch would make a traceback of many lines of it."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __getitems__(self, indices: list[int]) -> Batch | str:
+        try:
+            return self.split.__getitems__(indices)
+        except ValueError as error:
+            return str(error)
+
+
+class Groups:
+    """`order` in pieces of `size`, made when they are asked for."""
+
+    def __init__(self, order: np.ndarray, size: int, keep_last: bool) -> None:
+        self.order, self.size = order, size
+        self.count = -(-len(order) // size) if keep_last else len(order) // size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for i in range(self.count):
+            yield self.order[i * self.size : (i + 1) * self.size].tolist()
 
 
 def _identity(batch: Any) -> Any:
@@ -99,13 +145,15 @@ def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int 
     """Batches of (float32 [N, C, H, W], int64 [N]).
 
     Shuffled batches leave out the last incomplete one (batch norm dislikes it); `limit` stops after that many images.
-    Files are decoded in worker processes; arrays are fast enough without.
+    Files are decoded in worker processes; arrays are fast enough without. Raises ValueError when a file has changed.
     """
     order = np.random.default_rng(split.seed).permutation(len(split)) if shuffle else np.arange(len(split))
     order = order[:limit]
-    groups = [order[i : i + batch_size].tolist() for i in range(0, len(order), batch_size)]
-    if shuffle and len(groups) > 1 and len(groups[-1]) < batch_size:
-        groups.pop()
+    groups = Groups(order, batch_size, keep_last=not shuffle or len(order) <= batch_size)
     folder = split.dataset["kind"] == "folder"
     workers = min(len(groups), hardware.cores()) if folder else 0
-    yield from DataLoader(split, batch_sampler=groups, num_workers=workers, collate_fn=_identity)
+    loader: Any = DataLoader(Answers(split), batch_sampler=groups, num_workers=workers, collate_fn=_identity)
+    for answer in loader:
+        if isinstance(answer, str):
+            raise ValueError(answer)
+        yield answer

@@ -4,27 +4,65 @@ Needs numpy and Pillow only. `preprocess.json` holds the parameters that every f
 
     channels       1 (grey) or 3 (RGB)
     input_size     side of the square input, in pixels
-    resize         "pad": centre the image, unscaled, on black; "shorter": scale the shorter side to `resize_size`, then crop
+    resize         "pad": centre the image, unscaled, on black; "shorter": scale the shorter side to `resize_size`, then crop;
+                   "squash": scale both sides to `input_size`
     resize_size    pixels, for "shorter"
-    interpolation  "bilinear" or "bicubic", for "shorter"
+    interpolation  "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming", for "shorter" and "squash"
     mean, std      one number per channel, on the 0 … 1 scale
+
+Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 Spec = dict[str, Any]
+# Pillow knows more formats; some of those (EPS) start other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 
-def load(source: Any, spec: Spec) -> Image.Image:
-    """Open `source` (path or file) upright and in the network's colour mode.
+def load(source: Any, spec: Spec, *, coarse: bool = False) -> Image.Image:
+    """Open `source` (path or file) upright and in the network's colour mode; of several frames the first.
 
-    Raises OSError when it is not an image.
+    With `coarse` a JPEG is decoded at an eighth of its size, which is enough to know that all of it can be decoded.
+    Raises OSError when it is not an image of a known format and range, cannot be decoded whole, or is too large.
     """
-    with Image.open(source) as image:
-        return ImageOps.exif_transpose(image).convert(mode(spec))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of broken EXIF and the like: the pixels are what counts
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(source, formats=FORMATS) as image:
+                check_scaled_size(image, spec)
+                if coarse:
+                    image.draft("L", (1, 1))
+                return in_colour_mode(ImageOps.exif_transpose(image), mode(spec))
+        except OSError:
+            raise
+        except Exception as error:  # Pillow's decoders raise a dozen types for broken files
+            raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def check_scaled_size(image: Image.Image, spec: Spec) -> None:
+    """OSError for a strip so narrow that scaling its shorter side makes more pixels than Pillow takes for an attack."""
+    if spec["resize"] == "shorter" and Image.MAX_IMAGE_PIXELS is not None:
+        width, height = scaled_size(image.width, image.height, spec["resize_size"])
+        if width * height > Image.MAX_IMAGE_PIXELS:
+            raise OSError(f"{image.width} x {image.height} pixels become {width} x {height} when scaled: too narrow")
+
+
+def in_colour_mode(image: Image.Image, wanted: str) -> Image.Image:
+    """`image` as "L" or "RGB", alpha dropped; 16-bit grey keeps its high byte, where Pillow would clip it to white."""
+    if image.mode == "F":
+        raise OSError("floating-point pixels have no known range; save it with 8 or 16 bits per channel")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise OSError(f"grey values of {values.min()} … {values.max()} do not fit 16 bits; save it with 8 or 16 bits")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    return image.convert(wanted)
 
 
 def mode(spec: Spec) -> str:
@@ -36,14 +74,31 @@ def fit(image: Image.Image, spec: Spec) -> Image.Image:
     """Scale, pad or crop `image` to [input_size, input_size]."""
     side = spec["input_size"]
     if spec["resize"] == "shorter":
-        scale = spec["resize_size"] / min(image.size)
-        size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
-        image = image.resize(size, getattr(Image.Resampling, spec["interpolation"].upper()))
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.resize(scaled_size(image.width, image.height, spec["resize_size"]), interpolation(spec))
+    elif spec["resize"] == "squash":
+        image = image.resize((side, side), interpolation(spec))
+    left, top = centred(image.width, side), centred(image.height, side)
     if (left, top) == (0, 0) and image.size == (side, side):
         return image
     # Pillow fills with black what lies outside the image, so the same call crops and pads.
     return image.crop((left, top, left + side, top + side))
+
+
+def scaled_size(width: int, height: int, shorter: int) -> tuple[int, int]:
+    """(width, height) scaled so that the shorter side has `shorter` pixels; the longer one is rounded down."""
+    if width <= height:
+        return shorter, int(shorter * height / width)
+    return int(shorter * width / height), shorter
+
+
+def centred(length: int, side: int) -> int:
+    """Where a window of `side` pixels begins that is centred on `length` pixels; negative where it is the longer one."""
+    return round((length - side) / 2.0) if length >= side else -((side - length) // 2)
+
+
+def interpolation(spec: Spec) -> Image.Resampling:
+    """Pillow's filter of that name."""
+    return Image.Resampling[spec["interpolation"].upper()]
 
 
 def pixels(image: Image.Image) -> np.ndarray:

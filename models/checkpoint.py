@@ -1,153 +1,139 @@
-"""Checkpoints: our own (spec JSON + safetensors) and the ones users bring (.pt .pth .safetensors, torchvision keys).
-
-Nothing is unpickled: torch files are read with `weights_only=True`.
-"""
+"""Networks on disk: our own form (spec JSON + safetensors), and users' checkpoint files turned into it."""
 
 import json
-import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.resnet import BLOCKS, ResNet, Spec, family_spec
+from models import custom
+from models.custom import Custom, is_custom
+from models.read import best_prefix, check_keys, read_tensors, resnet_state, spec_from, unwrap
+from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
+from models.sidecar import LABELS, beside, preprocessing
 from pipeline.config import Config
 
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.")
+AnySpec = Spec | Custom
 
 
-def save(model: ResNet, spec: Spec, folder: Path) -> None:
+def save(model: nn.Module, spec: AnySpec, folder: Path) -> None:
     """Write `model.json` and `model.safetensors` into `folder`."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
     (folder / "model.json").write_text(spec.model_dump_json(indent=1))
 
 
-def load_spec(folder: Path) -> Spec:
+def load_spec(folder: Path) -> AnySpec:
     """The spec that `save` left in `folder`."""
-    return Spec.model_validate_json((folder / "model.json").read_text())
+    content = json.loads((folder / "model.json").read_text())
+    return Custom(**content) if is_custom(content["arch"]) else Spec(**content)
 
 
-def load(folder: Path) -> tuple[ResNet, Spec]:
+def load(folder: Path) -> tuple[nn.Module, AnySpec]:
     """Rebuild what `save` left in `folder`, in evaluation mode."""
-    spec = load_spec(folder)
+    spec, state = load_spec(folder), load_file(folder / "model.safetensors")
+    return made_of(spec, state), spec
+
+
+def made_of(spec: AnySpec, state: dict[str, Tensor]) -> nn.Module:
+    """The network of `spec` with the weights `state`, in evaluation mode."""
+    if isinstance(spec, Custom):
+        return custom.rebuild(spec, state)
     model = ResNet(spec)
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    return model.eval(), spec
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def respecified(model: nn.Module, spec: AnySpec) -> AnySpec:
+    """The spec of `model` after its channels changed."""
+    return spec_of(model, spec) if isinstance(spec, Spec) and isinstance(model, ResNet) else spec
+
+
+def rebuilt(model: nn.Module, spec: AnySpec) -> nn.Module:
+    """What `load` makes of `model` once it is saved."""
+    return made_of(respecified(model, spec), model.state_dict())
+
+
+def classifier(model: nn.Module, spec: AnySpec) -> nn.Module:
+    """The layer that makes the logits: `fc` of a ResNet, else the last layer with as many outputs as there are classes.
+
+    Raises ValueError when there is none.
+    """
+    if isinstance(model, ResNet):
+        return model.fc
+    wanted = spec.num_classes
+    layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and m.weight.shape[0] == wanted]
+    if not layers:
+        raise ValueError(f"MODEL {spec.arch} has no linear layer or convolution with {wanted} outputs; expected a classifier")
+    return layers[-1]
+
+
+def untrained(arch: str, num_classes: int, in_channels: int, stem: Stem = "imagenet") -> tuple[nn.Module, AnySpec]:
+    """The network `arch` with new weights; a user's own network keeps the initialisation of its factory.
+
+    Raises ValueError when it is unknown, or a user's factory does not give that many classes and channels.
+    """
+    if not is_custom(arch):
+        known = family_spec(arch, num_classes=num_classes, in_channels=in_channels, stem=stem)
+        return ResNet(known), known
+    model = custom.create(arch, num_classes=num_classes, in_channels=in_channels)
+    found = custom.describe(arch, model)
+    if (found.num_classes, found.in_channels) != (num_classes, in_channels):
+        raise ValueError(
+            f"MODEL {arch} has {found.num_classes} classes and {found.in_channels} input channels; the data has {num_classes} "
+            f"and {in_channels}: let the factory take num_classes and in_channels"
+        )
+    return model, found
 
 
 class Load(Config):
-    """`arch` is what the user says the checkpoint is."""
+    """`arch` is what the user says the checkpoint is; `source` the digest of a custom network's file."""
 
     arch: str
+    source: str | None = None
 
 
-def load_checkpoint(config: Load, out: Path, *, checkpoint: Path, images: Path) -> dict[str, Any]:
-    """A user's checkpoint file -> model.json, model.safetensors.
+def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, Any]:
+    """A user's checkpoint file -> model.json, model.safetensors; and what lies beside it: preprocess.json, labels.txt.
 
-    Raises ValueError when the file does not hold what MODEL says, or not for these images.
+    Raises ValueError when the file does not hold what MODEL says.
     """
-    model, spec = read_user_checkpoint(checkpoint, config.arch)
-    dataset = json.loads((images / "dataset.json").read_text())
-    classes, channels = len(dataset["classes"]), dataset["input_shape"][0]
-    if (spec.num_classes, spec.in_channels) != (classes, channels):
-        raise ValueError(
-            f"{checkpoint} has {spec.num_classes} classes and {spec.in_channels} input channels; "
-            f"DATA {dataset['name']} has {classes} and {channels}: pass the data it was trained on"
-        )
+    model, spec, notes = read_user_checkpoint(checkpoint, config.arch)
     save(model, spec, out)
-    return {"spec": spec.model_dump(exclude={"widths"})}
+    (out / "preprocess.json").write_text(json.dumps(preprocessing(checkpoint, spec.arch, getattr(spec, "stem", "imagenet"))))
+    if LABELS in (found := beside(checkpoint)):
+        shutil.copy(found[LABELS], out / LABELS)
+    return {"spec": spec.model_dump(exclude={"widths"}), "beside": sorted(found), "notes": notes}
 
 
-def read_user_checkpoint(path: Path, arch: str) -> tuple[ResNet, Spec]:
-    """Build the network that the user's file holds and load its weights.
+def read_user_checkpoint(path: Path, arch: str) -> tuple[nn.Module, AnySpec, list[str]]:
+    """Build the network that the user's file holds and load its weights; and notes for the report.
 
-    Class count, input channels, stem and depth are read from the weights. Raises ValueError when the file cannot be
+    Class count, input channels, stem, depth and widths are read from the weights. Raises ValueError when the file cannot be
     read, when it holds another architecture than `arch`, or when keys are missing, unexpected or mis-shaped.
     """
     state = unwrap(read_tensors(path), path)
-    found = architecture_of(state)
-    if found != arch:
-        raise ValueError(f"{path} holds {found or 'no ResNet of this family'}; MODEL says {arch}: pass the matching MODEL")
-    weight, head = state["conv1.weight"], state["fc.weight"]
-    spec = family_spec(
-        arch,
-        num_classes=head.shape[0],
-        in_channels=weight.shape[1],
-        stem="imagenet" if weight.shape[-1] == 7 else "small",
-    )
+    if is_custom(arch):
+        return read_custom(path, arch, state)
+    state, notes = resnet_state(state, path)
+    spec, more = spec_from(state, arch, path)
+    with torch.device("meta"):
+        expected = ResNet(spec).state_dict()
+    check_keys(expected, state, path)
     model = ResNet(spec)
-    check_keys(model.state_dict(), state, path)
-    model.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()})
-    return model.eval(), spec
+    model.load_state_dict(state)
+    return model.eval(), spec, notes + more
 
 
-def read_tensors(path: Path) -> Any:
-    """The content of a checkpoint file; ValueError when it is missing or is not a plain tensor file."""
-    if not path.is_file():
-        raise ValueError(
-            f"checkpoint {path} does not exist; pass CHECKPOINT=file (.pt, .pth or .safetensors), or none to train one"
-        )
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a safetensors file ({error}); save it again") from error
-    if path.suffix not in (".pt", ".pth"):
-        raise ValueError(f"checkpoint {path} ends in {path.suffix!r}; expected .pt, .pth or .safetensors")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises half a dozen types for files it cannot read
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        raise ValueError(
-            f"{path} cannot be read as plain tensors ({reason}); save it again with torch.save(model.state_dict(), file)"
-        ) from error
-
-
-def unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state_dict inside the usual wrappers, without the usual prefixes."""
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not any(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} holds no state_dict; expected tensors by name, or one of the wrappers {', '.join(WRAPPERS)}")
-    state = {str(name): t for name, t in content.items() if isinstance(t, Tensor)}
-    pattern = re.compile("^(" + "|".join(re.escape(p) for p in PREFIXES) + ")+")
-    return {pattern.sub("", name): t for name, t in state.items()}
-
-
-def architecture_of(state: dict[str, Tensor]) -> str | None:
-    """The family member whose blocks `state` has, or None."""
-    if "conv1.weight" not in state or "fc.weight" not in state:
-        return None
-    depths = tuple(len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4))
-    block = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
-    return next((arch for arch, layout in BLOCKS.items() if layout == (block, depths)), None)
-
-
-def check_keys(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path) -> None:
-    """ValueError naming every missing, unexpected or mis-shaped key (the first few of each)."""
-    problems = {
-        "missing": [k for k in expected if k not in state and not k.endswith("num_batches_tracked")],
-        "unexpected": [k for k in state if k not in expected],
-        "mis-shaped": [
-            f"{k} {list(state[k].shape)} for {list(expected[k].shape)}"
-            for k in expected
-            if k in state and state[k].shape != expected[k].shape
-        ],
-    }
-    told = "; ".join(f"{kind}: {', '.join(keys[:5])}{' …' if len(keys) > 5 else ''}" for kind, keys in problems.items() if keys)
-    if told:
-        raise ValueError(f"{path} does not fit ({told}); expected torchvision's keys")
-    broken = [k for k, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
-    if broken:
-        raise ValueError(
-            f"{path} has NaN or infinite weights in {', '.join(broken[:5])}; expected finite numbers: save a healthy epoch"
-        )
-    for key in expected:
-        if key not in state:  # old checkpoints have no num_batches_tracked
-            state[key] = expected[key]
+def read_custom(path: Path, arch: str, state: dict[str, Tensor]) -> tuple[nn.Module, Custom, list[str]]:
+    """The same for a user's own network; its class count is the last linear layer's of `state`."""
+    heads = [t.shape[0] for name, t in state.items() if t.ndim == 2 and name.endswith("weight")]
+    model = custom.create(arch, **({"num_classes": heads[-1]} if heads else {}))
+    prefix = best_prefix(model.state_dict(), state)
+    own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    check_keys(model.state_dict(), own, path)
+    model.load_state_dict(own)
+    return model, custom.describe(arch, model), []

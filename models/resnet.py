@@ -1,23 +1,47 @@
-"""ResNet whose channel widths are data, with torchvision's state_dict keys.
+"""The ResNet family, its channel widths as data, with torchvision's state_dict keys.
 
 A network is described by a `Spec` (JSON) and rebuilt from it, so a pruned network loads like any other.
-Paper: He et al., Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385); as in torchvision the stride of a
-bottleneck sits on its 3x3 convolution (v1.5).
+Papers: see the blocks (models/blocks.py); Wide-ResNet: Zagoruyko & Komodakis 2016 (arXiv:1605.07146).
 """
 
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from models.blocks import Block, PreactBlock, Residual, SplitBlock
 from pipeline.config import Config
 
-BLOCKS: dict[str, tuple[Literal["basic", "bottleneck"], tuple[int, int, int, int]]] = {
-    "resnet18": ("basic", (2, 2, 2, 2)),
-    "resnet34": ("basic", (3, 4, 6, 3)),
-    "resnet50": ("bottleneck", (3, 4, 6, 3)),
-    "resnet101": ("bottleneck", (3, 4, 23, 3)),
-    "resnet152": ("bottleneck", (3, 8, 36, 3)),
+Stem = Literal["imagenet", "small"]
+Kind = Literal["basic", "bottleneck", "split"]
+
+
+class Member(NamedTuple):
+    """One network of the family. `base_width` of 64 channels is the width inside a block; `scale` splits of Res2Net."""
+
+    block: Kind
+    depths: tuple[int, int, int, int]
+    base_width: int = 64
+    groups: int = 1
+    preact: bool = False
+    scale: int = 1
+
+
+FAMILY: dict[str, Member] = {
+    "resnet18": Member("basic", (2, 2, 2, 2)),
+    "resnet34": Member("basic", (3, 4, 6, 3)),
+    "resnet50": Member("bottleneck", (3, 4, 6, 3)),
+    "resnet101": Member("bottleneck", (3, 4, 23, 3)),
+    "resnet152": Member("bottleneck", (3, 8, 36, 3)),
+    "resnext50_32x4d": Member("bottleneck", (3, 4, 6, 3), base_width=4, groups=32),
+    "resnext101_32x8d": Member("bottleneck", (3, 4, 23, 3), base_width=8, groups=32),
+    "resnext101_64x4d": Member("bottleneck", (3, 4, 23, 3), base_width=4, groups=64),
+    "wide_resnet50_2": Member("bottleneck", (3, 4, 6, 3), base_width=128),
+    "wide_resnet101_2": Member("bottleneck", (3, 4, 23, 3), base_width=128),
+    "res2net50_26w_4s": Member("split", (3, 4, 6, 3), base_width=26, scale=4),
+    "res2net101_26w_4s": Member("split", (3, 4, 23, 3), base_width=26, scale=4),
+    "resnetv2_50": Member("bottleneck", (3, 4, 6, 3), preact=True),
+    "resnetv2_101": Member("bottleneck", (3, 4, 23, 3), preact=True),
 }
 
 
@@ -28,65 +52,42 @@ class Spec(Config):
     """
 
     arch: str
-    block: Literal["basic", "bottleneck"]
-    stem: Literal["imagenet", "small"] = "imagenet"
+    block: Kind
+    groups: int = 1
+    preact: bool = False
+    stem: Stem = "imagenet"
     in_channels: int = 3
     num_classes: int = 1000
     stem_width: int = 64
     widths: tuple[tuple[tuple[int, ...], ...], ...]
 
 
-def family_spec(
-    arch: str, *, num_classes: int = 1000, in_channels: int = 3, stem: Literal["imagenet", "small"] = "imagenet"
-) -> Spec:
+def family_spec(arch: str, *, num_classes: int = 1000, in_channels: int = 3, stem: Stem = "imagenet") -> Spec:
     """The unpruned member `arch` of the family.
 
-    Raises ValueError when `arch` is not one of `BLOCKS`.
+    Raises ValueError when `arch` is not one of `FAMILY`.
     """
-    if arch not in BLOCKS:
-        raise ValueError(f"unknown model {arch!r}; known models: {', '.join(BLOCKS)}")
-    block, depths = BLOCKS[arch]
+    if arch not in FAMILY:
+        raise ValueError(f"unknown model {arch!r}; known models: {', '.join(FAMILY)}")
+    member = FAMILY[arch]
     widths = tuple(
-        tuple((planes, planes) if block == "basic" else (planes, planes, 4 * planes) for _ in range(depth))
-        for planes, depth in zip((64, 128, 256, 512), depths, strict=True)
+        tuple(block_widths(member, planes) for _ in range(depth))
+        for planes, depth in zip((64, 128, 256, 512), member.depths, strict=True)
     )
-    return Spec(arch=arch, block=block, stem=stem, in_channels=in_channels, num_classes=num_classes, widths=widths)
+    return Spec(
+        arch=arch, block=member.block, groups=member.groups, preact=member.preact, stem=stem,
+        in_channels=in_channels, num_classes=num_classes, widths=widths,
+    )  # fmt: skip
 
 
-class Block(nn.Module):
-    """A basic (two 3x3) or bottleneck (1x1, 3x3, 1x1) residual block; [N, C, H, W] -> [N, widths[-1], H/stride, W/stride].
-
-    While `skipped` is set the block passes its input on and costs nothing (only where input and output have one shape).
-    """
-
-    def __init__(self, in_channels: int, widths: tuple[int, ...], stride: int, project: bool) -> None:
-        super().__init__()
-        basic = len(widths) == 2
-        kernels = (3, 3) if basic else (1, 3, 1)
-        strides = (stride, 1) if basic else (1, stride, 1)
-        self.depth = len(widths)
-        self.skipped = False
-        previous = in_channels
-        for i, (width, kernel, step) in enumerate(zip(widths, kernels, strides, strict=True), start=1):
-            self.add_module(f"conv{i}", nn.Conv2d(previous, width, kernel, step, kernel // 2, bias=False))
-            self.add_module(f"bn{i}", nn.BatchNorm2d(width))
-            previous = width
-        self.relu = nn.ReLU(inplace=True)
-        self.downsample = (
-            nn.Sequential(nn.Conv2d(in_channels, previous, 1, stride, bias=False), nn.BatchNorm2d(previous))
-            if project
-            else None
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.skipped:
-            return x
-        shortcut = x if self.downsample is None else self.downsample(x)
-        for i in range(1, self.depth + 1):
-            x = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
-            if i < self.depth:
-                x = self.relu(x)
-        return cast(Tensor, self.relu(x + shortcut))
+def block_widths(member: Member, planes: int) -> tuple[int, ...]:
+    """The output channels of the convolutions of one block in the stage of `planes`."""
+    if member.block == "basic":
+        return (planes, planes)
+    inner = planes * member.base_width // 64 * member.groups
+    if member.block == "bottleneck":
+        return (inner, inner, 4 * planes)
+    return (inner * member.scale, *[inner] * (member.scale - 1), 4 * planes)
 
 
 class ResNet(nn.Module):
@@ -95,56 +96,57 @@ class ResNet(nn.Module):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         imagenet = spec.stem == "imagenet"
-        self.conv1 = nn.Conv2d(
-            spec.in_channels,
-            spec.stem_width,
-            7 if imagenet else 3,
-            2 if imagenet else 1,
-            3 if imagenet else 1,
-            bias=False,
-        )
-        self.bn1 = nn.BatchNorm2d(spec.stem_width)
+        kernel, stride, padding = (7, 2, 3) if imagenet else (3, 1, 1)
+        self.conv1 = nn.Conv2d(spec.in_channels, spec.stem_width, kernel, stride, padding, bias=False)
+        if not spec.preact:
+            self.bn1 = nn.BatchNorm2d(spec.stem_width)
+        self.preact = spec.preact
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
+        kind = SplitBlock if spec.block == "split" else PreactBlock if spec.preact else Block
         channels = spec.stem_width
         for stage, blocks in enumerate(spec.widths):
             layer = nn.Sequential()
             for i, widths in enumerate(blocks):
                 # Structural, not read off the widths: pruning may make them equal where the shortcut is projected.
-                project = i == 0 and (stage > 0 or spec.block == "bottleneck")
-                layer.append(Block(channels, widths, 2 if i == 0 and stage > 0 else 1, project))
+                project = i == 0 and (stage > 0 or spec.block != "basic")
+                layer.append(kind(channels, widths, 2 if i == 0 and stage > 0 else 1, project, spec.groups))
                 channels = widths[-1]
             self.add_module(f"layer{stage + 1}", layer)
         self.stages = len(spec.widths)
+        if spec.preact:
+            self.norm = nn.BatchNorm2d(channels)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, spec.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.conv1(x)
+        if not self.preact:
+            x = self.relu(self.bn1(x))
+        x = self.maxpool(x)
         for stage in range(1, self.stages + 1):
             x = getattr(self, f"layer{stage}")(x)
+        if self.preact:
+            x = self.relu(self.norm(x))
         return cast(Tensor, self.fc(torch.flatten(self.avgpool(x), 1)))
 
 
 def initialise(model: nn.Module) -> None:
-    """He initialisation, and zero gamma in the last norm of every block (Goyal et al. 2017, arXiv:1706.02677)."""
+    """He initialisation, and residual blocks that start as the identity."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     for module in model.modules():
-        if isinstance(module, Block):
-            nn.init.zeros_(getattr(module, f"bn{module.depth}").weight)
+        if isinstance(module, Residual):
+            module.zero()
 
 
-def blocks_of(model: ResNet) -> list[list[Block]]:
+def blocks_of(model: ResNet) -> list[list[Residual]]:
     """The residual blocks, stage by stage."""
-    return [cast(list[Block], list(getattr(model, f"layer{s + 1}"))) for s in range(model.stages)]
+    return [cast(list[Residual], list(getattr(model, f"layer{s + 1}"))) for s in range(model.stages)]
 
 
 def spec_of(model: ResNet, like: Spec) -> Spec:
     """The spec of `model` after its channels changed; what widths do not say is taken from `like`."""
-    widths = tuple(
-        tuple(tuple(getattr(b, f"conv{i}").out_channels for i in range(1, b.depth + 1)) for b in blocks)
-        for blocks in blocks_of(model)
-    )
+    widths = tuple(tuple(tuple(c.out_channels for c in b.convolutions()) for b in blocks) for blocks in blocks_of(model))
     return like.model_copy(update={"stem_width": model.conv1.out_channels, "widths": widths})

@@ -15,12 +15,11 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from data.index import fingerprint, index
 from export import targets
-from pipeline import hardware
+from pipeline import hardware, options
 from pipeline.console import console
-from pipeline.page import baseline_of
 from pipeline.page import compress as press
+from pipeline.page import learn
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.stage import Artifact, Stages, locked
 from reports.gate import exit_code
@@ -31,32 +30,40 @@ from reports.schema import Report
 PACKAGES = ("torch", "onnx", "onnxruntime", "torch-pruning", "nvidia-modelopt", "numpy", "tensorrt", "tensorrt-rtx")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-Set = Annotated[list[str], typer.Option("--set", help="section.key=value, any key of the recipe; may be repeated")]
-
 
 @app.command()
 def compress(
     model: str,
-    checkpoint: Annotated[Path | None, typer.Option(help=".pt, .pth or .safetensors; none trains a baseline")] = None,
-    data: Annotated[str | None, typer.Option(help="fashion-mnist, cifar10 or a folder")] = None,
+    checkpoint: options.Checkpoint = None,
+    data: options.DataName = None,
     target_list: Annotated[str, typer.Option("--targets", help="comma-separated; default: all that work here")] = "",
     max_drop: Annotated[float | None, typer.Option(help="percentage points of top-1")] = None,
     strict: Annotated[bool, typer.Option(help="fail when the verdict is inconclusive")] = False,
     budget: Annotated[str, typer.Option(help="params=10M and / or macs=2G, comma-separated")] = "",
+    finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")] = True,
+    expect_top1: Annotated[float | None, typer.Option(help="percent the checkpoint should have; far below it, stop")] = None,
+    input_size: options.InputSize = None,
+    resize: options.Resize = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Interpolation = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    channels: options.Channels = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file; default: the model's own")] = None,
     out: Path | None = None,
-    changes: Set = [],  # noqa: B006 - typer reads it and nobody changes it
+    changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
     started = time.perf_counter()
     wanted = [name.strip() for name in target_list.split(",") if name.strip()]
-    overrides = parse_changes(changes) | parse_budget(budget)
-    given = {"checkpoint": checkpoint, "data.name": data, "gate.max_drop": max_drop, "gate.strict": strict or None}
-    overrides |= {key: value for key, value in given.items() if value is not None}
+    overrides = options.changes_of(changes) | options.limits_of(budget)
+    overrides |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels)
+    overrides |= options.given(
+        checkpoint=checkpoint, data__name=data, gate__max_drop=max_drop, gate__strict=strict or None,
+        finetune=None if finetune else False, expect__top1=expect_top1,
+    )  # fmt: skip
     loaded = load_recipe(model, recipe, overrides, wanted)
-    if loaded.checkpoint is not None and not loaded.checkpoint.is_file():
-        raise ValueError(f"checkpoint {loaded.checkpoint} does not exist; pass CHECKPOINT=file (.pt, .pth or .safetensors)")
-    out = out or Path("runs") / model
+    out = out or default_out(model)
     with locked(out):
         step = Stages(out / "stages")
         found = list(press(loaded, step))
@@ -71,20 +78,43 @@ def compress(
 @app.command()
 def train(
     model: str,
-    data: str | None = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="start from it: transfer learning; none trains from scratch")] = None,
+    data: options.DataName = None,
+    trainable_blocks: Annotated[int | None, typer.Option(help="0: only the new head; n: the last n blocks too")] = None,
+    lr: Annotated[float | None, typer.Option(help="learning rate; with CHECKPOINT of all but the head")] = None,
+    head_lr: Annotated[float | None, typer.Option(help="learning rate of the head; default: 10 times --lr")] = None,
+    epochs: int | None = None,
+    extract: Annotated[bool, typer.Option("--features", help="no training: write what the head reads to features.npz")] = False,
+    input_size: options.InputSize = None,
+    resize: options.Resize = None,
+    crop_pct: options.CropPct = None,
+    interpolation: options.Interpolation = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    channels: options.Channels = None,
     recipe: Path | None = None,
     out: Path | None = None,
-    changes: Set = [],  # noqa: B006 - typer reads it and nobody changes it
+    changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
-    """Train only the FP32 baseline."""
-    overrides = parse_changes(changes) | ({"data.name": data} if data else {})
+    """Train only the FP32 baseline: from scratch, or from CHECKPOINT with a new head for the classes of DATA."""
+    section = "train" if checkpoint is None else "transfer"
+    overrides = options.changes_of(changes)
+    overrides |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels)
+    overrides |= options.given(
+        checkpoint=checkpoint, data__name=data, transfer__trainable_blocks=trainable_blocks, transfer__head_lr=head_lr,
+        **{f"{section}__lr": lr, f"{section}__epochs": epochs},
+    )  # fmt: skip
+    if checkpoint is None and (extract or trainable_blocks is not None or head_lr is not None):
+        raise ValueError("--features, --trainable-blocks and --head-lr start from a trained network; pass CHECKPOINT=file")
     loaded = load_recipe(model, recipe, overrides, [])
-    out = out or Path("runs") / model
+    out = out or default_out(model)
     with locked(out):
-        step = Stages(out / "stages")
-        images = step(index, loaded.data, context=fingerprint(loaded.data))
-        baseline = baseline_of(loaded, step, images)
-    console.print(f"baseline: {baseline.path}")
+        made = learn(loaded, Stages(out / "stages"), extract)
+    console.print(f"{made}", markup=False)
+
+
+def default_out(model: str) -> Path:
+    return Path("runs") / model.replace(":", ".")
 
 
 @app.command()
@@ -105,33 +135,6 @@ def doctor() -> None:
         console.print(f"{name:14} {state}", markup=False)
 
 
-def parse_changes(changes: list[str]) -> dict[str, Any]:
-    """ "prune.pruning_ratio=0.5" -> {"prune.pruning_ratio": 0.5}; values are JSON where they can be, else text."""
-    parsed: dict[str, Any] = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise ValueError(f"--set {change!r}: expected section.key=value")
-        try:
-            parsed[key] = json.loads(value)
-        except json.JSONDecodeError:
-            parsed[key] = value
-    return parsed
-
-
-def parse_budget(budget: str) -> dict[str, Any]:
-    """ "params=10M,macs=2G" -> the limits that `prune` keeps."""
-    parsed: dict[str, Any] = {}
-    for part in filter(None, budget.split(",")):
-        kind, _, amount = part.strip().partition("=")
-        unit = {"K": 1e3, "M": 1e6, "G": 1e9}.get(amount[-1:].upper(), 1.0)
-        digits = amount if unit == 1.0 else amount[:-1]
-        if kind not in ("params", "macs") or not digits.replace(".", "", 1).isdigit():
-            raise ValueError(f"BUDGET {part!r} is not supported; expected params=10M or macs=2G")
-        parsed[f"prune.max_{kind}"] = float(digits) * unit
-    return parsed
-
-
 def run_record(
     model: str, recipe: Recipe, wanted: list[str], out: Path, step: Stages, found: list[dict[str, Any]], seconds: float
 ) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def run_record(
             return str(value.path.relative_to(out))
         return {key: relative(v) for key, v in value.items()} if isinstance(value, dict) else value
 
-    networks = {key: relative(found[0][key]) for key in ("baseline", "student")}
+    shared = {key: relative(found[0][key]) for key in ("images", "baseline", "student")}
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
@@ -151,10 +154,9 @@ def run_record(
         "gate": recipe.gate.model_dump(),
         "requested": wanted,
         "environment": environment(recipe),
-        "images": relative(step.asked[0]),
-        **networks,
+        **shared,
         "stages": [{"path": relative(a), "cached": a.manifest["cached"], "name": a.manifest["name"]} for a in step.asked],
-        "targets": [{k: relative(v) for k, v in f.items() if k not in networks} for f in found],
+        "targets": [{k: relative(v) for k, v in f.items() if k not in shared} for f in found],
     }
 
 
@@ -198,7 +200,7 @@ def main() -> None:
         if code == 130:  # what typer makes of Ctrl-C
             console.print("interrupted; the same command continues where it stopped")
     except TyperException as error:
-        print(f"error: {getattr(error, 'message', error)}", file=sys.stderr)
+        print(f"error: {getattr(error, 'format_message', error.__str__)()}", file=sys.stderr)
         sys.exit(2)
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

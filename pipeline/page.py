@@ -1,77 +1,125 @@
 """The whole pipeline on one page. Every line is a stage; a variable is what it left on disk."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from calibration.observe import observe
 from calibration.place import place_qdq
 from compress.derive import derive_student
 from compress.distill import distill
+from compress.features import features
 from compress.prune import prune
 from compress.quantize_aware import quantize_aware
 from compress.train import train
+from compress.transfer import transfer
 from data.index import fingerprint, index
 from export import targets
 from export.bundle import bundle, device_code
 from export.onnx import export_onnx
 from models.checkpoint import load_checkpoint
+from models.sidecar import told_beside
 from pipeline.recipe import Recipe
 from pipeline.stage import Artifact, Stages
+from reports.expect import check
 from reports.measure import latency, predict
 
 
-def baseline_of(recipe: Recipe, step: Stages, images: Artifact) -> Artifact:
-    """The FP32 network everything is compared with: the user's checkpoint, or one trained here."""
+def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact]:
+    """The images, and the FP32 network everything is compared with: the user's checkpoint, or one trained here."""
     if recipe.checkpoint is None:
-        return step(train, recipe.train, images=images)
-    return step(load_checkpoint, recipe.load, checkpoint=recipe.checkpoint, images=images)
+        images = step(index, recipe.data, context=fingerprint(recipe.data))
+        return images, step(train, recipe.train, images=images)
+    return checkpoint_of(recipe, step)
 
 
-def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
-    """Run the pipeline; yield, per engine, what the report needs to find what the stages left."""
-    images = step(index, recipe.data, context=fingerprint(recipe.data))
-    teacher = baseline_of(recipe, step, images)
+def checkpoint_of(recipe: Recipe, step: Stages, new_classes: bool = False) -> tuple[Artifact, Artifact]:
+    """The images as the user's checkpoint expects them (`new_classes`: but for what they show), and the checkpoint."""
+    assert recipe.checkpoint is not None
+    known = step(load_checkpoint, recipe.load, context=told_beside(recipe.checkpoint), checkpoint=recipe.checkpoint)
+    config = recipe.data.model_copy(update={"new_classes": new_classes})
+    return step(index, config, context=fingerprint(recipe.data), network=known), known
+
+
+def learn(recipe: Recipe, step: Stages, extract: bool) -> Path:
+    """Train the baseline alone; from a checkpoint, teach it the classes of the data, or only `extract` its features."""
+    if recipe.checkpoint is None:
+        return baseline_of(recipe, step)[1].path / "model.safetensors"
+    images, known = checkpoint_of(recipe, step, new_classes=True)
+    if extract:
+        return step(features, recipe.features, model=known, images=images).path / "features.npz"
+    return step(transfer, recipe.transfer, model=known, images=images).path / "model.safetensors"
+
+
+def pressed(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -> Artifact:
+    """The student: fewer blocks, fewer channels, trained to answer like the teacher. The teacher where nothing is trained."""
+    if not (recipe.finetune and images.metrics["trainable"]):
+        return teacher
     student = step(derive_student, recipe.student, teacher=teacher)
     pruned = step(prune, recipe.prune, model=student, images=images)
     distilled = step(distill, recipe.distill, student=pruned, teacher=teacher, images=images)
     if recipe.quantize_aware.epochs:
         distilled = step(quantize_aware, recipe.quantize_aware, student=distilled, teacher=teacher, images=images)
+    return distilled
+
+
+def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
+    """Run the pipeline; yield, per engine, what the report needs to find what the stages left."""
+    images, teacher = baseline_of(recipe, step)
+    if recipe.checkpoint is not None:  # before hours are spent on it
+        check(recipe.expect, answers_of_reference(recipe, step, images, teacher), images.path)
+    distilled = pressed(recipe, step, images, teacher)
 
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
-    onnx = step(export_onnx, recipe.export, label="student", model=distilled, images=images)
+    onnx = (
+        baseline if distilled is teacher else step(export_onnx, recipe.export, label="student", model=distilled, images=images)
+    )
     ranges = step(observe, recipe.calibrate, model=onnx, images=images)
 
-    for name, options in recipe.targets.items():
+    for name in recipe.targets:
         target = targets.get(name)
         if reason := target.unavailable():
             yield {"target": name, "unavailable": reason}
             continue
-        models = {"baseline-fp32": baseline, "student-fp32": onnx}
-        if target.READS == "checkpoint":
-            models = {"baseline-fp32": teacher, "student-fp32": distilled}
+        networks = (teacher, distilled) if target.READS == "checkpoint" else (baseline, onnx)
+        models = {"baseline-fp32": networks[0], "student-fp32": networks[1]}
+        if distilled is teacher:
+            del models["student-fp32"]
         if target.PLACEMENT is not None:
             models["student-int8"] = step(place_qdq, target.PLACEMENT, label=name, model=onnx, ranges=ranges)
 
         platform = target.platform()
         try:
-            engines = {
-                row: step(target.build, options, label=f"{row}/{name}", context=platform, model=model, images=images)
-                for row, model in models.items()
-            }
+            engines = {row: built(recipe, step, name, row, model, images) for row, model in models.items()}
         except (ValueError, RuntimeError) as refusal:  # the other engines are still wanted
             yield {"target": name, "unavailable": f"its build failed: {' '.join(str(refusal).split())}"}
             continue
         found: dict[str, Any] = {"target": name, "engines": engines, "cannot_run": target.cannot_run()}
         if found["cannot_run"] is None:
-            found["predictions"] = {
-                row: step(predict, recipe.measure, label=f"{row}/{name}", context=platform,
-                          load=target.load, engine=engine, images=images)
-                for row, engine in engines.items()
-            }  # fmt: skip
+            found["predictions"] = {row: asked(recipe, step, name, row, engine, images) for row, engine in engines.items()}
             # All engines of a target in one stage: like for like means timed in turns, in the same minutes.
             found["latency"] = step(latency, recipe.measure, label=name, context=platform,
                                     load=target.load, engines=engines, images=images)  # fmt: skip
         if "student-int8" in engines:
             found["bundle"] = step(bundle, recipe.bundle, label=name, context=device_code(), engine=engines["student-int8"],
                                    model=models["student-int8"], images=images, runner=target.runner)  # fmt: skip
-        yield {**found, "baseline": baseline, "student": onnx}
+        yield {**found, "images": images, "baseline": baseline, "student": onnx}
+
+
+def built(recipe: Recipe, step: Stages, name: str, row: str, model: Artifact, images: Artifact) -> Artifact:
+    target = targets.get(name)
+    label = f"{row}/{name}"
+    return step(target.build, recipe.targets[name], label=label, context=target.platform(), model=model, images=images)
+
+
+def asked(recipe: Recipe, step: Stages, name: str, row: str, engine: Artifact, images: Artifact) -> Artifact:
+    """What the engine answers about every test image."""
+    target = targets.get(name)
+    label = f"{row}/{name}"
+    return step(predict, recipe.measure, label=label, context=target.platform(), load=target.load, engine=engine, images=images)
+
+
+def answers_of_reference(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -> dict[str, Any]:
+    """The baseline's accuracy in PyTorch: the row that the report opens with, measured first."""
+    engine = built(recipe, step, targets.REFERENCE, "baseline-fp32", teacher, images)
+    return asked(recipe, step, targets.REFERENCE, "baseline-fp32", engine, images).metrics

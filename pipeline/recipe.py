@@ -12,33 +12,42 @@ from pydantic import Field, ValidationError
 from calibration.observe import Calibrate
 from compress.derive import Student
 from compress.distill import Distill
+from compress.features import Features
 from compress.prune import Prune
 from compress.quantize_aware import QuantizeAware
 from compress.train import Train
+from compress.transfer import Transfer
 from data.index import Data
 from export import targets
 from export.bundle import Bundle
 from export.onnx import Export
 from models.checkpoint import Load
-from models.resnet import BLOCKS
+from models.custom import is_custom, source_of
+from models.resnet import FAMILY
 from pipeline.config import Config
+from reports.expect import Expect
 from reports.gate import Gate
 from reports.measure import Measure
 
 C = TypeVar("C", bound=Config)
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
+DEFAULT = "default.toml"  # for models without a recipe of their own
 
 
 class Recipe(Config):
     """One run. `targets` maps the engines to build to their options."""
 
     checkpoint: Path | None = None
+    finetune: bool = True
     data: Data = Data()
     load: Load
+    expect: Expect = Expect()
     train: Train
+    transfer: Transfer = Transfer()
+    features: Features = Features()
     student: Student = Student()
     prune: Prune = Prune()
-    distill: Distill
+    distill: Distill = Distill()
     quantize_aware: QuantizeAware = QuantizeAware()
     export: Export = Export()
     calibrate: Calibrate = Calibrate()
@@ -53,16 +62,23 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
 
     `wanted` are the targets to build; none means all that work here. Raises ValueError for whatever is not known.
     """
-    if model not in BLOCKS:
-        raise ValueError(f"unknown model {model!r}; known models: {', '.join(BLOCKS)}")
+    if model not in FAMILY and not is_custom(model):
+        raise ValueError(
+            f"unknown model {model!r}; known models: {', '.join(FAMILY)}; or package.module:factory for a network of your own"
+        )
+    own = {f"{section}.arch": model for section in ("load", "train")}
+    if is_custom(model):
+        own |= {f"{section}.source": source_of(model) for section in ("load", "train")}
     path = file or FOLDER / f"{model}.toml"
+    if file is None and not path.is_file():
+        path = FOLDER / DEFAULT
     if not path.is_file():
         raise ValueError(f"recipe {path} does not exist; recipes that come with respress: {', '.join(known_recipes())}")
     try:
         content = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"recipe {path} is not TOML ({error}); see recipes/ for examples") from error
-    for key, value in {**changes, "load.arch": model, "train.arch": model}.items():
+    for key, value in {**changes, **own}.items():
         *parents, last = key.split(".")
         section_of(content, parents, path.name)[last] = value
     section_of(content, ["targets"], path.name)
@@ -76,7 +92,17 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
         raise ValueError(f"target {targets.REFERENCE!r} is the reference and always measured; expected engines: {known}")
     chosen = dict.fromkeys([targets.REFERENCE, *(wanted or targets.names())])
     built = {name: read(targets.get(name).Options, options.get(name, {}), f"{path.name}: targets.{name}: ") for name in chosen}
-    return read(Recipe, {**content, "targets": built}, f"{path.name}: ")
+    recipe = read(Recipe, {**content, "targets": built}, f"{path.name}: ")
+    check_sense(recipe)
+    return recipe
+
+
+def check_sense(recipe: Recipe) -> None:
+    """ValueError for wishes that contradict each other."""
+    if not recipe.finetune and (recipe.prune.max_params or recipe.prune.max_macs):
+        raise ValueError("BUDGET needs pruning and --no-finetune leaves it out; drop one of them")
+    if recipe.checkpoint is None and not recipe.finetune:
+        raise ValueError("--no-finetune quantizes a trained network as it is; pass CHECKPOINT=file")
 
 
 def read(kind: type[C], values: dict[str, Any], where: str) -> C:
@@ -105,7 +131,8 @@ def explain(error: ValidationError, kind: type[Config]) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
-        return f"{where} = {first['input']!r}: {first['msg'].lower()}"
+        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+        return f"{where}{given}: {first['msg'].removeprefix('Value error, ').lower()}"
     known: Any = kind
     for part in first["loc"][:-1]:
         known = known.model_fields[str(part)].annotation

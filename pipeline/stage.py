@@ -41,7 +41,7 @@ Input = Artifact | Mapping[str, Artifact] | Callable[..., Any] | Path
 
 
 class Stages:
-    """Runs stages under `root` and keeps the list of those it was asked for, in order, in `asked`."""
+    """Runs stages under `root` and keeps the list of those it was asked for, each once, in order, in `asked`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -73,7 +73,8 @@ class Stages:
             artifact = Artifact(final, {**json.loads(manifest.read_text()), "name": name, "cached": True})
         else:
             artifact = self.run(stage, config, name, final, {k: passed(v) for k, v in inputs.items()})
-        self.asked.append(artifact)
+        if artifact.path not in {earlier.path for earlier in self.asked}:
+            self.asked.append(artifact)
         return artifact
 
     def run(self, stage: Callable[..., Any], config: Config, name: str, final: Path, arguments: dict[str, Any]) -> Artifact:
@@ -114,7 +115,12 @@ def content_of(value: Input) -> Any:
     if isinstance(value, Mapping):
         return {key: content_of(artifact) for key, artifact in value.items()}
     if isinstance(value, Path):
-        return file_digest(value)
+        try:
+            return file_digest(value)
+        except OSError as error:
+            raise ValueError(
+                f"{value} cannot be read ({str(error.strerror).lower()}); pass a file that is there and that you may read"
+            ) from error
     return [value.__module__, value.__qualname__, source_digest(value.__module__)]
 
 

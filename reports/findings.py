@@ -5,30 +5,43 @@ from collections.abc import Iterator
 from reports.schema import GateResult, Row
 
 MOSTLY = 0.9
+UNLABELLED = (
+    "The images have no labels, so nothing here is an accuracy: the gate compares each engine's answers with those of the FP32 "
+    "baseline on the same target. Agreement says nothing about how often both are wrong."
+)
 
 
 def findings(rows: list[Row], gate: GateResult) -> list[str]:
-    """One sentence or two per finding, in the order of the rows."""
-    measured = {row.id: row for row in rows if row.latency_ms}
-    return [
+    """One sentence or two per finding: what concerns all rows, then in the order of the rows."""
+    general = [UNLABELLED] if gate.metric == "agreement" else []
+    return general + [
         note
         for row in rows
         for note in (
             *verdict_notes(row, gate),
             *unmeasured_notes(row, gate),
-            *speed_notes(row, measured),
+            *speed_notes(row, rows),
             *size_notes(row, rows),
             *share_notes(row),
         )
     ]
 
 
+def plain_of(row: Row, rows: list[Row]) -> Row | None:
+    """FP32 of the same network on the same target: the baseline where nothing was pruned, which leaves no student in FP32."""
+    found = {other.id: other for other in rows}
+    return found.get(f"student-fp32/{row.target}", found.get(f"baseline-fp32/{row.target}"))
+
+
 def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
     if row.drop is None or row.id not in {entry.id for entry in gate.rows}:
         return
     drop = row.drop
+    lost = "points of top-1 lost"
+    if gate.metric == "agreement":
+        lost = "points of agreement with the FP32 baseline lost (not of accuracy)"
     found = (
-        f"{drop.points:+.2f} points of top-1 lost, 95 % upper limit {drop.upper_95:+.2f}, on {drop.n:,} images; "
+        f"{drop.points:+.2f} {lost}, 95 % upper limit {drop.upper_95:+.2f}, on {drop.n:,} images; "
         f"the limit is {gate.max_drop:g}"
     )
     if drop.verdict == "fail":
@@ -47,15 +60,16 @@ def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
         yield f"{row.target} could not be built here: {row.reason}"
     if row.status == "built" and row.ships:
         strict = " STRICT counts it as inconclusive." if gate.strict else ""
+        judged = "accuracy" if gate.metric == "top1" else "agreement with the FP32 baseline"
         yield (
-            f"{row.id} was built but not measured here ({row.reason}); its accuracy and speed are unknown: "
+            f"{row.id} was built but not measured here ({row.reason}); its {judged} and speed are unknown: "
             f"run verify.py of its bundle on the device.{strict}"
         )
 
 
-def speed_notes(row: Row, measured: dict[str, Row]) -> Iterator[str]:
+def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
     """INT8 is there to be faster than the same network in FP32; where it is not, FP32 may be the better engine."""
-    plain = measured.get(f"student-fp32/{row.target}")
+    plain = plain_of(row, rows)
     if not row.id.startswith("student-int8/") or plain is None:
         return
     slow, fast = row.latency_ms, plain.latency_ms
@@ -68,11 +82,13 @@ def speed_notes(row: Row, measured: dict[str, Row]) -> Iterator[str]:
 
 def size_notes(row: Row, rows: list[Row]) -> Iterator[str]:
     """Engines hold programs besides weights: of a small network, INT8 can be the larger file."""
-    plain = next((other.size_bytes for other in rows if other.id == f"student-fp32/{row.target}"), None)
-    if row.id.startswith("student-int8/") and row.size_bytes and plain and row.size_bytes >= plain:
+    plain = plain_of(row, rows)
+    if not row.id.startswith("student-int8/") or plain is None:
+        return
+    if row.size_bytes and plain.size_bytes and row.size_bytes >= plain.size_bytes:
         yield (
             f"INT8 is not smaller than FP32 of the same network on {row.target}: "
-            f"{row.size_bytes / 1e6:.2f} MB against {plain / 1e6:.2f} MB."
+            f"{row.size_bytes / 1e6:.2f} MB against {plain.size_bytes / 1e6:.2f} MB."
         )
 
 

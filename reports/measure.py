@@ -40,7 +40,10 @@ class Measure(Config):
 
 
 def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Path) -> dict[str, Any]:
-    """Ask the engine for every test image: `predictions.npz` has the five best classes [N, 5] and the labels [N]."""
+    """Ask the engine for every test image: `predictions.npz` has the five best classes [N, 5] and the labels [N].
+
+    Unlabelled images (labels -1) have answers, but no top-1, top-5 or count of correct ones: these are None.
+    """
     split = Split(images, "test")
     run = load(engine, config.threads or hardware.cores())
     best = []
@@ -54,6 +57,8 @@ def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Pat
     np.savez_compressed(out / "predictions.npz", top5=top5, labels=split.labels)
     right = top5 == split.labels[:, None]
     n = len(split)
+    if not split.dataset.get("labelled", True):
+        return {"top1": None, "top5": None, "correct": None, "n": n}
     return {
         "top1": 100 * int(right[:, 0].sum()) / n,
         "top5": 100 * int(right.any(axis=1).sum()) / n,

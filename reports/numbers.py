@@ -1,5 +1,6 @@
 """Numbers as people read them. None becomes an en dash, never a number."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -57,7 +58,8 @@ def listed(value: object) -> str:
 
 def cell(value: object) -> str:
     """Text inside a Markdown table or line: no column, no second line and no tag of its own."""
-    return str(value).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    line = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(str(value).splitlines()))
+    return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 FILTERS: dict[str, Callable[..., Any]] = {

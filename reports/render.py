@@ -11,9 +11,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from reports import numbers
 from reports.rows import collect
-from reports.schema import Part, Report, Row
+from reports.run import images_of
+from reports.schema import ClassDrop, LostImage, Part, Report, Row, Stage
+from reports.thumbnails import thumbnails
 
 TEMPLATES = Path(__file__).parent / "templates"
+WORST_CLASSES = 20
+PICTURES = 24
 
 
 class Headline(Part):
@@ -34,6 +38,25 @@ class Bar(Part):
     kind: str
 
 
+class Worst(Part):
+    """The classes that lost most, of the headline engine; `more` others lost at most `at_most` points each.
+
+    `scale` is the largest share of a class that any of them lost or gained, in percent.
+    """
+
+    classes: list[ClassDrop]
+    more: int
+    at_most: float | None
+    scale: float
+
+
+class Picture(Part):
+    """A lost image and its data URI, None where it can no longer be opened."""
+
+    image: LostImage
+    uri: str | None
+
+
 class Curve(Part):
     """Validation top-1 per epoch, as the points of an SVG polyline in a box of 100 x 40."""
 
@@ -49,7 +72,7 @@ def render(out: Path) -> Report:
     report = collect(out)
     write(out / "report.json", report.model_dump_json(indent=1) + "\n")
     write(out / "report.md", text(report, "report.md.j2"))
-    write(out / "report.html", text(report, "report.html.j2"))
+    write(out / "report.html", text(report, "report.html.j2", pictures=pictures(report, images_of(out))))
     return report
 
 
@@ -59,7 +82,7 @@ def write(path: Path, content: str) -> None:
     temporary.replace(path)
 
 
-def text(report: Report, template: str) -> str:
+def text(report: Report, template: str, **more: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html.j2"]),
@@ -69,13 +92,18 @@ def text(report: Report, template: str) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(numbers.FILTERS)
+    opening = headline(report.rows)
     return environment.get_template(template).render(
         report=report,
-        headline=headline(report.rows),
+        headline=opening,
+        agreement=report.gate.metric == "agreement",
+        worst=worst([entry for entry in report.per_class if opening and entry.row == opening.row.id]),
         latency_bars=bars({row.id: row.latency_ms.p50 for row in report.rows if row.latency_ms}, numbers.milliseconds),
         size_bars=bars({row.id: row.size_bytes for row in report.rows if row.size_bytes}, numbers.megabytes),
         conditions=conditions(report.rows),
-        curves=[curve for stage in report.stages if (curve := curve_of(stage.name, stage.metrics))],
+        # A top-1 while training would be of labels that are not there.
+        curves=[curve_of(stage) for stage in report.stages if report.dataset.labelled and trained(stage)],
+        **more,
     )
 
 
@@ -95,6 +123,28 @@ def headline(rows: list[Row]) -> Headline | None:
     )
 
 
+def worst(classes: list[ClassDrop]) -> Worst | None:
+    """Those that lost most points first, larger counts before smaller ones; None where nothing is known by class."""
+    if not classes:
+        return None
+    ordered = sorted(classes, key=lambda entry: (-entry.points, -entry.lost))
+    shown, others = ordered[:WORST_CLASSES], ordered[WORST_CLASSES:]
+    return Worst(
+        classes=shown,
+        more=len(others),
+        at_most=others[0].points if others else None,
+        scale=max(100 * max(entry.lost, entry.gained) / entry.n for entry in shown) or 1.0,
+    )
+
+
+def pictures(report: Report, images: Path) -> list[Picture]:
+    """Of the headline engine's lost images; `images` is the folder of the images stage."""
+    opening = headline(report.rows)
+    lost = [image for image in report.lost_images if opening and image.row == opening.row.id][:PICTURES]
+    uris = thumbnails(images, [image.index for image in lost]) if lost else {}
+    return [Picture(image=image, uri=uris.get(image.index)) for image in lost]
+
+
 def conditions(rows: list[Row]) -> list[str]:
     """Under which conditions the latencies were timed; one line where all were timed alike, as they should be."""
     found = [(row.latency_ms.batch, row.latency_ms.threads) for row in rows if row.latency_ms]
@@ -112,13 +162,15 @@ def bars(values: Mapping[str, float], label: Callable[[float], str]) -> list[Bar
     ]
 
 
-def curve_of(name: str, metrics: dict[str, Any]) -> Curve | None:
-    """The training curve of a stage that kept one; None for the others and for fewer than two epochs."""
-    history = metrics.get("history")
-    if not isinstance(history, list) or len(history) < 2:
-        return None
-    values = [float(epoch["val_top1"]) for epoch in history]
+def trained(stage: Stage) -> bool:
+    """Whether the stage kept the top-1 of at least two epochs."""
+    history = stage.metrics.get("history")
+    return isinstance(history, list) and len(history) > 1 and all(epoch.get("val_top1") is not None for epoch in history)
+
+
+def curve_of(stage: Stage) -> Curve:
+    values = [float(epoch["val_top1"]) for epoch in stage.metrics["history"]]
     low, high = min(values), max(values)
     height = (high - low) or 1.0
     points = [f"{100 * i / (len(values) - 1):.2f},{39 - 38 * (v - low) / height:.2f}" for i, v in enumerate(values)]
-    return Curve(name=name, points=" ".join(points), epochs=len(values), low=low, high=high)
+    return Curve(name=stage.name, points=" ".join(points), epochs=len(values), low=low, high=high)

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Verdict = Literal["pass", "fail", "inconclusive"]
+Metric = Literal["top1", "agreement"]
 
 
 class Part(BaseModel):
@@ -28,12 +29,14 @@ class Environment(Part):
 
 
 class Dataset(Part):
-    """The images everything was measured on; `splits` counts them."""
+    """The images everything was measured on; `splits` counts them, `preprocess` is the spec of data/preprocess.py."""
 
     name: str
     classes: list[str]
     input_shape: list[int]
     splits: dict[str, int | None]
+    labelled: bool = True
+    preprocess: dict[str, Any]
 
 
 class Stage(Part):
@@ -55,11 +58,20 @@ class Accuracy(Part):
     n: int
 
 
-class Drop(Part):
-    """Against the baseline on the same images; `points` are percentage points of top-1, positive when worse.
+class Agreement(Part):
+    """How often an engine gives the baseline's answer to unlabelled images; says nothing about how often both are wrong."""
 
-    `relative_percent` is None when the baseline gets nothing right; `needed` is the number of images that would settle
-    an inconclusive verdict at the same rates, where there is one.
+    percent: float
+    agreeing: int
+    n: int
+
+
+class Drop(Part):
+    """Against the baseline on the same images; `points` are percentage points of the gate's metric, positive when worse.
+
+    Where the metric is agreement, `lost` counts the images with another answer than the baseline's and `gained` is 0.
+    `relative_percent` is None when the baseline gets nothing right or nobody knows; `needed` is the number of images that
+    would settle an inconclusive verdict at the same rates, where there is one.
     """
 
     points: float
@@ -104,6 +116,7 @@ class Row(Part):
     params: int | None = None
     macs: int | None = None
     accuracy: Accuracy | None = None
+    agreement: Agreement | None = None
     drop: Drop | None = None
     latency_ms: Latency | None = None
     throughput: list[Throughput] = []
@@ -118,17 +131,51 @@ class GateRow(Part):
 
 
 class GateResult(Part):
-    """`verdict` is the worst of the measured candidates, "inconclusive" where none could be measured."""
+    """`verdict` is the worst of the measured candidates, "inconclusive" where none could be measured.
 
-    metric: Literal["top1"] = "top1"
+    `metric` is top-1 on labelled images and agreement with the baseline's answers on unlabelled ones.
+    """
+
+    metric: Metric = "top1"
     max_drop: float
     strict: bool
     verdict: Verdict
     rows: list[GateRow]
 
 
+class ClassDrop(Part):
+    """What a candidate (`row`) lost of one class (`label`, its name); percentages are of the `n` images of the class."""
+
+    row: str
+    label: str
+    n: int
+    baseline_top1: float
+    top1: float
+    points: float
+    lost: int
+    gained: int
+
+
+class LostImage(Part):
+    """A test image that the baseline gets right and the candidate wrong; unlabelled (`label` None), one answered otherwise.
+
+    `index` is its place in the test split; `label` and the answers are names of classes.
+    """
+
+    row: str
+    index: int
+    name: str
+    label: str | None
+    baseline_answer: str
+    answer: str
+
+
 class Report(Part):
-    """The whole report. `requested` are the targets the user named; `notes` the findings in plain words."""
+    """The whole report. `requested` are the targets the user named.
+
+    `notes` are what stages had to say and the findings, in plain words. `per_class` has every class of the test images for
+    each measured candidate; `lost_images` has some of what `drop.lost` counts.
+    """
 
     schema_: Literal["respress.report/1"] = Field(default="respress.report/1", alias="schema")
     created: str
@@ -142,3 +189,5 @@ class Report(Part):
     gate: GateResult
     requested: list[str]
     notes: list[str]
+    per_class: list[ClassDrop] = []
+    lost_images: list[LostImage] = []

@@ -24,7 +24,7 @@ def test_pruning_zero_channels_leaves_the_logits_identical() -> None:
                 block.bn1.bias[half:] = 0
                 block.conv2.weight[:, half:] = 0
     x = torch.randn(3, 1, 32, 32)
-    pruned = cut(model, Prune(residual=False), 0.5, (1, 32, 32))
+    pruned = cut(model, spec, Prune(residual=False), 0.5, (1, 32, 32))
     with torch.inference_mode():
         torch.testing.assert_close(pruned(x), model(x), rtol=1e-5, atol=1e-5)
     rebuilt = ResNet(spec_of(pruned, spec)).eval()
@@ -36,8 +36,9 @@ def test_pruning_zero_channels_leaves_the_logits_identical() -> None:
 
 def test_a_higher_ratio_never_gives_a_larger_network() -> None:
     torch.manual_seed(0)
-    model = ResNet(family_spec("resnet18", num_classes=10, in_channels=1)).eval()
-    costs = [cost(cut(model, Prune(), ratio / 100, (1, 32, 32)), (1, 32, 32)) for ratio in (50, 70, 75, 76, 80, 85, 89)]
+    spec = family_spec("resnet18", num_classes=10, in_channels=1)
+    model = ResNet(spec).eval()
+    costs = [cost(cut(model, spec, Prune(), ratio / 100, (1, 32, 32)), (1, 32, 32)) for ratio in (50, 70, 75, 76, 80, 85, 89)]
     for smaller, larger in zip(costs[1:], costs, strict=False):
         assert smaller["params"] <= larger["params"] and smaller["macs"] <= larger["macs"]
     assert costs[-1]["params"] < costs[2]["params"]

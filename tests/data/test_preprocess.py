@@ -1,7 +1,9 @@
 """One preprocessing: what training and measuring read is, bit for bit, what infer.py computes on the device."""
 
+import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,7 @@ from data import preprocess
 from data.index import Data, index
 from data.loader import Split, batches
 from pipeline.stage import folder_digest
-
-
-def picture(seed: int, size: tuple[int, int], mode: str) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
-    return coarse.resize(size, Image.Resampling.BICUBIC).convert(mode)
+from tests.data.conftest import picture
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +53,135 @@ def test_padding_centres_the_image_on_black() -> None:
     array = preprocess.pixels(preprocess.fit(image, spec))[:, :, 0]
     assert array.shape == (32, 32) and array.sum() == 255 * 28 * 28
     assert array[2:30, 2:30].min() == 255
+
+
+def reference_window(size: tuple[int, int], resize: int, crop: int) -> tuple[tuple[int, int], tuple[int, ...]]:
+    """torchvision's arithmetic, written down from its documentation: (width, height) after Resize(resize), and what
+    CenterCrop(crop) does then: left, top of the crop, and the padding left, top, right, bottom that comes before it."""
+    short, long = sorted(size)
+    scaled = {short: resize, long: int(resize * long / short)} if short != long else {short: resize}
+    width, height = scaled[size[0]], scaled[size[1]]
+    left, top = max(0, crop - width) // 2, max(0, crop - height) // 2
+    right, bottom = (max(0, crop - width) + 1) // 2, (max(0, crop - height) + 1) // 2
+    padded = (width + left + right, height + top + bottom)
+    return (width, height), (round((padded[0] - crop) / 2.0), round((padded[1] - crop) / 2.0), left, top, right, bottom)
+
+
+@pytest.mark.parametrize("crop", (31, 32))
+@pytest.mark.parametrize("resize", (32, 35, 36, 37))
+@pytest.mark.parametrize("size", [(33, 47), (47, 33), (101, 100), (64, 64), (35, 200), (199, 35), (7, 5)])
+def test_scaling_and_cropping_are_torchvisions(size: tuple[int, int], resize: int, crop: int) -> None:
+    image = picture(1, size)
+    scaled, (left, top, *_) = reference_window(size, resize, crop)
+    expected = np.asarray(image.resize(scaled, Image.Resampling.BICUBIC))[top : top + crop, left : left + crop]
+    spec = {"channels": 3, "input_size": crop, "resize": "shorter", "resize_size": resize, "interpolation": "bicubic"}
+    assert np.array_equal(preprocess.pixels(preprocess.fit(image, spec)), expected)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (27, 31), (32, 40), (41, 20), (33, 35), (1, 1)])
+def test_what_is_smaller_than_the_crop_is_padded_as_torchvision_does(size: tuple[int, int]) -> None:
+    image = picture(1, size)
+    _, (x, y, left, top, right, bottom) = reference_window(size, min(size), 32)
+    padded = np.pad(np.asarray(image), ((top, bottom), (left, right), (0, 0)))
+    fitted = preprocess.fit(image, {"channels": 3, "input_size": 32, "resize": "pad"})
+    assert np.array_equal(preprocess.pixels(fitted), padded[y : y + 32, x : x + 32])
+
+
+@pytest.mark.parametrize("how", ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"))
+def test_squashing_keeps_the_whole_image(how: str) -> None:
+    image = picture(1, (60, 33))
+    spec = {"channels": 3, "input_size": 24, "resize": "squash", "interpolation": how}
+    expected = image.resize((24, 24), getattr(Image.Resampling, how.upper()))
+    assert preprocess.fit(image, spec).tobytes() == expected.tobytes()
+
+
+RGB, GREY = {"channels": 3, "resize": "pad"}, {"channels": 1, "resize": "pad"}
+
+
+@pytest.mark.parametrize("spec", (RGB, GREY))
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("RGB", "png"), ("L", "png"), ("LA", "png"), ("RGBA", "png"), ("P", "png"), ("P", "gif"), ("1", "png"), ("1", "tif"),
+     ("CMYK", "tif"), ("RGB", "bmp"), ("RGBA", "webp")],
+)  # fmt: skip
+def test_every_colour_mode_becomes_the_networks(tmp_path: Path, spec: dict[str, Any], mode: str, suffix: str) -> None:
+    image = picture(2, (20, 16)).convert(mode)
+    file = tmp_path / f"x.{suffix}"
+    options: dict[str, Any] = {"lossless": True, "exact": True} if suffix == "webp" else {}
+    image.save(file, **options)
+    loaded = preprocess.load(file, spec)
+    assert loaded.mode == preprocess.mode(spec) and loaded.size == (20, 16)
+    assert loaded.tobytes() == image.convert(preprocess.mode(spec)).tobytes()
+
+
+def test_a_palette_with_transparency_is_read_without_a_word(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    image = picture(2, (20, 16)).convert("P")
+    image.save(tmp_path / "x.png", transparency=bytes(range(256)))
+    assert preprocess.load(tmp_path / "x.png", RGB).tobytes() == image.convert("RGB").tobytes()
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("<u2", "png"), ("<u2", "tif"), (">u2", "tif"), ("<i4", "tif")])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, kind: str, suffix: str) -> None:
+    values = np.linspace(0, 65535, 320).astype(kind).reshape(16, 20)
+    Image.fromarray(values).save(tmp_path / f"x.{suffix}")
+    loaded = np.asarray(preprocess.load(tmp_path / f"x.{suffix}", GREY))
+    assert np.array_equal(loaded, values // 256)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.full((4, 4), 0.5, np.float32), "floating-point pixels have no known range"),
+        (np.full((4, 4), 70_000, np.int32), "70000 do not fit 16 bits"),
+        (np.full((4, 4), -1, np.int32), "do not fit 16 bits"),
+    ],
+)
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, values: np.ndarray, told: str) -> None:
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    with pytest.raises(OSError, match=told):
+        preprocess.load(tmp_path / "x.tif", RGB)
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_270)])
+def test_images_are_turned_as_their_camera_was(tmp_path: Path, orientation: int, turn: Image.Transpose) -> None:
+    image, exif = picture(3, (24, 16)), Image.Exif()
+    exif[0x0112] = orientation
+    for suffix in ("png", "tif"):
+        image.save(tmp_path / f"x.{suffix}", exif=exif)
+        assert preprocess.load(tmp_path / f"x.{suffix}", RGB).tobytes() == image.transpose(turn).tobytes()
+
+
+def test_broken_exif_does_not_cost_the_image(tmp_path: Path) -> None:
+    picture(3).save(tmp_path / "x.png", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x05")
+    assert preprocess.load(tmp_path / "x.png", RGB).tobytes() == picture(3).tobytes()
+
+
+@pytest.mark.parametrize("suffix", ("gif", "tif", "webp"))
+def test_of_several_frames_the_first_counts(tmp_path: Path, suffix: str) -> None:
+    first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
+    first.save(tmp_path / f"x.{suffix}", save_all=True, append_images=[second])
+    red, _, blue = preprocess.load(tmp_path / f"x.{suffix}", RGB).getpixel((4, 4))  # type: ignore[misc]
+    assert red > 200 and blue < 50
+
+
+def test_broken_files_raise_oserror_and_nothing_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    outcomes = set()
+    for form in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"):
+        buffer = io.BytesIO()
+        picture(4, (20, 16)).save(buffer, form)
+        whole = np.frombuffer(buffer.getvalue(), np.uint8)
+        for _ in range(100):
+            broken = whole.copy()
+            broken[rng.integers(0, min(len(broken), 200), 3)] = rng.integers(0, 256, 3)
+            (tmp_path / "x").write_bytes(broken.tobytes())
+            try:
+                preprocess.load(tmp_path / "x", RGB)
+                outcomes.add("read")
+            except OSError:
+                outcomes.add("refused")
+    assert outcomes == {"read", "refused"}
 
 
 def test_changed_pixels_under_the_same_names_are_other_images(folder: Path, tmp_path: Path) -> None:

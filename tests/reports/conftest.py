@@ -1,6 +1,7 @@
 """A small synthetic run, written the way the pipeline leaves it on disk."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.names import Names
+
 MakeRun = Callable[..., Path]
 KEYS = ("baseline-fp32", "student-fp32", "student-int8")
-CLASSES = ["T-shirt/top", "<b>bag</b>"]
+CLASSES = [
+    "T-shirt/top",
+    "<b>bag</b>",
+    "a|b",
+    "two\nlines",
+    "حقيبة",
+    "\N{HANDBAG}",
+    "back\\slash|",
+    "`tick",
+    "**",
+    "Coat & hat",
+]
+PREPROCESS = {"channels": 1, "input_size": 32, "resize": "pad", "mean": [0.286], "std": [0.353]}
 
 
-def predictions(n: int, wrong: Sequence[int]) -> dict[str, Any]:
+def predictions(n: int, wrong: Sequence[int], labelled: bool) -> dict[str, Any]:
     """Right everywhere but on `wrong`, where every second answer has the right class in second place."""
     labels = np.arange(n) % 10
     top5 = (labels[:, None] + np.arange(5)) % 10
@@ -21,12 +36,27 @@ def predictions(n: int, wrong: Sequence[int]) -> dict[str, Any]:
         top5[i] = (labels[i] + 5 + np.arange(5)) % 10
         if i % 2:
             top5[i, 1] = labels[i]
-    return {"top5": top5, "labels": labels}
+    return {"top5": top5, "labels": labels if labelled else np.full(n, -1)}
+
+
+def write_images(stage: Path, dataset: dict[str, Any], n: int, labelled: bool, files: Sequence[str] | None) -> None:
+    """The test split as data/index.py leaves it: `files` below dataset["root"], or an array of grey images."""
+    (stage / "dataset.json").write_text(json.dumps(dataset))
+    np.save(stage / "test.labels.npy", np.arange(n) % 10 if labelled else np.full(n, -1))
+    if files is None:
+        pixels = np.random.default_rng(0).integers(0, 256, (n, 28, 28, 1), np.uint8)
+        np.save(stage / "test.images.npy", pixels)
+    else:
+        Names.of(os.fsencode(name) for name in files).save(stage, "test")
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """`make_run(wrong={key: images got wrong}, …)` -> OUT with run.json; onnxruntime measured, tensorrt only built."""
+    """`make_run(wrong={key: images got wrong}, …)` -> OUT with run.json; onnxruntime measured, tensorrt only built.
+
+    `labelled=False`: nobody knows the classes of the images; `tuned=False`: no student in FP32, its network is the baseline;
+    `notes`: what the stages train and prune had to say; `root` and `files`: a folder of images in place of an array.
+    """
 
     def make(
         *,
@@ -39,8 +69,14 @@ def make_run(tmp_path: Path) -> MakeRun:
         strict: bool = False,
         requested: Sequence[str] = (),
         measured: bool = True,
+        labelled: bool = True,
+        tuned: bool = True,
+        notes: tuple[Sequence[str], Sequence[str]] = ((), ()),
+        root: Path | None = None,
+        files: Sequence[str] | None = None,
     ) -> Path:
         out = tmp_path / "run"
+        keys = KEYS if tuned else ("baseline-fp32", "student-int8")
 
         def stage(name: str, metrics: dict[str, Any]) -> str:
             path = out / "stages" / name
@@ -51,7 +87,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
         def predict(key: str) -> str:
             folder = stage(f"predict-{key}", {})
-            np.savez(out / folder / "predictions.npz", **predictions(n, (wrong or {}).get(key, range(20))))
+            np.savez(out / folder / "predictions.npz", **predictions(n, (wrong or {}).get(key, range(20)), labelled))
             return folder
 
         def engines(target: str) -> dict[str, str]:
@@ -67,18 +103,36 @@ def make_run(tmp_path: Path) -> MakeRun:
                     },
                 )
                 for key, size in zip(KEYS, sizes, strict=True)
+                if key in keys
             }
 
         history = [{"loss": 2.0 / (i + 1), "val_top1": 90 - 30 / (i + 1)} for i in range(12)]
-        stages = [stage("train", {"history": history, "best_epoch": 11}), stage("prune", {"pruning_ratio": 0.5})]
-        index = {"name": "fashion-mnist", "classes": CLASSES, "input_shape": [1, 28, 28], "kind": "array"}
+        stages = [
+            stage("train", {"history": history, "best_epoch": 11, "notes": list(notes[0])}),
+            stage("prune", {"pruning_ratio": 0.5, "notes": list(notes[1])}),
+        ]
+        dataset = {
+            "name": "fashion-mnist",
+            "classes": CLASSES,
+            "input_shape": [1, 28, 28],
+            "splits": {"train": 60000, "val": 6000, "test": n},
+            "kind": "array" if files is None else "folder",
+            "root": str(root),
+            "preprocess": PREPROCESS,
+            **({} if labelled else {"labelled": False}),
+        }
+        images = stage("index", {key: dataset[key] for key in ("name", "classes", "input_shape", "splits")})
+        write_images(out / images, dataset, n, labelled, files)
+        baseline = stage("export_onnx-baseline", {"params": 42_500_000, "macs": 7_800_000_000})
         timed = {
             key: {"n": 200, "p50": ms, "p90": 1.1 * ms, "p99": 1.3 * ms, "mean": 1.02 * ms}
             for key, ms in zip(KEYS, p50, strict=True)
+            if key in keys
         }
         throughput = {
             key: [{"batch": b, "images_per_s": 1000 * b**0.5 / ms} for b in (1, 8, 32)]
             for key, ms in zip(KEYS, p50, strict=True)
+            if key in keys
         }
         onnxruntime: dict[str, Any] = {
             "target": "onnxruntime",
@@ -87,7 +141,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "bundle": "stages/bundle-onnxruntime",
         }
         if measured:
-            onnxruntime["predictions"] = {key: predict(key) for key in KEYS}
+            onnxruntime["predictions"] = {key: predict(key) for key in keys}
             onnxruntime["latency"] = stage("latency", {"batch": 1, "threads": 2, "timed": timed, "throughput": throughput})
         run = {
             "created": "2025-11-22T04:00:00+00:00",
@@ -105,9 +159,9 @@ def make_run(tmp_path: Path) -> MakeRun:
                 "os": "Linux",
                 "versions": {"python": "3.11.2", "onnxruntime": "1.23.0"},
             },
-            "images": stage("index", {**index, "splits": {"train": 60000, "val": 6000, "test": n}}),
-            "baseline": stage("export_onnx-baseline", {"params": 42_500_000, "macs": 7_800_000_000}),
-            "student": stage("export_onnx-student", {"params": 10_000_000, "macs": 1_900_000_000}),
+            "images": images,
+            "baseline": baseline,
+            "student": stage("export_onnx-student", {"params": 10_000_000, "macs": 1_900_000_000}) if tuned else baseline,
             "stages": [{"path": path, "cached": i == 0, "name": path.split("/")[1]} for i, path in enumerate(stages)],
             "targets": [
                 onnxruntime,

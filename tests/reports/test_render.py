@@ -14,17 +14,19 @@ from reports.render import render
 MakeRun = Callable[..., Path]
 
 FIELDS = {
-    "": "schema created command seconds environment model dataset stages rows gate",
+    "": "schema created command seconds environment model dataset stages rows gate per_class lost_images",
     "environment": "cpu cores threads isa gpu os versions",
-    "dataset": "name classes input_shape splits",
+    "dataset": "name classes input_shape splits labelled preprocess",
     "stages": "name seconds cached artifact metrics",
-    "rows": "id network precision target status reason artifact sha256 size_bytes params macs accuracy drop latency_ms "
-    "throughput speedup int8_share ships",
+    "rows": "id network precision target status reason artifact sha256 size_bytes params macs accuracy agreement drop "
+    "latency_ms throughput speedup int8_share ships",
     "rows.accuracy": "top1 top5 correct n",
     "rows.drop": "points relative_percent upper_95 lost gained n verdict",
     "rows.latency_ms": "batch threads n p50 p90 p99 mean",
     "rows.throughput": "batch images_per_s",
     "gate": "metric max_drop strict verdict rows",
+    "per_class": "row label n baseline_top1 top1 points lost gained",
+    "lost_images": "row index name label baseline_answer answer",
 }
 
 
@@ -39,7 +41,7 @@ def parts(report: Any, path: str) -> list[Any]:
 
 @pytest.mark.parametrize("path", FIELDS)
 def test_report_json_has_every_field_of_the_contract(make_run: MakeRun, path: str) -> None:
-    out = make_run()
+    out = make_run(wrong={"student-int8": range(20, 25)})
     render(out)
     found = parts(json.loads((out / "report.json").read_text()), path)
     assert found
@@ -63,6 +65,13 @@ def test_html_is_one_file_and_escapes_names(make_run: MakeRun) -> None:
     assert not re.search(r"<script|<link|<img|src=|href=|url\(|@import", html)
 
 
+def test_agreement_has_the_fields_of_the_contract(make_run: MakeRun) -> None:
+    out = make_run(labelled=False)
+    render(out)
+    found = parts(json.loads((out / "report.json").read_text()), "rows.agreement")
+    assert found and all(set(part) == {"percent", "agreeing", "n"} for part in found)
+
+
 @pytest.mark.parametrize("name", ["report.md", "report.html"])
 def test_readable_reports_carry_the_numbers_and_their_conditions(make_run: MakeRun, name: str) -> None:
     out = make_run(wrong={"student-int8": range(5)})
@@ -81,6 +90,7 @@ def test_readable_reports_carry_the_numbers_and_their_conditions(make_run: MakeR
         "no GPU here",
         "pip install openvino",
         "make compress MODEL=resnet101",
+        "channels 1, input_size 32, resize pad, mean [0.286], std [0.353]",
         *report.notes,
     ):
         assert expected in text
@@ -123,3 +133,6 @@ def test_a_share_is_rounded_down() -> None:
 
 def test_markdown_cell_stays_in_its_cell() -> None:
     assert numbers.cell("a|b\n<i>") == "a\\|b &lt;i>"
+    assert numbers.cell("a\\|b") == "a\\\\\\|b", "a backslash of the text must not take that of the bar"
+    assert numbers.cell("a\r\nb\u2028c\x0bd") == "a b c d"
+    assert numbers.cell("&lt;b> R&D") == "&amp;lt;b> R&D"

@@ -106,6 +106,37 @@ def test_says_when_int8_is_not_smaller(make_run: MakeRun) -> None:
     assert expected in notes
 
 
+def test_without_fine_tuning_int8_is_compared_with_the_baseline(make_run: MakeRun) -> None:
+    report = collect(make_run(tuned=False, p50=(0.75, 9.0, 0.81), sizes=(7_670_000, 1, 8_980_000)))
+    assert [r.id for r in report.rows if r.target == "onnxruntime"] == ["baseline-fp32/onnxruntime", "student-int8/onnxruntime"]
+    found = row(report, "student-int8/onnxruntime")
+    assert (found.params, found.macs, found.ships) == (42_500_000, 7_800_000_000, True)
+    assert any(note.startswith("INT8 is not faster than FP32") and "0.81 ms against 0.75 ms" in note for note in report.notes)
+    for target in ("onnxruntime", "tensorrt"):
+        assert f"INT8 is not smaller than FP32 of the same network on {target}: 8.98 MB against 7.67 MB." in report.notes
+
+
+def test_without_fine_tuning_a_clean_run_has_no_complaint(make_run: MakeRun) -> None:
+    notes = collect(make_run(tuned=False)).notes
+    assert len(notes) == 2 and not any("same network" in note for note in notes)
+
+
+def test_a_fine_tuned_student_is_not_compared_with_the_baseline(make_run: MakeRun) -> None:
+    notes = collect(make_run(p50=(0.4, 0.75, 0.5))).notes
+    assert not any("not faster" in note for note in notes)
+
+
+def test_what_stages_had_to_say_comes_first_and_once(make_run: MakeRun) -> None:
+    notes = collect(make_run(notes=(["Three images cannot be read.", "Few images."], ["Few images.", "Kept whole."]))).notes
+    assert notes[:3] == ["Three images cannot be read.", "Few images.", "Kept whole."]
+    assert len(notes) == 5 and "verify.py" in notes[3]
+
+
+def test_says_how_images_were_prepared(make_run: MakeRun) -> None:
+    found = collect(make_run()).dataset.preprocess
+    assert found == {"channels": 1, "input_size": 32, "resize": "pad", "mean": [0.286], "std": [0.353]}
+
+
 def test_says_when_little_executes_in_int8(make_run: MakeRun) -> None:
     notes = collect(make_run(int8_share=0.72)).notes
     assert any("Only 72 %" in note for note in notes)

@@ -1,0 +1,96 @@
+"""model + images -> what the classifier reads of every image (features.npz)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from compress.fit import device_and_precision
+from data.loader import Split, batches
+from models.checkpoint import AnySpec, classifier, load
+from pipeline.config import Config
+from pipeline.console import progress
+
+
+class Features(Config):
+    """`batch_size` is how many images are computed at once."""
+
+    batch_size: int = Field(default=128, gt=0)
+
+
+def features(config: Features, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
+    """Write `out`/features.npz: `<split>_features` float32 [N, C] and `<split>_labels` int64 [N] of every split that has
+    images, in the order of the split, and `classes`, the names of the labels.
+
+    Images are not augmented. Raises ValueError when `model` cannot take them.
+    """
+    network, spec = load(model)
+    _, head = head_of(network, spec)
+    splits = {name: Split(images, name) for name in ("train", "val", "test") if (images / f"{name}.labels.npy").exists()}
+    arrays: dict[str, np.ndarray] = {}
+    for name, split in splits.items():
+        check_channels(spec.in_channels, split.dataset)
+        if len(split):
+            arrays[f"{name}_features"] = features_of(network, head, split, out / f"{name}.npy", config.batch_size)
+            arrays[f"{name}_labels"] = split.labels.astype(np.int64)
+    classes = next(iter(splits.values())).dataset["classes"]
+    named = {**arrays, "classes": np.asarray(classes, dtype=str)}
+    np.savez(out / "features.npz", **named)  # type: ignore[arg-type]  # a name could be savez's own allow_pickle
+    for name in splits:
+        (out / f"{name}.npy").unlink(missing_ok=True)
+    return {name: list(array.shape) for name, array in arrays.items() if name.endswith("_features")}
+
+
+def features_of(network: nn.Module, head: nn.Linear, split: Split, file: Path, batch_size: int = 128) -> np.ndarray:
+    """What `head`, the classifier of `network`, reads of every image of `split`: float32 [N, C], memory-mapped from `file`.
+
+    The file is written where it is not there yet; whole or not at all.
+    """
+    if not file.exists():
+        device, dtype = device_and_precision()
+        network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        temporary = file.with_suffix(".tmp")
+        found = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(split), head.in_features))
+        read: list[np.ndarray] = []
+        done = 0
+        with (
+            progress() as bar,
+            head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].float().cpu().numpy())),
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype, enabled=dtype is not torch.float32),
+        ):
+            task = bar.add_task("what the classifier reads", total=len(split))
+            for x, _ in batches(split, batch_size):
+                network(x.to(device, memory_format=torch.channels_last))
+                found[done : done + len(x)] = read.pop()
+                done += len(x)
+                bar.advance(task, len(x))
+        found.flush()
+        temporary.replace(file)
+    array: np.ndarray = np.load(file, mmap_mode="r")
+    return array
+
+
+def head_of(network: nn.Module, spec: AnySpec) -> tuple[str, nn.Linear]:
+    """Name and module of the classifier of `network`.
+
+    Raises ValueError when it is not a linear layer.
+    """
+    head = classifier(network, spec)
+    name = next(name for name, module in network.named_modules() if module is head)
+    if not isinstance(head, nn.Linear):
+        raise ValueError(f"the classifier of MODEL {spec.arch}, {name}, is a {type(head).__name__}; expected an nn.Linear")
+    return name, head
+
+
+def check_channels(in_channels: int, dataset: dict[str, Any]) -> None:
+    """ValueError when a network with `in_channels` cannot take the images that `dataset` describes."""
+    found = dataset["input_shape"][0]
+    if found != in_channels:
+        raise ValueError(
+            f"DATA {dataset['name']} has images of {found} channels, the checkpoint reads {in_channels}; "
+            f"for a folder of images pass --set data.channels={in_channels}"
+        )

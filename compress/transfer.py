@@ -1,0 +1,150 @@
+"""A trained model + images of other classes -> the model with a classifier for them (model.json, model.safetensors).
+
+What it learnt before is kept (Yosinski et al. 2014, arXiv:1411.1792: features transfer); the new classifier learns faster than
+the rest, and what is frozen keeps its batch norm statistics too.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from compress.features import check_channels, features_of, head_of
+from compress.fit import Loss, Schedule, dataset_of, fit, tidy, top1
+from data.loader import Split
+from models.checkpoint import load, save
+from models.resnet import ResNet, blocks_of
+from models.sidecar import write_beside
+
+
+class Transfer(Schedule):
+    """How a trained model learns new classes.
+
+    new_head           replace the classifier even where the number of classes is the same
+    trainable_blocks   0 trains the classifier only, on features computed once, without augmentation; n the last n residual
+                       blocks too, and what follows them; with n or more than there are only the stem is frozen; None trains
+                       everything
+    head_lr            the classifier's learning rate, 10 lr where it is not given; `lr` is that of the rest
+    """
+
+    epochs: int = Field(default=5, ge=0)
+    batch_size: int = Field(default=64, gt=1)
+    lr: float = Field(default=0.01, gt=0)
+    head_lr: float | None = Field(default=None, gt=0)
+    trainable_blocks: int | None = Field(default=None, ge=0)
+    new_head: bool = False
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+
+
+def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
+    """Train `model` on the training images, with a new classifier when its number of classes is another.
+
+    Raises ValueError when there is nothing to train on, the images have other channels, a new classifier would not be trained,
+    blocks are to be trained and there are none, or the loss is no longer finite.
+    """
+    network, spec = load(model)
+    dataset = dataset_of(images)
+    check_channels(spec.in_channels, dataset)
+    classes = len(dataset["classes"])
+    name, head = head_of(network, spec)
+    replaced = config.new_head or classes != spec.num_classes
+    if replaced:
+        if not config.epochs:
+            raise ValueError(
+                f"epochs = 0 would leave the new classifier ({spec.num_classes} -> {classes} classes) untrained; "
+                "pass at least 1 with --set transfer.epochs=…"
+            )
+        head = new_head(head, classes, config.seed)
+        network.set_submodule(name, head)
+        spec = spec.model_copy(update={"num_classes": classes})
+    frozen = freeze(network, trained_parts(network, head, config.trainable_blocks))
+    head_lr = 10 * config.lr if config.head_lr is None else config.head_lr
+
+    def lr_of(parameter: str) -> float:
+        return head_lr if parameter.startswith(f"{name}.") else config.lr
+
+    def keep_still(share: float) -> None:
+        for module in frozen:
+            module.training = False
+
+    once = config.trainable_blocks == 0 and config.epochs > 0
+    if once:
+        config = config.model_copy(update={"augment": None})
+    loss = loss_from_features(network, head, config, images, out) if once else loss_from_images(config)
+    label = f"transfer {spec.arch} to {dataset['name']}"
+    metrics = fit(network, loss, config, images, out, label, before_step=keep_still, by_index=once, lr_of=lr_of)
+    metrics |= {
+        "classes": classes,
+        "new_head": replaced,
+        "params": {"trained": count(network, trained=True), "frozen": count(network, trained=False)},
+        "val_top1": top1(network, Split(images, "val")),
+    }
+    save(network, spec, out)
+    write_beside(out, dataset)
+    tidy(out)
+    return metrics
+
+
+def new_head(head: nn.Linear, classes: int, seed: int) -> nn.Linear:
+    """A classifier that reads what `head` reads: zero bias, small random weights."""
+    new = nn.Linear(head.in_features, classes, bias=head.bias is not None)
+    nn.init.normal_(new.weight, std=0.01, generator=torch.Generator().manual_seed(seed))
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    return new
+
+
+def trained_parts(network: nn.Module, head: nn.Linear, blocks: int | None) -> list[nn.Module]:
+    """What is trained of `network`: see `Transfer.trainable_blocks`."""
+    if blocks is None:
+        return [network]
+    if blocks == 0:
+        return [head]
+    if not isinstance(network, ResNet):
+        raise ValueError(
+            f"trainable_blocks = {blocks}: {type(network).__name__} is not of the ResNet family, its blocks are not known; "
+            "expected 0 (the classifier only), or none to train everything"
+        )
+    children = dict(network.named_children())
+    after = list(children)[list(children).index(f"layer{network.stages}") + 1 :]
+    last = [block for stage in blocks_of(network) for block in stage][-blocks:]
+    return [*last, *(children[child] for child in after)]
+
+
+def freeze(network: nn.Module, trained: list[nn.Module]) -> list[nn.Module]:
+    """Ask for no gradients outside of `trained`; returns the modules that must stay in evaluation mode."""
+    moving = {module for part in trained for module in part.modules()}
+    network.requires_grad_(False)
+    for part in trained:
+        part.requires_grad_(True)
+    return [module for module in network.modules() if module not in moving]
+
+
+def loss_from_images(config: Transfer) -> Loss:
+    def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(network(x), y, label_smoothing=config.label_smoothing)
+
+    return loss
+
+
+def loss_from_features(network: nn.Module, head: nn.Linear, config: Transfer, images: Path, out: Path) -> Loss:
+    """A loss(network, x, where) that runs `head` alone: everything before it answers an image the same way in every epoch.
+
+    `out`/features.npy survives an interruption.
+    """
+    train = Split(images, "train")
+    known = features_of(network, head, train, out / "features.npy")
+    labels = torch.from_numpy(train.labels)
+
+    def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:
+        logits = head(torch.from_numpy(known[where.cpu().numpy()]).to(x.device))
+        return functional.cross_entropy(logits, labels[where.cpu()].to(x.device), label_smoothing=config.label_smoothing)
+
+    return loss
+
+
+def count(network: nn.Module, trained: bool) -> int:
+    return sum(p.numel() for p in network.parameters() if p.requires_grad is trained)

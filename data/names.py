@@ -1,0 +1,49 @@
+"""The file names of a split, as they are on disk: two arrays that stay there, so that memory does not grow with the images.
+
+A name is bytes, relative to the data set's folder; it may hold newlines and need not be UTF-8.
+"""
+
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+BREAKING = ("Cc", "Zl", "Zp")  # Unicode's categories of what would break a line
+
+
+class Names:
+    """Names by index. `blob` is all of them, uint8, one after another; name i is blob[ends[i] : ends[i + 1]]."""
+
+    def __init__(self, blob: np.ndarray, ends: np.ndarray) -> None:
+        self.blob, self.ends = blob, ends
+
+    @classmethod
+    def of(cls, names: Iterable[bytes]) -> "Names":
+        names = list(names)
+        ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(names), np.uint8), ends)
+
+    @classmethod
+    def read(cls, folder: Path, split: str) -> "Names":
+        """What `save` left in `folder`."""
+        blob, ends = (np.load(folder / f"{split}.{part}.npy", mmap_mode="r") for part in ("names", "ends"))
+        return cls(blob, ends)
+
+    def save(self, folder: Path, split: str) -> None:
+        np.save(folder / f"{split}.names.npy", self.blob)
+        np.save(folder / f"{split}.ends.npy", self.ends)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, i: int) -> bytes:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        return self.blob[self.ends[i] : self.ends[i + 1]].tobytes()
+
+
+def printable(name: bytes) -> str:
+    """`name` as one line of text: control characters, line breaks and what is no UTF-8 become escapes."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in BREAKING else c for c in text)

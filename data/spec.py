@@ -1,0 +1,102 @@
+"""How images are prepared: what the user, the checkpoint and the data set say, merged into one preprocessing spec."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from data.preprocess import Spec
+from pipeline.config import Config
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+INPUT_SIZE, CROP_PCT = 224, 0.875  # where nobody says anything
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+class Preprocessing(Config):
+    """What may be said about preprocessing; None leaves it to whoever knows less.
+
+    input_size     side of the network's square input, in pixels
+    resize         pixels of the shorter side before the centre crop; "pad": unscaled, centred on black; "squash": both
+                   sides scaled to the input, which changes the aspect ratio
+    crop_pct       instead of pixels: input_size / crop_pct, rounded down
+    interpolation  Pillow's filter
+    mean, std      on the 0 … 1 scale, for every channel or one for all
+    channels       1: grey, 3: RGB
+    """
+
+    input_size: int | None = Field(default=None, ge=8, le=2048)
+    resize: int | Literal["pad", "squash"] | None = None
+    crop_pct: float | None = Field(default=None, gt=0, le=1)
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = None
+    mean: tuple[Finite, ...] | None = None
+    std: tuple[Annotated[Finite, Field(gt=0)], ...] | None = None
+    channels: Literal[1, 3] | None = None
+
+    @field_validator("resize", mode="before")
+    @classmethod
+    def known_resize(cls, value: Any) -> Any:
+        pixels = isinstance(value, int) and not isinstance(value, bool) and 8 <= value <= 4096
+        if pixels or value in (None, "pad", "squash"):
+            return value
+        raise ValueError("expected 8 … 4096 pixels for the shorter side, 'pad' or 'squash'")
+
+    @model_validator(mode="after")
+    def fits_together(self) -> "Preprocessing":
+        whole = self.crop_pct == 1 and not isinstance(self.resize, int)
+        if self.crop_pct is not None and self.resize is not None and not whole:
+            raise ValueError(f"resize {self.resize} and crop_pct {self.crop_pct} say the same thing twice; pass one of them")
+        if isinstance(self.resize, int) and self.resize < (self.input_size or 0):
+            raise ValueError(
+                f"resize {self.resize} is smaller than input_size {self.input_size}; expected at least as many pixels"
+            )
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            expected = (1, self.channels or 3)
+            if values is not None and len(values) not in expected:
+                raise ValueError(f"{name} has {len(values)} numbers; expected one, or one for each of {expected[1]} channels")
+        return self
+
+    def said(self) -> dict[str, Any]:
+        """What is not left open."""
+        return {name: value for name in Preprocessing.model_fields if (value := getattr(self, name)) is not None}
+
+
+def merged(levels: list[Preprocessing], in_channels: int | None = None) -> Spec:
+    """The spec for preprocess.py. `levels` come with the most important first; `in_channels` are the network's.
+
+    Raises ValueError when the levels contradict the network or one another.
+    """
+    said: dict[str, Any] = {}
+    for level in levels:
+        more = level.said()
+        pixels, side = isinstance(more.get("resize"), int), more.get("input_size", INPUT_SIZE)
+        # Pixels belong to the input size they were said with, and crop_pct and resize are two words for one thing.
+        if "crop_pct" in said or (pixels and said.get("input_size", side) != side):
+            more.pop("resize", None)
+        if "resize" in said:
+            more.pop("crop_pct", None)
+        said = more | said
+    channels = levels[0].channels or in_channels or said.get("channels", 3)
+    if in_channels is not None and channels != in_channels:
+        raise ValueError(f"channels = {channels}, but the checkpoint takes {in_channels}: leave channels out")
+    side = said.get("input_size", INPUT_SIZE)
+    spec: Spec = {"channels": channels, "input_size": side}
+    resize = said.get("resize")
+    if resize is None:
+        resize = math.floor(side / said.get("crop_pct", CROP_PCT))
+    if isinstance(resize, int):
+        if resize < side:
+            raise ValueError(f"resize {resize} is smaller than input_size {side}; expected at least as many pixels")
+        spec |= {"resize": "shorter", "resize_size": resize}
+    else:
+        spec["resize"] = resize
+    if resize != "pad":
+        spec["interpolation"] = said.get("interpolation", "bilinear")
+    return spec | {name: per_channel(said.get(name, IMAGENET[name]), channels) for name in ("mean", "std")}
+
+
+def per_channel(values: tuple[float, ...], channels: int) -> list[float]:
+    """`values` for so many channels: one is repeated, three become their mean."""
+    if len(values) == channels:
+        return list(values)
+    return list(values) * channels if len(values) == 1 else [round(sum(values) / len(values), 6)]

@@ -1,0 +1,139 @@
+"""A user's own network, MODEL=package.module:factory: built by calling the factory, rebuilt with the channels of its weights.
+
+Nothing is pickled: model.json names the factory, so the package must be importable wherever the network is loaded.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from pipeline.config import Config
+
+WANTED = "expected a callable that returns the torch.nn.Module, such as MODEL=my_package.my_module:my_network"
+
+
+class Custom(Config):
+    """`arch` is "package.module:factory"; `source` the SHA-256 of the module's file, so that the cache notices changes."""
+
+    arch: str
+    source: str
+    in_channels: int = 3
+    num_classes: int = 1000
+
+
+def is_custom(arch: str) -> bool:
+    return ":" in arch
+
+
+def source_of(arch: str) -> str:
+    """SHA-256 of the file that the factory's module is in.
+
+    Raises ValueError when there is no such module.
+    """
+    module = arch.partition(":")[0]
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"MODEL {arch}: {error}; {WANTED}, importable from this folder or PYTHONPATH") from error
+    if spec is None or spec.origin is None:
+        raise ValueError(f"MODEL {arch}: there is no module {module!r} in this folder or on PYTHONPATH; {WANTED}")
+    with open(spec.origin, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def create(arch: str, **wishes: int) -> nn.Module:
+    """Call the factory with those of `wishes` (num_classes, in_channels) that its signature takes; evaluation mode.
+
+    Raises ValueError when it cannot be imported or called, or what it returns cannot be traced by torch.fx.
+    """
+    module, _, name = arch.partition(":")
+    source_of(arch)
+    try:
+        factory = getattr(importlib.import_module(module), name)
+        model = factory(**accepted(factory, wishes))
+    except Exception as error:  # anything can happen in a user's code
+        raise ValueError(f"MODEL {arch} raised {type(error).__name__}: {first_line(error)}; {WANTED}") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"MODEL {arch} returned a {type(model).__name__}; {WANTED}")
+    try:
+        fx.symbolic_trace(model)
+    except Exception as error:  # torch.fx raises whatever the traced code does
+        raise ValueError(
+            f"MODEL {arch} cannot be traced by torch.fx ({type(error).__name__}: {first_line(error)}); expected a network "
+            "whose forward does not branch on the values or shapes of tensors"
+        ) from error
+    return model.eval()
+
+
+def accepted(factory: Any, wishes: dict[str, int]) -> dict[str, int]:
+    """`wishes` under the names that `factory` has for them; timm's in_chans is the same as in_channels."""
+    parameters = inspect.signature(factory).parameters
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    given = {}
+    for name, value in wishes.items():
+        names = [name, "in_chans"] if name == "in_channels" else [name]
+        known = next((n for n in names if n in parameters), None)
+        if known is not None or (anything and name == "num_classes"):
+            given[known or name] = value
+    return given
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+def describe(arch: str, model: nn.Module) -> Custom:
+    """The spec of `model`: input channels of its first convolution, classes by asking it about a 224x224 image.
+
+    Raises ValueError when it has no convolution or does not answer [N, classes].
+    """
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        raise ValueError(f"MODEL {arch} has no convolution; expected a classifier of images")
+    try:
+        with torch.inference_mode():
+            answer = model(torch.zeros(1, first.in_channels, 224, 224))
+    except Exception as error:
+        raise ValueError(
+            f"MODEL {arch} does not take a 224x224 image ({type(error).__name__}: {first_line(error)}); "
+            "expected float32 [N, C, H, W] of any H and W"
+        ) from error
+    if not isinstance(answer, Tensor) or answer.ndim != 2:
+        shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ValueError(f"MODEL {arch} answers {shape}; expected logits [N, classes]")
+    return Custom(arch=arch, source=source_of(arch), in_channels=first.in_channels, num_classes=answer.shape[1])
+
+
+def rebuild(spec: Custom, state: dict[str, Tensor]) -> nn.Module:
+    """The network of `spec` with the channels that `state` has, its weights loaded."""
+    model = create(spec.arch, num_classes=spec.num_classes, in_channels=spec.in_channels)
+    fit_channels(model, state)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def fit_channels(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give convolutions, batch norms and linear layers the shapes of the tensors in `state`."""
+    for name, module in model.named_modules():
+        tensors = {key: state.get(f"{name}.{key}") for key in ("weight", "bias", "running_mean", "running_var")}
+        weight = tensors["weight"]
+        if weight is None or not isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d)):
+            continue
+        if isinstance(module, nn.Conv2d):
+            depthwise = module.groups == module.in_channels > 1
+            module.groups = weight.shape[0] if depthwise else module.groups
+            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = weight.shape
+        else:
+            module.num_features = weight.shape[0]
+        for key, tensor in tensors.items():
+            own = getattr(module, key, None)
+            if tensor is not None and own is not None and own.shape != tensor.shape:
+                empty = torch.empty_like(tensor, dtype=own.dtype)
+                setattr(module, key, nn.Parameter(empty) if isinstance(own, nn.Parameter) else empty)

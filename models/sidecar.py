@@ -1,0 +1,98 @@
+"""What people keep beside a checkpoint, and what its kind of weights expects: preprocessing and class names."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+LABELS = "labels.txt"
+PREPROCESS = "preprocess.json"
+CONFIG = "config.json"
+# torchvision's second generation of weights, by the digest in the names of its files: evaluated with resize 232.
+TORCHVISION_V2 = (
+    "resnet50-11ad3fa6", "resnet101-cd907fc2", "resnet152-f82ba261", "resnext50_32x4d-1a0047aa",
+    "resnext101_32x8d-110c445d", "wide_resnet50_2-9ba9bcbe", "wide_resnet101_2-d733dc28", "resnext101_64x4d-173b62eb",
+)  # fmt: skip
+KEYS = ("channels", "input_size", "resize", "crop_pct", "interpolation", "mean", "std")
+
+
+def beside(checkpoint: Path) -> dict[str, Path]:
+    """The files beside `checkpoint` that tell something about it, by name."""
+    return {name: path for name in (PREPROCESS, CONFIG, LABELS) if (path := checkpoint.parent / name).is_file()}
+
+
+def told_beside(checkpoint: Path) -> dict[str, str]:
+    """The content of those files: what a loaded checkpoint depends on besides its weights."""
+    return {name: path.read_text(encoding="utf-8", errors="replace") for name, path in beside(checkpoint).items()}
+
+
+def preprocessing(checkpoint: Path, arch: str, stem: str) -> dict[str, dict[str, Any]]:
+    """{"given": what a file beside the checkpoint says, "family": what such weights usually expect}.
+
+    preprocess.json (of a bundle, or with any of KEYS) goes before a timm config.json. Raises ValueError when it cannot be read.
+    """
+    found = beside(checkpoint)
+    given: dict[str, Any] = {}
+    if PREPROCESS in found:
+        given = own_form(read(found[PREPROCESS]), found[PREPROCESS])
+    elif CONFIG in found:
+        given = timm_form(read(found[CONFIG]))
+    return {"given": given, "family": family(checkpoint.name, arch, stem)}
+
+
+def read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read as JSON ({error}); repair it, or take it away and pass --mean, --std, …"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}; expected an object with {', '.join(KEYS)}")
+    return content
+
+
+def own_form(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The keys of `data.index.Data`; the form that a bundle has says resize "shorter" and resize_size instead of a number."""
+    content = dict(content)
+    size = content.pop("resize_size", None)
+    if content.get("resize") == "shorter":
+        content["resize"] = size
+    if unknown := [key for key in content if key not in KEYS]:
+        raise ValueError(f"{path} has unknown keys {', '.join(unknown)}; known keys: {', '.join(KEYS)}")
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def timm_form(content: dict[str, Any]) -> dict[str, Any]:
+    """A Hugging Face / timm config.json; anything else named config.json says nothing."""
+    config: Any = content.get("pretrained_cfg", content)
+    if not isinstance(config, dict) or not {"input_size", "mean"} <= set(config):
+        return {}
+    size = config.get("test_input_size") or config["input_size"]
+    squash = config.get("crop_mode") == "squash"
+    given = {
+        "channels": size[0],
+        "input_size": size[-1],
+        "crop_pct": None if squash else config.get("test_crop_pct", config.get("crop_pct")),
+        "interpolation": config.get("interpolation"),
+        "mean": config["mean"],
+        "std": config.get("std"),
+        "resize": "squash" if squash else None,
+    }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def write_beside(folder: Path, dataset: dict[str, Any]) -> None:
+    """Put what `preprocessing` and the class order are read from next to a network trained on `dataset`."""
+    (folder / PREPROCESS).write_text(json.dumps(dataset["preprocess"], indent=1))
+    (folder / LABELS).write_text("".join(f"{name}\n" for name in dataset["classes"]), encoding="utf-8")
+
+
+def family(name: str, arch: str, stem: str) -> dict[str, Any]:
+    """What weights of this kind were evaluated with by those who published them, as far as a name can tell."""
+    if stem == "small":
+        return {"input_size": 32, "crop_pct": 1.0}
+    if name.startswith(TORCHVISION_V2):
+        return {"resize": 232}
+    if arch.startswith("resnetv2_"):
+        return {"crop_pct": 0.95, "interpolation": "bicubic"}
+    return {}

@@ -1,0 +1,43 @@
+"""predictions.npz of an engine -> its accuracy, or its agreement with the FP32 baseline where nobody labelled the images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.schema import Accuracy, Agreement
+
+Classes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`top5` [N, 5]: the best classes of every test image, best first; `labels` [N], -1 where there is none."""
+
+    top5: Classes
+    labels: Classes
+
+    @property
+    def first(self) -> Classes:
+        return self.top5[:, 0]
+
+
+def read_answers(stage: Path) -> Answers:
+    with np.load(stage / "predictions.npz") as arrays:
+        return Answers(top5=arrays["top5"].astype(np.int64), labels=arrays["labels"].astype(np.int64))
+
+
+def accuracy_of(answers: Answers) -> Accuracy:
+    hits = answers.top5 == answers.labels[:, None]
+    return Accuracy(
+        top1=100 * float(hits[:, 0].mean()),
+        top5=100 * float(hits.any(axis=1).mean()),
+        correct=int(hits[:, 0].sum()),
+        n=len(hits),
+    )
+
+
+def agreement_of(baseline: Answers, answers: Answers) -> Agreement:
+    same = answers.first == baseline.first
+    return Agreement(percent=100 * float(same.mean()), agreeing=int(same.sum()), n=len(same))

@@ -1,0 +1,69 @@
+"""OUT/run.json -> which folders the run's stages are in, and what its engines answered."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from reports.answers import Answers, Classes, read_answers
+from reports.schema import Dataset
+
+BASELINE = "baseline-fp32"
+CANDIDATE = "student-int8"
+
+
+def run_of(out: Path) -> dict[str, Any]:
+    """Raises ValueError when there is no run in `out`."""
+    if not (out / "run.json").exists():
+        raise ValueError(f"no finished run in {out} (run.json is missing); run `make compress OUT={out}` first")
+    return cast(dict[str, Any], json.loads((out / "run.json").read_text()))
+
+
+def images_of(out: Path) -> Path:
+    """The folder of the run's images stage."""
+    return out / str(run_of(out)["images"])
+
+
+def dataset_of(images: Path) -> Dataset:
+    described = json.loads((images / "dataset.json").read_text())
+    return Dataset(**{field: described[field] for field in Dataset.model_fields if field in described})
+
+
+def metrics(out: Path, stage: str) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads((out / stage / "manifest.json").read_text())["metrics"])
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What run.json says about one target, and where; `labelled` tells whether its images are."""
+
+    out: Path
+    run: dict[str, Any]
+    target: dict[str, Any]
+    labelled: bool
+
+    @property
+    def candidate(self) -> str:
+        """The id of the row that ships where it passes."""
+        return f"{CANDIDATE}/{self.target['target']}"
+
+    @cached_property
+    def latency(self) -> dict[str, Any]:
+        return metrics(self.out, self.target["latency"]) if "latency" in self.target else {"timed": {}}
+
+    @cached_property
+    def answers(self) -> dict[str, Answers]:
+        """Of the engines that could be asked."""
+        return {key: read_answers(self.out / path) for key, path in self.target.get("predictions", {}).items()}
+
+    @property
+    def compared(self) -> bool:
+        """Whether baseline and candidate both answered."""
+        return {BASELINE, CANDIDATE} <= self.answers.keys()
+
+    @cached_property
+    def truth(self) -> Classes:
+        """The class of every image; unlabelled, the one that the baseline takes it for."""
+        baseline = self.answers[BASELINE]
+        return baseline.labels if self.labelled else baseline.first

@@ -1,0 +1,233 @@
+"""The forms a folder of images may have, the ones it may not, and names as people and their systems give them."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data.index import Data, fingerprint, index
+from data.loader import Split, batches
+from data.splits import calibrating
+from tests.data.conftest import Tree, picture
+
+
+def network(folder: Path, classes: int = 3, channels: int = 3, labels: list[str] | None = None, **said: Any) -> Path:
+    folder.mkdir()
+    (folder / "model.json").write_text(json.dumps({"num_classes": classes, "in_channels": channels}))
+    (folder / "preprocess.json").write_text(json.dumps({"given": {}, "family": {}} | said))
+    if labels is not None:
+        (folder / "labels.txt").write_text("".join(f"{name}\n" for name in labels), encoding="utf-8")
+    return folder
+
+
+def names(out: Path, split: str) -> list[str]:
+    found = Split(out, split)
+    return [found.name(i) for i in range(len(found))]
+
+
+def test_training_images_and_a_gate(tree: Tree, out: Path) -> None:
+    root = tree({"train/cat": 20, "train/dog/deeper": 20, "val/dog": 3, "val/cat": 2})
+    found = index(Data(name=str(root)), out)
+    assert found["name"] == "my-images" and found["classes"] == ["cat", "dog"]
+    assert found["splits"] == {"train": 38, "val": 2, "test": 5}
+    assert found["labelled"] and found["trainable"] and found["notes"] == []
+    assert names(out, "test") == [f"val/cat/{i:03}.png" for i in range(2)] + [f"val/dog/{i:03}.png" for i in range(3)]
+    assert Split(out, "test").labels.tolist() == [0, 0, 1, 1, 1]
+    together = names(out, "train") + names(out, "val")
+    assert len(set(together)) == 40 and all(name.startswith("train/") for name in together)
+    assert not (out / "unreadable.txt").exists()
+
+
+def test_the_gate_is_test_where_there_is_one(tree: Tree, out: Path) -> None:
+    index(Data(name=str(tree({"train/a": 4, "val/a": 3, "test/a": 2}))), out)
+    assert names(out, "test") == ["test/a/000.png", "test/a/001.png"]
+
+
+@pytest.mark.parametrize("part", ("val", "test"))
+def test_without_training_images_a_slice_calibrates(tree: Tree, out: Path, part: str) -> None:
+    root = tree({f"{part}/cat": 30, f"{part}/dog": 10, f"{part}/lone": 1})
+    found = index(Data(name=str(root)), out)
+    assert found["splits"] == {"train": 8, "val": 0, "test": 33}
+    assert found["labelled"] and not found["trainable"]
+    assert found["notes"] == [
+        "my-images has no train/: 8 of its images, drawn by a fixed seed, calibrate, the other 33 are measured"
+    ]
+    assert np.bincount(Split(out, "train").labels, minlength=3).tolist() == [6, 2, 0]
+    assert set(names(out, "train")).isdisjoint(names(out, "test"))
+    assert len(list(batches(Split(out, "val"), 4))) == 0
+    chosen = names(out, "train")
+    index(Data(name=str(root)), out)
+    assert names(out, "train") == chosen
+
+
+def test_the_slice_is_bounded_and_fair() -> None:
+    labels = np.repeat(np.arange(100), 100)
+    train, test = calibrating(labels, None)
+    assert len(train) == 1024 and len(test) == 10_000 - 1024
+    assert set(np.bincount(labels[train])) == {10, 11}
+    train, _ = calibrating(np.repeat(np.arange(2000), 2), None)  # one of each would be too many
+    assert len(train) == 1024
+    train, test = calibrating(np.arange(10), None)  # one of each, so any may calibrate
+    assert (len(train), len(test)) == (2, 8)
+    train, _ = calibrating(np.repeat([0, 1], [50, 2]), None)
+    assert 1 in np.repeat([0, 1], [50, 2])[train]
+
+
+def test_limits_hold_for_every_form(tree: Tree, out: Path) -> None:
+    root = tree({"val/cat": 30, "val/dog": 10})
+    found = index(Data(name=str(root), train_limit=4, test_limit=6), out)
+    assert found["splits"] == {"train": 4, "val": 0, "test": 6}
+    assert set(Split(out, "test").labels) == {0, 1}
+
+
+@pytest.mark.parametrize("labels", (None, ["one", "two", "three"]))
+def test_unlabelled_images_calibrate_a_checkpoint(tree: Tree, out: Path, tmp_path: Path, labels: list[str] | None) -> None:
+    root = tree({"": 9, "holiday/deeper": 1})
+    found = index(Data(name=str(root)), out, network=network(tmp_path / "network", labels=labels))
+    assert found["classes"] == (labels or ["class 0", "class 1", "class 2"])
+    assert found["splits"] == {"train": 2, "val": 0, "test": 8}
+    assert not found["labelled"] and not found["trainable"] and "no labels" in found["notes"][0]
+    x, y = next(batches(Split(out, "test"), 100))
+    assert x.shape == (8, 3, 224, 224) and y.tolist() == [-1] * 8
+    assert sorted(names(out, "train") + names(out, "test"))[-1] == "holiday/deeper/000.png"
+
+
+def test_unlabelled_images_need_a_checkpoint(tree: Tree, out: Path) -> None:
+    with pytest.raises(ValueError, match="can only calibrate a CHECKPOINT"):
+        index(Data(name=str(tree({"": 3}))), out)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"train/a": 3}, "train/ but neither val/ nor test/"),
+        ({"a": 3, "b": 3}, "holds a/, b/, but neither images nor val/ or test/"),
+        ({}, "is empty"),
+        ({"readme.txt": b"no image"}, "holds readme.txt, but"),
+        ({".ipynb_checkpoints": 3, "__MACOSX": 3}, "is empty"),
+        ({"val": 3}, r"val/ has 3 images but no class folders; .*pass DATA=.*/my-images/val"),
+        ({"train": 3, "val/a": 1}, "train/ has 3 images but no class folders"),
+        ({"train/a": 3, "train/b/.hidden": 3, "val/a": 1}, "classes without images: b; fill or remove"),
+        ({"train/a": 3, "val/a": 1, "val/b": 1}, "gated on classes that train/ has not: b"),
+        ({"train/a": 3, "val/a": 0}, "val/ has no images"),
+        ({"train/a": 3, "test/a/x.txt": b"", "val/a": 1}, "test/ has no images"),
+        ({"val/a": 1}, "leaves no images for train; expected at least 2 images"),
+    ],
+)
+def test_anything_else_is_refused_with_what_was_found(
+    tree: Tree, out: Path, content: dict[str, int | bytes], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told) as refusal:
+        index(Data(name=str(tree(content))), out)
+    assert "expected" in str(refusal.value) or "remove" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_file_is_refused(tmp_path: Path, out: Path) -> None:
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"images\.zip' is a file; expected .*a folder"):
+        index(Data(name=str(tmp_path / "images.zip")), out)
+
+
+def test_what_is_no_image_is_left_out_and_counted(tree: Tree, out: Path) -> None:
+    root = tree(
+        {
+            "train/a": 4, "train/.ipynb_checkpoints": 3, "train/a/.hidden.png": b"", "train/__MACOSX/a": 2, "val/a": 2,
+            "train/a/notes.TXT": b"", "train/a/b.json": b"", "train/c.txt": b"", "val/a/nothing": b"", "LICENSE": b"",
+        }
+    )  # fmt: skip
+    picture(0).save(root / "train" / "loose.png")
+    found = index(Data(name=str(root)), out)
+    assert found["classes"] == ["a"] and found["splits"] == {"train": 3, "val": 1, "test": 2}
+    assert found["notes"] == [
+        "4 files are no images by their suffix and were left out (.txt, .json, none)",
+        "1 image lies outside of the class folders and was left out",
+    ]
+
+
+def test_links_are_followed_but_not_in_circles(tree: Tree, out: Path) -> None:
+    root = tree({"elsewhere": 5, "train/a": 5, "val/a": 2, "val/b": 2})
+    (root / "train" / "b").symlink_to(root / "elsewhere", target_is_directory=True)
+    (root / "train" / "a" / "up").symlink_to(root / "train", target_is_directory=True)
+    (root / "train" / "a" / "self").symlink_to("self")
+    before = fingerprint(Data(name=str(root)))
+    assert index(Data(name=str(root)), out)["classes"] == ["a", "b"]
+    assert "train/b/000.png" in names(out, "train") + names(out, "val")
+    picture(99, (31, 31)).save(root / "elsewhere" / "000.png")
+    assert fingerprint(Data(name=str(root))) != before
+
+
+def test_class_names_are_compared_as_they_look(tree: Tree, out: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    found = index(Data(name=str(tree({f"train/{apart}": 3, "train/猫": 3, f"val/{composed}": 1, "val/猫": 1}))), out)
+    assert found["classes"] == [composed, "猫"]
+    assert Split(out, "test").labels.tolist() == [0, 1]
+    assert next(batches(Split(out, "train"), 4))[0].shape[0] == 4
+
+
+def test_any_file_name_survives(tree: Tree, out: Path) -> None:
+    root = tree({"train/a": 2, "val/a": 0})
+    hostile = [b"two\nlines.png", b"latin-\xe9.png", "雪 🐈.png".encode(), b" .png", b"'\"$(x).PNG"]
+    for i, name in enumerate(hostile):
+        picture(i).save(root / "val" / "a" / "x.png")
+        os.rename(root / "val" / "a" / "x.png", os.fsencode(root / "val" / "a") + b"/" + name)
+    before = fingerprint(Data(name=str(root)))
+    index(Data(name=str(root)), out)
+    split = Split(out, "test")
+    assert sorted(split.names[i] for i in range(len(split))) == sorted(b"val/a/" + name for name in hostile)
+    assert next(batches(split, 10))[0].shape[0] == len(hostile)
+    told = names(out, "test")
+    assert "val/a/two\\nlines.png" in told and "val/a/latin-\\xe9.png" in told and "val/a/雪 🐈.png" in told
+    "".join(told).encode()  # can be written into any report
+    assert fingerprint(Data(name=str(root))) == before
+    os.rename(os.fsencode(root / "val" / "a") + b"/latin-\xe9.png", root / "val" / "a" / "other.png")
+    assert fingerprint(Data(name=str(root))) != before
+
+
+def test_the_names_of_an_array_are_numbers(out: Path) -> None:
+    index(Data(train_limit=40, test_limit=8), out)
+    assert Split(out, "test").name(7) == "test #7"
+
+
+def test_the_order_of_labels_txt_is_that_of_the_outputs(tree: Tree, out: Path, tmp_path: Path) -> None:
+    root = tree({"val/cat": 2, "val/bird": 2})
+    found = index(Data(name=str(root)), out, network=network(tmp_path / "n", labels=["dog", "cat", "bird"]))
+    assert found["classes"] == ["dog", "cat", "bird"]
+    split = Split(out, "test")
+    assert {(split.name(i).split("/")[1], int(split.labels[i])) for i in range(len(split))} == {("cat", 1), ("bird", 2)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "told"),
+    [
+        (None, 1000, r"checkpoint has 1000 classes, DATA my-images has 2 \(cat, dog\): .*labels.txt.*make train CHECKPOINT="),
+        (["cat", "horse", "cow"], 3, r"has 1 classes that labels.txt of the checkpoint has not: dog"),
+        (["cat", "dog"], 3, "labels.txt has 2 lines, the checkpoint 3 classes"),
+        (["cat", "dog", "cat"], 3, "has cat more than once"),
+    ],
+)
+def test_classes_that_are_not_the_networks(
+    tree: Tree, out: Path, tmp_path: Path, labels: list[str] | None, classes: int, told: str
+) -> None:
+    root = tree({"train/cat": 3, "train/dog": 3, "val/cat": 1})
+    with pytest.raises(ValueError, match=told):
+        index(Data(name=str(root)), out, network=network(tmp_path / "n", classes, labels=labels))
+
+
+def test_a_known_set_has_the_networks_channels_and_order(out: Path, tmp_path: Path) -> None:
+    plain, grey = tmp_path / "plain", network(tmp_path / "grey", 10, 3)
+    plain.mkdir()
+    index(Data(train_limit=40, test_limit=8), plain)
+    names_of_plain = json.loads((plain / "dataset.json").read_text())["classes"]
+    assert index(Data(train_limit=40, test_limit=8), out, network=grey)["input_shape"] == [3, 32, 32]
+    x, labels = next(batches(Split(out, "test"), 8))
+    one, _ = next(batches(Split(plain, "test"), 8))
+    assert np.array_equal(x.numpy(), np.repeat(one.numpy(), 3, axis=1))
+    turned = network(tmp_path / "turned", 10, 1, labels=names_of_plain[::-1])
+    assert index(Data(train_limit=40, test_limit=8), out, network=turned)["classes"] == names_of_plain[::-1]
+    assert Split(out, "test").labels.tolist() == (9 - labels.numpy()).tolist()
+    with pytest.raises(ValueError, match="1000 classes, DATA fashion-mnist has 10"):
+        index(Data(train_limit=40, test_limit=8), out, network=network(tmp_path / "large", 1000, 1))
