@@ -28,8 +28,8 @@ compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRI
 	  $(call flag,MAX_DROP,max-drop) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,RECIPE,recipe) \
 	  $(call flag,OUT,out) $(ARGS)
 
-train: $(VENV)/.ready ## MODEL=… [DATA= OUT= ARGS=]: only the FP32 baseline
-	@$(RUN) train $(MODEL) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
+train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA
+	@$(RUN) train $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
 
 report: $(VENV)/.ready ## OUT=…: render again from what is on disk
 	@$(RUN) report "$(OUT)"

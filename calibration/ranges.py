@@ -1,50 +1,91 @@
-"""A histogram -> the range worth representing: max, percentile, entropy or mean squared error."""
+"""The values of a tensor, counted as they stream by -> the range worth representing: max, percentile, entropy or mse."""
 
+import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
 Method = Literal["max", "percentile", "entropy", "mse"]
+BINS = 4096
+SMALLEST = -100  # exponent of the narrowest histogram: what is below 2^-100 counts as zero, and float32 reaches that far
 LEVELS = 256
 CANDIDATES = 64
 
 
-def select(counts: np.ndarray, low: float, high: float, *, method: Method, percentile: float = 99.99) -> tuple[float, float]:
-    """The clipping range within [low, high], given the `counts` [bins] of the values between them.
+class Histogram:
+    """Minimum, maximum and a histogram of |x| over [0, 2^exponent), whose range doubles until every value fits.
+
+    Bins of a power of two nest, so doubling merges neighbours exactly: the counts do not depend on the order in which values
+    come, and between BINS / 2 and BINS of them reach up to the largest |x|.
+    """
+
+    def __init__(self) -> None:
+        self.low, self.high = math.inf, -math.inf
+        self.exponent = SMALLEST
+        self.counts = np.zeros(BINS, np.int64)
+
+    @property
+    def width(self) -> float:
+        """The width of a bin."""
+        return math.ldexp(1.0, self.exponent) / BINS
+
+    def add(self, low: float, high: float, sample: np.ndarray) -> None:
+        """Take in float32 values that lie in [low, high], of which `sample` [k] are counted.
+
+        Raises ValueError when they are not finite.
+        """
+        magnitude = np.abs(sample)
+        # Asked of the sample too: ONNX Runtime's reductions may pass over a NaN.
+        if not all(math.isfinite(value) for value in (low, high, magnitude.max(initial=0))):
+            raise ValueError(f"values from {low:g} to {high:g} that are not all finite")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        if largest := max(-low, high):
+            self.widen(math.frexp(largest)[1])
+        bins = (magnitude * np.float32(1 / self.width)).astype(np.intp)
+        self.counts += np.bincount(bins, minlength=BINS)
+
+    def widen(self, exponent: int) -> None:
+        """Let the bins reach at least 2^exponent."""
+        if exponent > self.exponent:
+            merged = min(2 ** (exponent - self.exponent), BINS)
+            sums = self.counts.reshape(-1, merged).sum(axis=1)
+            self.counts = np.concatenate([sums, np.zeros(BINS - len(sums), np.int64)])
+            self.exponent = exponent
+
+
+def select(histogram: Histogram, *, method: Method, percentile: float = 99.99) -> tuple[float, float]:
+    """The clipping range within [low, high] of what `histogram` has counted.
 
     "percentile" keeps that share of the values; "mse" minimises the squared error of 8-bit quantization; "entropy" the
     Kullback-Leibler divergence to the quantized distribution (Migacz, 8-bit Inference with TensorRT, GTC 2017).
     One-sided tensors (after a ReLU) keep their end at zero; two-sided ones are clipped at the same magnitude on both sides.
     """
-    if method == "max" or high <= low or counts.sum() == 0:
+    low, high, width = histogram.low, histogram.high, histogram.width
+    if method == "max" or high <= low:
         return low, high
-    magnitude, edge = fold(counts, low, high)
+    magnitude = histogram.counts[: int(max(-low, high) / width) + 1]
     if method == "percentile":
-        bound = percentile_bound(magnitude, edge, percentile)
+        bound = percentile_bound(magnitude, percentile) * width
     else:
-        cost = entropy_cost if method == "entropy" else squared_error
-        bounds = candidates(len(magnitude))
-        bound = min(bounds, key=lambda keep: (cost(magnitude, keep), -keep)) * edge / len(magnitude)
+        bound = cheapest(magnitude, entropy_cost if method == "entropy" else squared_error) * width
     return max(low, -bound), min(high, bound)
 
 
-def fold(counts: np.ndarray, low: float, high: float) -> tuple[np.ndarray, float]:
-    """The histogram of |x| over [0, edge], edge = max(|low|, |high|), with as many bins as `counts` has."""
-    edge = max(abs(low), abs(high))
-    centres = np.abs(low + (np.arange(len(counts)) + 0.5) * (high - low) / len(counts))
-    bins = np.minimum((centres * (len(counts) / edge)).astype(int), len(counts) - 1)
-    return np.bincount(bins, weights=counts, minlength=len(counts)), edge
+def percentile_bound(magnitude: np.ndarray, percentile: float) -> int:
+    """The smallest number of bins that hold `percentile` percent of the values."""
+    share = np.cumsum(magnitude) / magnitude.sum()
+    return int(np.searchsorted(share, percentile / 100)) + 1
+
+
+def cheapest(magnitude: np.ndarray, cost: Callable[[np.ndarray, int], float]) -> int:
+    """The candidate with the lowest `cost`; of equals the widest."""
+    return min(candidates(len(magnitude)), key=lambda keep: (cost(magnitude, keep), -keep))
 
 
 def candidates(bins: int) -> list[int]:
     """How many of the lowest bins a candidate keeps: evenly spaced from half of LEVELS to all."""
-    return sorted({int(k) for k in np.linspace(LEVELS // 2, bins, CANDIDATES)})
-
-
-def percentile_bound(magnitude: np.ndarray, edge: float, percentile: float) -> float:
-    """The smallest bin edge below which `percentile` percent of the values lie."""
-    share = np.cumsum(magnitude) / magnitude.sum()
-    return float((np.searchsorted(share, percentile / 100) + 1) * edge / len(magnitude))
+    return sorted({int(k) for k in np.linspace(min(LEVELS // 2, bins), bins, CANDIDATES)})
 
 
 def squared_error(magnitude: np.ndarray, keep: int) -> float:

@@ -1,14 +1,18 @@
-"""The chosen ranges equal brute-force searches; observing is streaming and exact."""
+"""The histogram is exact whatever the order; the chosen ranges equal brute-force searches."""
 
 import math
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
-from calibration.observe import BINS, extremes, histograms
-from calibration.ranges import LEVELS, candidates, select
+from calibration.ranges import BINS, LEVELS, Histogram, candidates, select
+
+
+def counted(*parts: np.ndarray) -> Histogram:
+    histogram = Histogram()
+    for part in parts:
+        histogram.add(float(part.min()), float(part.max()), part.astype(np.float32))
+    return histogram
 
 
 def slow_entropy(counts: list[float], keep: int) -> float:
@@ -42,53 +46,68 @@ def slow_entropy(counts: list[float], keep: int) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_entropy_range_equals_a_brute_force_search(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    values = np.abs(rng.standard_t(3, 40_000))
-    counts, _ = np.histogram(values, BINS, (0, values.max()))
-    low, high = select(counts, 0.0, float(values.max()), method="entropy")
-    costs = {keep: slow_entropy([float(c) for c in counts], keep) for keep in candidates(BINS)}
+    values = np.abs(rng.standard_t(3, 40_000)).astype(np.float32)
+    top = float(values.max())
+    edge = 2.0 ** math.ceil(math.log2(top))
+    used = math.floor(top * BINS / edge) + 1
+    counts, _ = np.histogram(values, BINS, (0, edge))
+    low, high = select(counted(values), method="entropy")
+    costs = {keep: slow_entropy([float(c) for c in counts[:used]], keep) for keep in candidates(used)}
     best = min(costs, key=lambda keep: costs[keep])
-    assert low == 0.0
-    assert high == pytest.approx(values.max() * best / BINS)
-    assert high < values.max()
+    assert low == float(values.min())  # one-sided: clipping is from above
+    assert high == pytest.approx(edge * best / BINS)
+    assert high < top
 
 
 def test_mse_range_is_the_best_on_the_values_themselves() -> None:
-    rng = np.random.default_rng(1)
-    values = np.abs(rng.standard_t(3, 40_000))
+    values = np.abs(np.random.default_rng(1).standard_t(3, 40_000)).astype(np.float32)
     top = float(values.max())
-    counts, _ = np.histogram(values, BINS, (0, top))
 
     def error(bound: float) -> float:
         step = bound / (LEVELS // 2)
         return float(((np.minimum(np.rint(values / step) * step, bound) - values) ** 2).sum())
 
-    _, high = select(counts, 0.0, top, method="mse")
-    assert error(high) <= 1.02 * min(error(top * keep / BINS) for keep in candidates(BINS))
+    _, high = select(counted(values), method="mse")
+    assert error(high) <= 1.02 * min(error(bound) for bound in np.linspace(top / 32, top, 64))
     assert error(high) < 0.9 * error(top)
 
 
 def test_percentile_keeps_that_share_and_max_keeps_all() -> None:
-    values = np.random.default_rng(2).normal(size=100_000)
-    low, high = float(values.min()), float(values.max())
-    counts, _ = np.histogram(values, BINS, (low, high))
-    a, b = select(counts, low, high, method="percentile", percentile=99.0)
+    values = np.random.default_rng(2).normal(size=100_000).astype(np.float32)
+    a, b = select(counted(values), method="percentile", percentile=99.0)
+    assert a == -b  # two-sided: the same magnitude on both sides
     assert ((values >= a) & (values <= b)).mean() == pytest.approx(0.99, abs=0.002)
-    assert select(counts, low, high, method="max") == (low, high)
+    assert select(counted(values), method="max") == (float(values.min()), float(values.max()))
 
 
-def test_observing_batch_by_batch_equals_looking_at_everything_at_once() -> None:
-    node = helper.make_node("Relu", ["input"], ["logits"])
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 50]) for name in ("input", "logits")]
-    graph = helper.make_graph([node], "relu", value[:1], value[1:])
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(proto)
-    x = np.random.default_rng(3).normal(size=(64, 50)).astype(np.float32)
-    feed = [x[i : i + 16] for i in range(0, 64, 16)]
-    limits = extremes(proto, ["input", "logits"], iter(feed))
-    assert limits["input"] == (float(x.min()), float(x.max()))
-    assert limits["logits"] == (0.0, float(x.max()))
-    counts = histograms(proto, limits, iter(feed))
-    assert counts["input"].sum() == x.size
-    assert counts["input"].max() > 1
-    expected, _ = np.histogram(x, BINS, limits["input"])
-    assert np.abs(np.cumsum(counts["input"]) - np.cumsum(expected)).max() <= 3  # float32 rounding at bin edges
+def test_doubling_while_values_stream_by_equals_counting_at_once_with_the_final_bins() -> None:
+    rng = np.random.default_rng(3)
+    parts = [np.zeros(5, np.float32)]
+    parts += [rng.normal(scale=scale, size=999).astype(np.float32) for scale in (1e-30, 1e-3, 0.1, 7.0, 0.2, 300.0, 1.0)]
+    parts.append(np.array([-1024.0], np.float32))  # on the edge of a range of 2^10, so it needs 2^11
+    together = np.concatenate(parts)
+    expected, _ = np.histogram(np.abs(together).astype(np.float64), BINS, (0, 2048))
+    for order in (parts, parts[::-1]):
+        histogram = counted(*order)
+        assert (histogram.low, histogram.high) == (-1024.0, float(together.max()))
+        assert histogram.width == 2048 / BINS
+        assert (histogram.counts == expected).all()
+
+
+@pytest.mark.parametrize("top", [1.0, 1.001, 1.999])
+def test_at_least_2048_bins_reach_up_to_the_largest_value(top: float) -> None:
+    histogram = counted(np.linspace(0, top, 100, dtype=np.float32))
+    assert 2048 <= top / histogram.width < BINS
+
+
+@pytest.mark.parametrize("method", ["max", "percentile", "mse", "entropy"])
+def test_tensors_without_a_spread_have_a_range(method: str) -> None:
+    for values in ([0.0, 0.0], [3.0, 3.0], [-1e-38, 0.0]):
+        low, high = select(counted(np.array(values, np.float32)), method=method)  # type: ignore[arg-type]
+        assert (low, high) == pytest.approx((min(values), max(values)), abs=1e-30)
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    for low, high, value in ((0.0, np.inf, 1.0), (-np.inf, 1.0, 1.0), (0.0, 1.0, np.nan)):
+        with pytest.raises(ValueError, match="not all finite"):
+            Histogram().add(low, high, np.array([value], np.float32))
