@@ -6,7 +6,10 @@ CALIBRATION_SHARE, CALIBRATION_IMAGES = 0.2, 1024
 
 
 def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and the held-out images: the same share of every class, by a fixed seed."""
+    """Indices of the training and the held-out images: the same share of every class, by a fixed seed.
+
+    At least one of every class is held out, except of classes with a single image: that one is for training.
+    """
     rng = np.random.default_rng(0)
     order = rng.permutation(len(labels))
     if limit is not None:
@@ -14,7 +17,7 @@ def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        held[members[: max(1, round(len(members) * holdout))]] = True
+        held[members[: max(len(members) > 1, round(len(members) * holdout))]] = True
     return np.sort(order[~held[order]]), np.sort(order[held[order]])
 
 

@@ -94,6 +94,9 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
     built = {name: read(targets.get(name).Options, options.get(name, {}), f"{path.name}: targets.{name}: ") for name in chosen}
     recipe = read(Recipe, {**content, "targets": built}, f"{path.name}: ")
     check_sense(recipe)
+    if not recipe.finetune and recipe.data.train_limit is None:  # there is no need to check a million images
+        enough = 4 * recipe.calibrate.images  # some of every class are held out
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train_limit": enough})})
     return recipe
 
 

@@ -33,7 +33,7 @@ class Measure(Config):
     batch_size: int = Field(default=50, gt=0)
     threads: int | None = Field(default=None, gt=0)
     queries: int = Field(default=1000, gt=0)
-    seconds: float = Field(default=20.0, gt=0)
+    seconds: float = Field(default=10.0, gt=0)
     round: int = Field(default=100, gt=0)
     warmup: float = Field(default=0.2, ge=0)
     throughput: tuple[int, ...] = (1, 8, 32)
@@ -123,7 +123,7 @@ def summary(taken: list[float]) -> dict[str, float]:
 def throughput(run: Runner, batch: np.ndarray, seconds: float = 0.5) -> dict[str, float]:
     run(batch)
     calls, started = 0, time.perf_counter()
-    while calls < 2 or time.perf_counter() - started < seconds:
+    while calls < 1 or time.perf_counter() - started < seconds:
         run(batch)
         calls += 1
     return {"batch": len(batch), "images_per_s": round(calls * len(batch) / (time.perf_counter() - started), 1)}

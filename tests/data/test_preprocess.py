@@ -202,5 +202,5 @@ def test_a_folder_with_one_image_per_class_is_refused(tmp_path: Path) -> None:
         (tmp_path / "one" / split / "a").mkdir(parents=True)
         picture(0, (40, 40), "RGB").save(tmp_path / "one" / split / "a" / "0.png")
     (tmp_path / "out").mkdir()
-    with pytest.raises(ValueError, match="leaves no images for train"):
+    with pytest.raises(ValueError, match="leaves no images for val"):
         index(Data(name=str(tmp_path / "one")), tmp_path / "out")

@@ -35,7 +35,8 @@ def build(num_classes=2, in_channels=3):
     def layer(a, b):
         return nn.Sequential(nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
 
-    return nn.Sequential(layer(in_channels, 32), layer(32, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+    features = [layer(in_channels, 32), layer(32, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*features, nn.Linear(64, num_classes))
 """
 
 
