@@ -43,6 +43,7 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
         for name in node.input:
             readers[name].append(node)
     weights = {i.name for i in proto.graph.initializer}
+    weights |= {name for node in proto.graph.node if node.op_type == "Constant" for name in node.output}
     edges: dict[str, list[Edge]] = defaultdict(list)
 
     for node in proto.graph.node:

@@ -54,13 +54,15 @@ def fit(
     before_step: Callable[[float], None] = lambda share: None,
     by_index: bool = False,
     lr_of: Callable[[str], float] | None = None,
+    decode: bool = True,
 ) -> dict[str, Any]:
     """Train `model` in place and leave it with the weights of the epoch that was best on the held-out slice (of the last
     epoch where nothing is held out).
 
     `loss(model, x, y)` takes float32 [N, C, H, W] and the int64 [N] labels, or with `by_index` where in the training split
     the images are; `before_step` is told the share of training done.
-    Parameters that need no gradient stay as they are; `lr_of` gives the peak learning rate of the one with that name.
+    A loss that does not look at x saves the time to `decode` the images. Parameters that need no gradient stay as they are;
+    `lr_of` gives the peak learning rate of the one with that name.
     After every epoch `out/epoch.pt` is replaced; when it is there already, training continues after it.
     Raises ValueError when the loss is no longer finite.
     """
@@ -86,6 +88,7 @@ def fit(
             split = Split(images, "train", schedule.augment, schedule.seed * 1000 + epoch)
             if by_index:
                 split.labels = np.arange(len(split))
+            split.decode = decode
             model.train()
             total = torch.zeros((), device=device)
             for step, (x, y) in enumerate(batches(split, schedule.batch_size, shuffle=True)):

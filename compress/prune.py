@@ -64,6 +64,10 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path) -> dict[str, A
         if config.max_params is not None or config.max_macs is not None:
             raise ValueError(f"BUDGET cannot be met: {hindrance}; pass no BUDGET for this MODEL") from hindrance
         pruned, ratio, notes = network, 0.0, [f"Pruning was left out: {hindrance}."]
+    if ratio and any(isinstance(block, SplitBlock) for block in pruned.modules()):
+        notes = [
+            f"Inside the blocks of {spec.arch} nothing is pruned, since they split their channels evenly: only between them."
+        ]
     spec = respecified(pruned, spec)
     val = Split(images, "val")
     unpruned, untouched = top1(network, val), top1(pruned, val)
@@ -93,7 +97,7 @@ def cut(network: nn.Module, spec: AnySpec, config: Prune, ratio: float, shape: t
     pruned = copy.deepcopy(network)
     for mine, theirs in zip(pruned.parameters(), network.parameters(), strict=True):
         mine.grad = None if theirs.grad is None else theirs.grad.clone()
-    x = torch.zeros(1, *shape)
+    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     try:
         pruner = tp.pruner.BasePruner(
             pruned,

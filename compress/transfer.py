@@ -23,7 +23,7 @@ from models.sidecar import write_beside
 class Transfer(Schedule):
     """How a trained model learns new classes.
 
-    new_head           replace the classifier even where the number of classes is the same
+    new_head           replace the classifier even where the classes seem to be the same
     trainable_blocks   0 trains the classifier only, on features computed once, without augmentation; n the last n residual
                        blocks too, and what follows them; with n or more than there are only the stem is frozen; None trains
                        everything
@@ -50,7 +50,10 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
     check_channels(spec.in_channels, dataset)
     classes = len(dataset["classes"])
     name, head = head_of(network, spec)
-    replaced = config.new_head or classes != spec.num_classes
+    replaced = config.new_head or classes != spec.num_classes or dataset["same_classes"] is False
+    notes = []
+    if not replaced and dataset["same_classes"] is None:
+        notes = [f"The classifier was kept: it has {classes} outputs, too. If they mean other classes, set transfer.new_head."]
     if replaced:
         if not config.epochs:
             raise ValueError(
@@ -75,10 +78,13 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
         config = config.model_copy(update={"augment": None})
     loss = loss_from_features(network, head, config, images, out) if once else loss_from_images(config)
     label = f"transfer {spec.arch} to {dataset['name']}"
-    metrics = fit(network, loss, config, images, out, label, before_step=keep_still, by_index=once, lr_of=lr_of)
+    metrics = fit(
+        network, loss, config, images, out, label, before_step=keep_still, by_index=once, lr_of=lr_of, decode=not once
+    )
     metrics |= {
         "classes": classes,
         "new_head": replaced,
+        "notes": notes,
         "params": {"trained": count(network, trained=True), "frozen": count(network, trained=False)},
         "val_top1": top1(network, Split(images, "val")),
     }

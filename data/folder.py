@@ -69,7 +69,8 @@ def labelled(root: bytes, part: str) -> Listing:
             found.loose += 1
         else:
             found.left_out[suffix(entry.name)] += 1
-    found.classes = sorted(folders)
+    # By the names on the disk, not their normal form: that is how ImageFolder numbered the classes for the checkpoint.
+    found.classes = sorted(folders, key=lambda name: os.path.basename(min(folders[name])))
     for label, name in enumerate(found.classes):
         for folder in folders[name]:
             collect(root, folder, label, found)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from data import fetch, folder, readable, splits
 from data.names import Names, printable
-from data.network import Network, class_order, read_network
+from data.network import Network, class_order, read_network, same_classes
 from data.preprocess import Spec
 from data.spec import Preprocessing, merged
 
@@ -65,7 +65,7 @@ def index(config: Data, out: Path, *, network: Path | None = None) -> dict[str, 
     """
     known = None if network is None else read_network(network)
     if known is not None and config.new_classes:
-        known = replace(known, labels=None, num_classes=None)
+        known = replace(known, new_classes=True)
     if config.name in NAMED:
         dataset = index_arrays(config, out, known)
     elif Path(config.name).is_dir():
@@ -73,6 +73,7 @@ def index(config: Data, out: Path, *, network: Path | None = None) -> dict[str, 
     else:
         what = "is a file" if Path(config.name).is_file() else "is neither a folder nor a known data set"
         raise ValueError(f"DATA {config.name!r} {what}; expected one of {', '.join(NAMED)}, or a folder: {folder.EXPECTED}")
+    dataset["same_classes"] = same_classes(dataset["classes"], known)
     (out / "dataset.json").write_text(json.dumps(dataset, indent=1))  # in ASCII: a path need not be UTF-8
     return {k: dataset[k] for k in ("name", "classes", "input_shape", "splits", "labelled", "trainable", "notes")}
 
@@ -124,8 +125,12 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
         np.save(out / f"{split}.labels.npy", labels[indices])
     if not trainable:
         lack = "no labels" if layout == "unlabelled" else "no train/"
-        notes.insert(0, f"{name} has {lack}: {len(chosen['train']):,} of its images, drawn by a fixed seed, calibrate, "
-                        f"the other {len(chosen['test']):,} are measured")  # fmt: skip
+        calibrating, measured = len(chosen["train"]), len(chosen["test"])
+        notes.insert(0, f"{name} has {lack}: {calibrating:,} of its images, drawn by a fixed seed, calibrate, the other "
+                        f"{measured:,} are measured. Nothing is fine-tuned: no pruning, no distillation.")  # fmt: skip
+    used, there = len(chosen["train"]) + len(chosen["val"]), len(parts[0].names)
+    if trainable and config.train_limit is not None and used < there:
+        notes.append(f"{used:,} of the {there:,} training images are used (data.train_limit).")
     return {
         **describe(name, "folder", classes, spec, chosen),
         "root": str(root),

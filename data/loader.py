@@ -38,6 +38,7 @@ class Split(Dataset[Batch]):
         # Mapped, not read. Copy-on-write, because torch warns of arrays that cannot be written to.
         self.labels: np.ndarray = np.asarray(np.load(images / f"{name}.labels.npy", mmap_mode="c"))
         self.split, self.augment, self.seed = name, augment, seed
+        self.decode = True  # without, batches have labels and no pixels
         if self.dataset["kind"] == "array":
             self.array = np.load(images / f"{name}.images.npy", mmap_mode="r")
         else:
@@ -81,6 +82,8 @@ class Split(Dataset[Batch]):
         return augmented(image, self.spec, self.augment, np.random.default_rng((self.seed, i)))
 
     def __getitems__(self, indices: list[int]) -> Batch:
+        if not self.decode:
+            return torch.empty(len(indices), 1, 1, 1), torch.from_numpy(self.labels[indices])
         batch = preprocess.normalise(np.stack([self.pixels(i) for i in indices]), self.spec)
         return torch.from_numpy(batch), torch.from_numpy(self.labels[indices])
 

@@ -14,16 +14,17 @@ from data.spec import Preprocessing
 
 @dataclass(frozen=True)
 class Network:
-    """`labels` in the order of the outputs, where they are known; `num_classes` None where any are welcome.
+    """`labels` in the order of the outputs, where they are known. With `new_classes` the images may show others.
 
     `given` is how the checkpoint itself says that images are prepared, `family` how they are for most of its kind.
     """
 
-    num_classes: int | None
+    num_classes: int
     in_channels: int
     labels: list[str] | None
     given: Preprocessing
     family: Preprocessing
+    new_classes: bool = False
 
 
 def read_network(folder: Path) -> Network:
@@ -62,17 +63,24 @@ def read_labels(folder: Path, num_classes: int) -> list[str] | None:
     return labels
 
 
+def same_classes(classes: list[str], network: Network | None) -> bool | None:
+    """Whether the network's outputs mean `classes`, in this order; None when it does not say what they mean."""
+    return None if network is None or network.labels is None else network.labels == classes
+
+
 def class_order(data: str, found: list[str] | None, network: Network | None) -> list[str]:
     """The classes in the order of the network's outputs. `found` are those of DATA; None when it has no labels.
 
     Raises ValueError when they are not the network's.
     """
-    if network is None or network.num_classes is None:
+    if network is None:
         if found is None:
             raise ValueError(f"DATA {data} has no labels; unlabelled images can only calibrate a CHECKPOINT: pass one")
         return found
     if found is None:
         return network.labels or [f"class {i}" for i in range(network.num_classes)]
+    if network.new_classes:
+        return network.labels if network.labels is not None and set(network.labels) == set(found) else found
     if network.labels is None:
         if len(found) != network.num_classes:
             told = f"{', '.join(found[:5])}{', …' if len(found) > 5 else ''}"

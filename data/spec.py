@@ -29,8 +29,8 @@ class Preprocessing(Config):
     resize: int | Literal["pad", "squash"] | None = None
     crop_pct: float | None = Field(default=None, gt=0, le=1)
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] | None = None
-    mean: tuple[Finite, ...] | None = None
-    std: tuple[Annotated[Finite, Field(gt=0)], ...] | None = None
+    mean: tuple[Annotated[Finite, Field(ge=0, le=1)], ...] | None = None
+    std: tuple[Annotated[Finite, Field(gt=0, le=1)], ...] | None = None
     channels: Literal[1, 3] | None = None
 
     @field_validator("resize", mode="before")

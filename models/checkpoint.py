@@ -11,12 +11,16 @@ from torch import Tensor, nn
 
 from models import custom
 from models.custom import Custom, is_custom
-from models.read import best_prefix, check_keys, read_tensors, resnet_state, spec_from, unwrap
+from models.read import best_prefix, check_keys, left_out, read_tensors, resnet_state, spec_from, unwrap
 from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
 from pipeline.config import Config
 
 AnySpec = Spec | Custom
+ASSUMED = (
+    "No preprocess.json or timm config.json lies beside the checkpoint: what no flag says of its preprocessing was assumed to "
+    "be what weights of its kind usually have."
+)
 
 
 def save(model: nn.Module, spec: AnySpec, folder: Path) -> None:
@@ -103,7 +107,10 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
     """
     model, spec, notes = read_user_checkpoint(checkpoint, config.arch)
     save(model, spec, out)
-    (out / "preprocess.json").write_text(json.dumps(preprocessing(checkpoint, spec.arch, getattr(spec, "stem", "imagenet"))))
+    known = preprocessing(checkpoint, spec.arch, getattr(spec, "stem", "imagenet"))
+    (out / "preprocess.json").write_text(json.dumps(known))
+    if not known["given"]:
+        notes = [*notes, ASSUMED]
     if LABELS in (found := beside(checkpoint)):
         shutil.copy(found[LABELS], out / LABELS)
     return {"spec": spec.model_dump(exclude={"widths"}), "beside": sorted(found), "notes": notes}
@@ -115,25 +122,28 @@ def read_user_checkpoint(path: Path, arch: str) -> tuple[nn.Module, AnySpec, lis
     Class count, input channels, stem, depth and widths are read from the weights. Raises ValueError when the file cannot be
     read, when it holds another architecture than `arch`, or when keys are missing, unexpected or mis-shaped.
     """
-    state = unwrap(read_tensors(path), path)
+    state, notes = unwrap(read_tensors(path), path)
     if is_custom(arch):
-        return read_custom(path, arch, state)
-    state, notes = resnet_state(state, path)
+        model, found, more = read_custom(path, arch, state)
+        return model, found, notes + more
+    state, told = resnet_state(state, path)
     spec, more = spec_from(state, arch, path)
     with torch.device("meta"):
         expected = ResNet(spec).state_dict()
     check_keys(expected, state, path)
-    model = ResNet(spec)
-    model.load_state_dict(state)
-    return model.eval(), spec, notes + more
+    return made_of(spec, state), spec, notes + told + more
 
 
 def read_custom(path: Path, arch: str, state: dict[str, Tensor]) -> tuple[nn.Module, Custom, list[str]]:
-    """The same for a user's own network; its class count is the last linear layer's of `state`."""
-    heads = [t.shape[0] for name, t in state.items() if t.ndim == 2 and name.endswith("weight")]
-    model = custom.create(arch, **({"num_classes": heads[-1]} if heads else {}))
+    """The same for a user's own network; its classes and input channels are those of the last and the first weight."""
+    weights = [t for name, t in state.items() if name.endswith("weight") and t.ndim in (2, 4)]
+    images = [t for t in weights if t.ndim == 4]
+    wishes = {"num_classes": weights[-1].shape[0]} if weights else {}
+    wishes |= {"in_channels": images[0].shape[1]} if images else {}
+    model = custom.create(arch, **wishes)
     prefix = best_prefix(model.state_dict(), state)
     own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    custom.fit_channels(model, own)  # pruned, or with another head than the factory's
     check_keys(model.state_dict(), own, path)
     model.load_state_dict(own)
-    return model, custom.describe(arch, model), []
+    return model, custom.describe(arch, model), left_out([name for name in state if not name.startswith(prefix)])

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ from torch import Tensor, fx, nn
 from pipeline.config import Config
 
 WANTED = "expected a callable that returns the torch.nn.Module, such as MODEL=my_package.my_module:my_network"
+SIDES = (224, 32, 64, 96, 128, 256, 299, 384)  # pixels; a network may take only one of them
 
 
 class Custom(Config):
-    """`arch` is "package.module:factory"; `source` the SHA-256 of the module's file, so that the cache notices changes."""
+    """`arch` is "package.module:factory"; `source` the digest of its code, so that the cache notices changes."""
 
     arch: str
     source: str
@@ -31,19 +33,24 @@ def is_custom(arch: str) -> bool:
 
 
 def source_of(arch: str) -> str:
-    """SHA-256 of the file that the factory's module is in.
+    """SHA-256 over the Python files of the factory's package, or of the folder that its single module lies in.
 
     Raises ValueError when there is no such module.
     """
     module = arch.partition(":")[0]
     try:
         spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"MODEL {arch}: {error}; {WANTED}, importable from this folder or PYTHONPATH") from error
-    if spec is None or spec.origin is None:
+    except Exception as error:  # finding a submodule runs its package
+        told = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"MODEL {arch}: {told}; {WANTED}, importable from this folder or PYTHONPATH") from error
+    if spec is None or spec.origin is None or not spec.has_location:
         raise ValueError(f"MODEL {arch}: there is no module {module!r} in this folder or on PYTHONPATH; {WANTED}")
-    with open(spec.origin, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    file, depth = Path(spec.origin), module.count(".") + (spec.submodule_search_locations is not None)
+    files = file.parents[depth - 1].rglob("*.py") if depth else file.parent.glob("*.py")
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path}\0".encode(errors="surrogateescape") + path.read_bytes())
+    return digest.hexdigest()
 
 
 def create(arch: str, **wishes: int) -> nn.Module:
@@ -88,25 +95,28 @@ def first_line(error: Exception) -> str:
 
 
 def describe(arch: str, model: nn.Module) -> Custom:
-    """The spec of `model`: input channels of its first convolution, classes by asking it about a 224x224 image.
+    """The spec of `model`: input channels of its first convolution, classes by asking it about an image.
 
     Raises ValueError when it has no convolution or does not answer [N, classes].
     """
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
         raise ValueError(f"MODEL {arch} has no convolution; expected a classifier of images")
-    try:
-        with torch.inference_mode():
-            answer = model(torch.zeros(1, first.in_channels, 224, 224))
-    except Exception as error:
-        raise ValueError(
-            f"MODEL {arch} does not take a 224x224 image ({type(error).__name__}: {first_line(error)}); "
-            "expected float32 [N, C, H, W] of any H and W"
-        ) from error
-    if not isinstance(answer, Tensor) or answer.ndim != 2:
-        shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise ValueError(f"MODEL {arch} answers {shape}; expected logits [N, classes]")
-    return Custom(arch=arch, source=source_of(arch), in_channels=first.in_channels, num_classes=answer.shape[1])
+    refusals = []
+    for side in SIDES:
+        try:
+            with torch.inference_mode():
+                answer = model(torch.zeros(1, first.in_channels, side, side))
+        except Exception as error:
+            refusals.append(f"{type(error).__name__}: {first_line(error)}")
+            continue
+        if not isinstance(answer, Tensor) or answer.ndim != 2:
+            shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+            raise ValueError(f"MODEL {arch} answers {shape}; expected logits [N, classes]")
+        return Custom(arch=arch, source=source_of(arch), in_channels=first.in_channels, num_classes=answer.shape[1])
+    raise ValueError(
+        f"MODEL {arch} takes no image of {', '.join(map(str, SIDES))} pixels ({refusals[0]}); expected float32 [N, C, H, W]"
+    )
 
 
 def rebuild(spec: Custom, state: dict[str, Tensor]) -> nn.Module:

@@ -25,12 +25,16 @@ RESAVE = "save it again where it was made: torch.save(model.state_dict(), 'weigh
 # Harmless things that torchvision's and timm's training scripts put beside the weights.
 SCALAR = np.float64(0).__reduce__()[0]  # how NumPy pickles a number
 HARMLESS: list[Any] = [argparse.Namespace, SCALAR, np.dtype, *map(type, map(np.dtype, "fd"))]
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LEARNT = ("weight", "bias", "running_mean", "running_var")
+CONVOLUTION = re.compile(r"(^|\.)(conv\d|convs\.\d+|downsample\.0)\.weight$")
 STAGE = re.compile(r"(^|\.)(layer\d+|stages|blocks)\.")
-PREACT = (
+RENAMED = (  # timm's names of pre-activation networks, and others
     (re.compile(r"^stages\.(\d+)\.blocks\.(\d+)\.norm(\d)\."), lambda m: f"layer{int(m[1]) + 1}.{m[2]}.bn{m[3]}."),
     (re.compile(r"^stages\.(\d+)\.blocks\.(\d+)\.downsample\.conv\."), lambda m: f"layer{int(m[1]) + 1}.{m[2]}.downsample.0."),
     (re.compile(r"^stages\.(\d+)\.blocks\.(\d+)\."), lambda m: f"layer{int(m[1]) + 1}.{m[2]}."),
     (re.compile(r"^stem\.conv\."), lambda m: "conv1."),
+    (re.compile(r"^(layer\d\.\d+)\.shortcut\."), lambda m: f"{m[1]}.downsample."),  # as CIFAR's training scripts call it
 )
 
 
@@ -68,27 +72,32 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {(text.splitlines() or ['no message'])[0]}"
 
 
-def unwrap(content: Any, path: Path) -> dict[str, Tensor]:
-    """The state_dict inside the usual wrappers, float32.
+def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The state_dict inside the usual wrappers, float32; and a note where there was more than one to choose from.
 
-    Raises ValueError when there is none, or its weights are quantized, NaN or infinite.
+    Raises ValueError when there is none, or its weights are not finite floating-point numbers.
     """
-    while isinstance(content, dict) and (inner := next((w for w in WRAPPERS if isinstance(content.get(w), dict)), None)):
-        content = content[inner]
+    notes = []
+    while isinstance(content, dict) and (inside := [w for w in WRAPPERS if isinstance(content.get(w), dict) and content[w]]):
+        if len(inside) > 1:
+            notes.append(f"The checkpoint has {' and '.join(inside)}: {inside[0]} was read.")
+        content = content[inside[0]]
     state = {str(name): t for name, t in content.items() if isinstance(t, Tensor)} if isinstance(content, dict) else {}
     if not state:
         raise ValueError(f"{path} holds no state_dict; expected tensors by name, or one of the wrappers {', '.join(WRAPPERS)}")
-    if quantized := [name for name, t in state.items() if t.is_quantized or t.dtype is torch.int8]:
+    if odd := [n for n, t in state.items() if n.endswith(LEARNT) and (t.dtype not in FLOATS or t.layout is not torch.strided)]:
+        kinds = ", ".join(sorted({f"{state[n].layout} {state[n].dtype}".replace("torch.", "") for n in odd}))
         raise ValueError(
-            f"{path} is quantized already ({', '.join(quantized[:3])}); expected floating-point weights: pass the checkpoint "
-            "it was made from"
+            f"{path} has weights of another kind in {listed(odd, 3)} ({kinds}); expected dense float16, bfloat16, float32 or "
+            "float64: pass the checkpoint it was made from"
         )
-    broken = [name for name, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    broken = [name for name, t in state.items() if t.dtype in FLOATS and not bool(torch.isfinite(t).all())]
     if broken:
         raise ValueError(
             f"{path} has NaN or infinite weights in {listed(broken)}; expected finite numbers: save a healthy epoch"
         )
-    return {name: t.float() if t.is_floating_point() else t for name, t in state.items() if name.split(".")[-1] != "n_averaged"}
+    kept = {name: t.float() if t.dtype in FLOATS else t for name, t in state.items() if name.split(".")[-1] != "n_averaged"}
+    return kept, notes
 
 
 def resnet_state(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
@@ -118,13 +127,16 @@ def resnet_state(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor
     prefix = prefixes[0]
     inside = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
     outside = {name: t for name, t in state.items() if not name.startswith(prefix)}
-    for pattern, replacement in PREACT:
+    for pattern, replacement in RENAMED:
         inside = {pattern.sub(replacement, name): t for name, t in inside.items()}
     inside, outside = with_head(inside, outside, path)
-    notes = [
-        f"{len(outside)} tensors of the checkpoint do not belong to the network and were left out: {listed(list(outside))}"
-    ]
-    return inside, notes if outside else []
+    return inside, left_out(list(outside))
+
+
+def left_out(names: list[str]) -> list[str]:
+    """A note about tensors of the file that belong to something else, a loss say."""
+    told = f"{len(names)} tensors of the checkpoint are not the network's and were left out: {listed(names)}."
+    return [told] if names else []
 
 
 def with_head(inside: dict[str, Tensor], outside: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -140,6 +152,10 @@ def with_head(inside: dict[str, Tensor], outside: dict[str, Tensor], path: Path)
             )
         if layers:
             weight = names.pop(f"{layers[0]}.weight")
+            if weight.ndim not in (2, 4):
+                raise ValueError(
+                    f"{path} has a classifier of {list(weight.shape)}; expected a linear layer, [classes, channels]"
+                )
             bias = names.pop(f"{layers[0]}.bias", torch.zeros(weight.shape[0]))
             flat = weight.flatten(1) if weight.shape[2:].numel() == 1 else weight
             return {**inside, "fc.weight": flat, "fc.bias": bias}, outside
@@ -158,6 +174,10 @@ def spec_from(state: dict[str, Tensor], arch: str, path: Path) -> tuple[Spec, li
     Raises ValueError when it is not `arch`, or a variant that the family does not have.
     """
     refuse_variants(state, path)
+    flat = [n for n, t in state.items() if CONVOLUTION.search(n) and (t.ndim != 4 or not t.numel())]
+    if flat:
+        shapes = ", ".join(f"{n} {list(state[n].shape)}" for n in flat[:3])
+        raise ValueError(f"{path} does not fit the network (mis-shaped: {shapes}); {WHOLE}")
     weight, head = state["conv1.weight"], state["fc.weight"]
     if tuple(weight.shape[2:]) not in ((7, 7), (3, 3)) or head.ndim != 2:
         raise ValueError(
@@ -259,6 +279,5 @@ def check_keys(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path
 def best_prefix(expected: dict[str, Tensor], state: dict[str, Tensor]) -> str:
     """The prefix of `state` behind which most of the `expected` keys are."""
     known = set(expected)
-    prefixes = {""} | {name[: name.index(key)] for key in list(known)[:1] for name in state if name.endswith(key)}
-    prefixes |= {".".join(name.split(".")[:k]) + "." for name in list(state)[:50] for k in (1, 2, 3)}
+    prefixes = {""} | {".".join(name.split(".")[:k]) + "." for name in state for k in (1, 2, 3)}
     return max(sorted(prefixes), key=lambda p: sum(n.startswith(p) and n.removeprefix(p) in known for n in state))

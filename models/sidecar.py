@@ -1,17 +1,18 @@
 """What people keep beside a checkpoint, and what its kind of weights expects: preprocessing and class names."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
+
+from pipeline.stage import file_digest
 
 LABELS = "labels.txt"
 PREPROCESS = "preprocess.json"
 CONFIG = "config.json"
-# torchvision's second generation of weights, by the digest in the names of its files: evaluated with resize 232.
-TORCHVISION_V2 = (
-    "resnet50-11ad3fa6", "resnet101-cd907fc2", "resnet152-f82ba261", "resnext50_32x4d-1a0047aa",
-    "resnext101_32x8d-110c445d", "wide_resnet50_2-9ba9bcbe", "wide_resnet101_2-d733dc28", "resnext101_64x4d-173b62eb",
-)  # fmt: skip
+# torchvision's second generation of weights (evaluated with resize 232), by the start of their SHA-256, as in their file names:
+# resnet50, 101, 152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, wide_resnet50_2, wide_resnet101_2.
+TORCHVISION_V2 = {"11ad3fa6", "cd907fc2", "f82ba261", "1a0047aa", "110c445d", "173b62eb", "9ba9bcbe", "d733dc28"}
 KEYS = ("channels", "input_size", "resize", "crop_pct", "interpolation", "mean", "std")
 
 
@@ -28,15 +29,16 @@ def told_beside(checkpoint: Path) -> dict[str, str]:
 def preprocessing(checkpoint: Path, arch: str, stem: str) -> dict[str, dict[str, Any]]:
     """{"given": what a file beside the checkpoint says, "family": what such weights usually expect}.
 
-    preprocess.json (of a bundle, or with any of KEYS) goes before a timm config.json. Raises ValueError when it cannot be read.
+    preprocess.json (of a bundle, or with any of KEYS) goes before a timm config.json. Raises ValueError when it cannot be read,
+    or is of another network.
     """
     found = beside(checkpoint)
     given: dict[str, Any] = {}
     if PREPROCESS in found:
         given = own_form(read(found[PREPROCESS]), found[PREPROCESS])
     elif CONFIG in found:
-        given = timm_form(read(found[CONFIG]))
-    return {"given": given, "family": family(checkpoint.name, arch, stem)}
+        given = timm_form(read(found[CONFIG]), arch, found[CONFIG])
+    return {"given": given, "family": family(file_digest(checkpoint), arch, stem)}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -62,17 +64,30 @@ def own_form(content: dict[str, Any], path: Path) -> dict[str, Any]:
     return {key: value for key, value in content.items() if value is not None}
 
 
-def timm_form(content: dict[str, Any]) -> dict[str, Any]:
-    """A Hugging Face / timm config.json; anything else named config.json says nothing."""
+def timm_form(content: dict[str, Any], arch: str, path: Path) -> dict[str, Any]:
+    """A Hugging Face / timm config.json; anything else named config.json says nothing.
+
+    Raises ValueError when it names a network that shares the names of its tensors with `arch` and computes something else
+    (resnetaa50, resnetblur50), or inputs that are not square.
+    """
     config: Any = content.get("pretrained_cfg", content)
     if not isinstance(config, dict) or not {"input_size", "mean"} <= set(config):
         return {}
+    name = str(content.get("architecture", config.get("architecture", arch))).split(".")[0]
+    plain = re.sub(r"^(tv|gluon|ssl|swsl|ig)_|_v1b$", "", name)
+    if plain != arch and ":" not in arch:
+        raise ValueError(f"{path} says that this is a {name}; MODEL says {arch}: pass the matching MODEL, or repair the file")
     size = config.get("test_input_size") or config["input_size"]
+    if not (isinstance(size, list) and len(size) == 3 and size[1] == size[2]):
+        raise ValueError(f"{path} has input_size {size}; expected [channels, side, side]: repair it, or pass --input-size")
+    crop_pct = config.get("test_crop_pct") or config.get("crop_pct")
     squash = config.get("crop_mode") == "squash"
+    if squash and crop_pct not in (None, 1):
+        raise ValueError(f"{path} squashes and then crops ({crop_pct}), which is not supported; pass --resize and --crop-pct")
     given = {
         "channels": size[0],
         "input_size": size[-1],
-        "crop_pct": None if squash else config.get("test_crop_pct", config.get("crop_pct")),
+        "crop_pct": None if squash else crop_pct,
         "interpolation": config.get("interpolation"),
         "mean": config["mean"],
         "std": config.get("std"),
@@ -87,12 +102,16 @@ def write_beside(folder: Path, dataset: dict[str, Any]) -> None:
     (folder / LABELS).write_text("".join(f"{name}\n" for name in dataset["classes"]), encoding="utf-8")
 
 
-def family(name: str, arch: str, stem: str) -> dict[str, Any]:
-    """What weights of this kind were evaluated with by those who published them, as far as a name can tell."""
+def family(digest: str, arch: str, stem: str) -> dict[str, Any]:
+    """What weights of this kind were evaluated with by those who published them; torchvision's first generation is the default.
+
+    `digest` is the SHA-256 of the checkpoint. Pre-activation networks: timm's resnetv2_*.a1h_in1k.
+    """
     if stem == "small":
         return {"input_size": 32, "crop_pct": 1.0}
-    if name.startswith(TORCHVISION_V2):
+    if digest[:8] in TORCHVISION_V2:
         return {"resize": 232}
     if arch.startswith("resnetv2_"):
-        return {"crop_pct": 0.95, "interpolation": "bicubic"}
+        half = [0.5, 0.5, 0.5]
+        return {"input_size": 288, "crop_pct": 1.0, "interpolation": "bicubic", "mean": half, "std": half}
     return {}

@@ -19,7 +19,7 @@ from export.bundle import bundle, device_code
 from export.onnx import export_onnx
 from models.checkpoint import load_checkpoint
 from models.sidecar import told_beside
-from pipeline.recipe import Recipe
+from pipeline.recipe import Recipe, check_budget
 from pipeline.stage import Artifact, Stages
 from reports.expect import check
 from reports.measure import latency, predict
@@ -66,11 +66,13 @@ def pressed(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -
 def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
     """Run the pipeline; yield, per engine, what the report needs to find what the stages left."""
     images, teacher = baseline_of(recipe, step)
-    if recipe.checkpoint is not None:  # before hours are spent on it
+    check_budget(recipe, images.metrics)
+    # What can fail, fails before hours are spent on the student.
+    if recipe.checkpoint is not None:
         check(recipe.expect, answers_of_reference(recipe, step, images, teacher), images.path)
+    baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     distilled = pressed(recipe, step, images, teacher)
 
-    baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     onnx = (
         baseline if distilled is teacher else step(export_onnx, recipe.export, label="student", model=distilled, images=images)
     )

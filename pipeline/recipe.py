@@ -104,8 +104,16 @@ def check_sense(recipe: Recipe) -> None:
     """ValueError for wishes that contradict each other."""
     if not recipe.finetune and (recipe.prune.max_params or recipe.prune.max_macs):
         raise ValueError("BUDGET needs pruning and --no-finetune leaves it out; drop one of them")
+    if recipe.checkpoint is None and recipe.expect.top1 is not None:
+        raise ValueError("--expect-top1 is about a trained network; pass CHECKPOINT=file")
     if recipe.checkpoint is None and not recipe.finetune:
         raise ValueError("--no-finetune quantizes a trained network as it is; pass CHECKPOINT=file")
+
+
+def check_budget(recipe: Recipe, images: dict[str, Any]) -> None:
+    """ValueError when a budget is asked for and `images` (the metrics of `index`) has nothing to fine-tune on."""
+    if not images["trainable"] and (recipe.prune.max_params or recipe.prune.max_macs):
+        raise ValueError(f"BUDGET needs training images and DATA {images['name']} has none; pass train/<class>/*, or no BUDGET")
 
 
 def read(kind: type[C], values: dict[str, Any], where: str) -> C:

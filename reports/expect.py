@@ -14,6 +14,7 @@ from scipy import stats
 from pipeline.config import Config
 
 SIGNIFICANCE = 0.05
+ENOUGH = 50
 
 
 class Expect(Config):
@@ -27,11 +28,14 @@ class Expect(Config):
 def check(config: Expect, found: dict[str, Any], images: Path) -> None:
     """`found` is what `measure.predict` says about the FP32 baseline.
 
-    Raises ValueError when it is far below what was stated, or, where nothing was stated, cannot be told from guessing.
+    Raises ValueError when it is far below what was stated, or, where nothing was stated and there are `ENOUGH` images to tell,
+    cannot be told from guessing.
     """
     dataset = json.loads((images / "dataset.json").read_text())
     top1, n, classes = found["top1"], found["n"], len(dataset["classes"])
     if top1 is None:
+        if config.top1 is not None:
+            raise ValueError(f"--expect-top1 needs labelled images and DATA {dataset['name']} has no labels; leave it out")
         return
     got = f"the FP32 baseline gets {top1:.2f} % of {n:,} images right"
     advice = (
@@ -43,11 +47,16 @@ def check(config: Expect, found: dict[str, Any], images: Path) -> None:
         error = stats.norm.ppf(1 - SIGNIFICANCE) * math.sqrt(share * (1 - share) / n)
         if top1 < config.top1 - config.tolerance - 100 * error:
             raise ValueError(f"{got}, expected {config.top1:g} %: {advice}")
-    elif stats.binomtest(found["correct"], n, 1 / classes, alternative="greater").pvalue > SIGNIFICANCE:
+    elif classes > 1 and n >= ENOUGH and guessing(found["correct"], n, classes):
         raise ValueError(
-            f"{got}, no better than guessing among {classes} classes: {advice}; if this is what it has, say so with "
+            f"{got}, which cannot be told from guessing among {classes} classes: {advice}; if this is what it has, say so with "
             f"--expect-top1 {top1:.0f}"
         )
+
+
+def guessing(correct: int, n: int, classes: int) -> bool:
+    """Whether so many right answers are likely enough by chance."""
+    return bool(stats.binomtest(correct, n, 1 / classes, alternative="greater").pvalue > SIGNIFICANCE)
 
 
 def spelled(preprocess: dict[str, Any]) -> str:

@@ -53,7 +53,8 @@ def test_without_training_images_a_slice_calibrates(tree: Tree, out: Path, part:
     assert found["splits"] == {"train": 8, "val": 0, "test": 33}
     assert found["labelled"] and not found["trainable"]
     assert found["notes"] == [
-        "my-images has no train/: 8 of its images, drawn by a fixed seed, calibrate, the other 33 are measured"
+        "my-images has no train/: 8 of its images, drawn by a fixed seed, calibrate, the other 33 are measured. "
+        "Nothing is fine-tuned: no pruning, no distillation."
     ]
     assert np.bincount(Split(out, "train").labels, minlength=3).tolist() == [6, 2, 0]
     assert set(names(out, "train")).isdisjoint(names(out, "test"))

@@ -69,6 +69,7 @@ FORMS: dict[str, Callable[[State], Any]] = {
     "backbone. with head.fc (MMPretrain).pth": lambda s: {**beheaded("backbone.", s), "head.fc.weight": s["fc.weight"], "head.fc.bias": s["fc.bias"]},
     "a Lightning module that calls it net_.pth": lambda s: prefixed("net_.", s),
     "fc.1 behind a dropout.pth": lambda s: with_head(s, "fc.1"),
+    "shortcut. and linear. (CIFAR scripts).pth": lambda s: {k.replace("downsample.", "shortcut."): t for k, t in with_head(s, "linear").items()},
     "last_linear.pth": lambda s: with_head(s, "last_linear"),
     "a training script's file with its arguments.pth": lambda s: {**SCRIPT, "state_dict": s},
     "float16.pth": lambda s: cast(s, torch.float16),
@@ -179,7 +180,12 @@ def cases(state: State, folder: Path) -> dict[str, tuple[Path, str]]:
         "mis-shaped": (saved("shape.pth", shaped), "mis-shaped: layer1.0.conv1.weight [64, 32, 3, 3] for [64, 64, 3, 3]"),
         "nan": (saved("nan.pth", broken), "NaN or infinite weights in conv1.weight"),
         "infinite": (saved("inf.pth", {**state, "fc.bias": torch.full((7,), torch.inf)}), "NaN or infinite weights in fc.bias"),
-        "int8 weights": (saved("int8.pth", {**state, "conv1.weight": torch.zeros(64, 1, 7, 7, dtype=torch.int8)}), "is quantized already"),
+        "int8 weights": (saved("int8.pth", {**state, "conv1.weight": torch.zeros(64, 1, 7, 7, dtype=torch.int8)}), "weights of another kind in conv1.weight (strided int8)"),
+        "float8 weights": (saved("fp8.pth", {**state, "fc.weight": state["fc.weight"].to(torch.float8_e4m3fn)}), "(strided float8_e4m3fn)"),
+        "sparse weights": (saved("sparse.pth", {**state, "fc.weight": state["fc.weight"].to_sparse()}), "(sparse_coo float32)"),
+        "flat classifier": (saved("flat.pth", {**state, "fc.weight": torch.zeros(7)}), "classifier of [7]"),
+        "flat convolution": (saved("flatconv.pth", {**state, "layer1.0.conv2.weight": torch.zeros(64)}), "mis-shaped: layer1.0.conv2.weight [64]"),
+        "empty convolution": (saved("hollow.pth", {**state, "layer1.0.conv2.weight": torch.zeros(64, 0, 3, 3)}), "mis-shaped: layer1.0.conv2.weight [64, 0, 3, 3]"),
     }  # fmt: skip
 
 

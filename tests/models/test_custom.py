@@ -114,6 +114,7 @@ def test_what_cannot_be_pruned_says_so() -> None:
     ("arch", "told"),
     [
         ("no.such.package:build", "No module named 'no'"),
+        ("sys:exit", "there is no module 'sys'"),
         ("network_of_a_users:build", "there is no module 'network_of_a_users'"),
         ("network_of_a_user:builds", "raised AttributeError"),
         ("network_of_a_user:broken", "raised RuntimeError: two;"),

@@ -20,7 +20,12 @@ EXACT = {
     "wide_resnet101_2": (126_886_696, 22.75),
 }
 # timm counts the multiplications of pooling and norms, too: its GMACs are up to 0.03 higher (resnet50: 4.11 for 4.09).
-ROUNDED = {"res2net50_26w_4s": (25.70, 4.28), "resnetv2_50": (25.55, 4.11), "resnetv2_101": (44.54, 7.83)}
+ROUNDED = {
+    "res2net50_26w_4s": (25.70, 4.28),
+    "res2net101_26w_4s": (45.21, 8.10),
+    "resnetv2_50": (25.55, 4.11),
+    "resnetv2_101": (44.54, 7.83),
+}
 
 
 def on_paper(arch: str) -> ResNet:

@@ -51,7 +51,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sound")
     torch.manual_seed(0)
     torch.save(ResNet(SPEC).state_dict(), root / "sound.pth")
-    for split, count in (("train", 20), ("val", 8)):
+    for split, count in (("train", 20), ("val", 25)):
         for label in ("cat", "dog"):
             for i in range(count):
                 picture(root / "data" / split / label / f"{i}.png", i)
@@ -102,6 +102,7 @@ COMMANDS: dict[str, Case] = {
     "mean is text": (lambda b: b.given("--mean", "bright"), "--mean 'bright': expected a number"),
     "mean of two channels": (lambda b: b.given("--mean", "0.5,0.5"), "mean has 2 numbers"),
     "mean is infinite": (lambda b: b.given("--mean", "inf"), "data.mean"),
+    "mean of 0 to 255": (lambda b: b.given("--mean", "123.7"), "less than or equal to 1"),
     "std is zero": (lambda b: b.given("--std", "0"), "data.std"),
     "resize to what": (lambda b: b.given("--resize", "large"), "'pad' or 'squash'"),
     "resize below the input": (lambda b: b.given("--resize", "24"), "resize 24 is smaller than input_size 32"),
@@ -112,8 +113,9 @@ COMMANDS: dict[str, Case] = {
     "other channels than the checkpoint": (lambda b: b.given("--channels", "1"), "the checkpoint takes 3"),
     "input of four pixels": (lambda b: ["compress", "resnet18", "--input-size", "4"], "data.input_size = 4"),
     "an accuracy that it has not": (lambda b: b.given("--expect-top1", "99.5"), "expected 99.5 %: preprocessing mismatch?"),
+    "an accuracy of nothing": (lambda b: [*FMNIST, "--expect-top1", "90"], "pass CHECKPOINT"),
     "an impossible accuracy": (lambda b: b.given("--expect-top1", "150"), "expect.top1 = 150"),
-    "a network that guesses": (lambda b: b.given(), "no better than guessing among 2 classes"),
+    "a network that guesses": (lambda b: b.given(), "cannot be told from guessing among 2 classes"),
 }  # fmt: skip
 
 
@@ -143,6 +145,19 @@ def moved(box: Box, source: str, target: str) -> list[str]:
     (box.data / target).parent.mkdir(parents=True, exist_ok=True)
     (box.data / source).rename(box.data / target)
     return box.given()
+
+
+def unlabelled(box: Box) -> list[str]:
+    return [
+        "compress",
+        "resnet18",
+        "--checkpoint",
+        box.checkpoint,
+        "--data",
+        str(box.data / "val" / "cat"),
+        "--input-size",
+        "32",
+    ]
 
 
 def only_hidden(box: Box) -> list[str]:
@@ -183,6 +198,10 @@ IMAGES: dict[str, Case] = {
     "preprocess.json is a list": (lambda b: beside(b, "preprocess.json", "[]"), "expected an object"),
     "preprocess.json with an unknown key": (lambda b: beside(b, "preprocess.json", '{"colour": "bgr"}'), "unknown keys colour"),
     "preprocess.json with a zero std": (lambda b: beside(b, "preprocess.json", '{"std": [0, 0, 0]}'), "std"),
+    "config.json of a network with the same names": (lambda b: beside(b, "config.json", '{"architecture": "resnetaa18", "pretrained_cfg": {"input_size": [3, 32, 32], "mean": [0.5]}}'), "says that this is a resnetaa18"),
+    "config.json with one number for the size": (lambda b: beside(b, "config.json", '{"input_size": 224, "mean": [0.5]}'), "expected [channels, side, side]"),
+    "a budget and nothing to train on": (lambda b: [*without(b, "train"), "--budget", "params=1M"], "BUDGET needs training images"),
+    "an accuracy of unlabelled images": (lambda b: [*unlabelled(b), "--expect-top1", "90"], "needs labelled images"),
     "config.json is not JSON": (lambda b: beside(b, "config.json", "not JSON"), "cannot be read as JSON"),
 }  # fmt: skip
 
