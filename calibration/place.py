@@ -56,8 +56,11 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
             else:
                 i = shortcut_input(node, producers, readers)
                 edges[node.input[i]].append((node, i))
-        elif config.pool and node.op_type in ("MaxPool", "ReduceMean", "GlobalAveragePool"):
+        elif config.pool and node.op_type in ("MaxPool", "ReduceMean", "GlobalAveragePool", "AveragePool", "Split"):
             edges[node.input[0]].append((node, 0))
+        elif config.pool and node.op_type == "Concat" and not weights & set(node.input):
+            for i, name in enumerate(node.input):
+                edges[name].append((node, i))
     return dict(edges)
 
 
@@ -74,9 +77,9 @@ def shortcut_input(add: NodeProto, producers: dict[str, NodeProto], readers: dic
 
 
 def range_source(proto: ModelProto, name: str) -> str:
-    """The tensor whose range `name` has to share: pooling by maximum and reshaping compute on the integers as they are."""
+    """The tensor whose range `name` has to share: pooling by maximum, splitting and reshaping compute on the integers as they are."""
     producers = {output: node for node in proto.graph.node for output in node.output}
-    while name in producers and producers[name].op_type in ("MaxPool", "Reshape", "Flatten"):
+    while name in producers and producers[name].op_type in ("MaxPool", "Reshape", "Flatten", "Split"):
         name = producers[name].input[0]
     return name
 

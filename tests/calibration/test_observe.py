@@ -175,7 +175,7 @@ def test_everything_that_any_placement_asks_for_is_observed_and_nothing_that_non
         constants = {i.name for i in network.graph.initializer}
         before_relu = {node.input[0] for node in network.graph.node if node.op_type == "Relu"}
         assert not tensors & (constants | before_relu | {"logits"})
-    sizes = {"input": 64, "a": 512, "s1": 256, "s2": 256, "r2": 256, "cat": 512, "gate": 512, "scaled": 512, "mean": 8}
+    sizes = {"input": 64, "a": 512, "r2": 256, "cat": 512, "gate": 512, "scaled": 512, "mean": 8}
     assert observed(block()) == sizes
 
 

@@ -1,0 +1,41 @@
+"""How much of each relative of the family ONNX Runtime executes in integers, read off a run of the engine."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from calibration.observe import Calibrate, observe
+from calibration.place import place_qdq
+from export.onnx import Export, export_onnx
+from export.targets import onnxruntime as target
+from models.checkpoint import save
+from models.resnet import ResNet, Spec
+from tests.conftest import Small
+
+BASIC = Spec(
+    arch="resnet18", block="basic", in_channels=1, num_classes=10, stem_width=16, widths=(((16, 16), (16, 16)), ((32, 32),))
+)
+BOTTLENECK = BASIC.model_copy(update={"block": "bottleneck", "widths": (((16, 16, 64), (16, 16, 64)), ((32, 32, 128),))})
+KINDS = {
+    "basic": BASIC,
+    "bottleneck": BOTTLENECK,
+    "grouped": BOTTLENECK.model_copy(update={"groups": 4}),
+    "preact": BOTTLENECK.model_copy(update={"preact": True}),
+    "split": BASIC.model_copy(update={"block": "split", "widths": (((64, 16, 16, 16, 64),) * 2, ((128, 32, 32, 32, 128),))}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_block_runs_in_integers(kind: str, small: Small, tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("model", "onnx", "ranges", "int8", "engine")}
+    for folder in folders.values():
+        folder.mkdir()
+    torch.manual_seed(0)
+    save(ResNet(KINDS[kind]).eval(), KINDS[kind], folders["model"])
+    export_onnx(Export(), folders["onnx"], model=folders["model"], images=small.images)
+    observe(Calibrate(images=32), folders["ranges"], model=folders["onnx"], images=small.images)
+    assert target.PLACEMENT is not None
+    place_qdq(target.PLACEMENT, folders["int8"], model=folders["onnx"], ranges=folders["ranges"])
+    built = target.build(target.Options(), folders["engine"], model=folders["int8"], images=small.images)
+    assert built["int8_share"] == 1.0
