@@ -77,7 +77,7 @@ def shortcut_input(add: NodeProto, producers: dict[str, NodeProto], readers: dic
 
 
 def range_source(proto: ModelProto, name: str) -> str:
-    """The tensor whose range `name` has to share: pooling by maximum, splitting and reshaping compute on the integers as they are."""
+    """The tensor whose range `name` has to share: maxima, splits and reshapes compute on the integers as they are."""
     producers = {output: node for node in proto.graph.node for output in node.output}
     while name in producers and producers[name].op_type in ("MaxPool", "Reshape", "Flatten", "Split"):
         name = producers[name].input[0]
