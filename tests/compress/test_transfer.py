@@ -1,5 +1,6 @@
 """Transfer: what is frozen stays bit for bit, the classifier is new, and an interruption changes nothing."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,19 @@ def test_what_is_frozen_stays_as_it_is(small: Small, tmp_path: Path, blocks: int
     assert sorted(path.name for path in out.iterdir()) == [
         "labels.txt", "model.json", "model.safetensors", "preprocess.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("same", "replaced", "told"), [(True, False, False), (False, True, False), (None, False, True)])
+def test_as_many_classes_are_not_the_same_classes(
+    small: Small, tmp_path: Path, same: bool | None, replaced: bool, told: bool
+) -> None:
+    model, images, out = tiny(tmp_path / "model"), part_of(small.images, tmp_path / "images"), tmp_path / "out"
+    out.mkdir()
+    dataset = json.loads((images / "dataset.json").read_text())
+    (images / "dataset.json").write_text(json.dumps({**dataset, "same_classes": same}))
+    metrics = transfer(Transfer(epochs=1, trainable_blocks=0), out, model=model, images=images)
+    assert metrics["new_head"] is replaced
+    assert bool(metrics["notes"]) is told
 
 
 def test_a_network_with_norms_before_its_convolutions_trains_its_last_norm_too() -> None:

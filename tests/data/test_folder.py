@@ -218,6 +218,25 @@ def test_classes_that_are_not_the_networks(
         index(Data(name=str(root)), out, network=network(tmp_path / "n", classes, labels=labels))
 
 
+@pytest.mark.parametrize(
+    ("labels", "classes", "same"),
+    [
+        (["dog", "cat"], ["dog", "cat"], True),  # the same classes: the outputs keep their meaning
+        (["cow", "cat"], ["cat", "dog"], False),
+        (None, ["cat", "dog"], None),
+        (["cat", "cow", "dog"], ["cat", "dog"], False),
+    ],
+)
+def test_a_new_head_may_be_for_any_classes(
+    tree: Tree, out: Path, tmp_path: Path, labels: list[str] | None, classes: list[str], same: bool | None
+) -> None:
+    root = tree({"train/cat": 3, "train/dog": 3, "val/cat": 1})
+    known = network(tmp_path / "n", len(labels or classes), labels=labels)
+    found = index(Data(name=str(root), new_classes=True), out, network=known)
+    assert found["classes"] == classes
+    assert json.loads((out / "dataset.json").read_text())["same_classes"] is same
+
+
 def test_a_known_set_has_the_networks_channels_and_order(out: Path, tmp_path: Path) -> None:
     plain, grey = tmp_path / "plain", network(tmp_path / "grey", 10, 3)
     plain.mkdir()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.checkpoint import Load, load, load_checkpoint, load_spec, read_user_checkpoint, save
 from models.resnet import ResNet, Spec, family_spec
+from models.sidecar import family
 
 SPEC = family_spec("resnet18", num_classes=7, in_channels=1)
 State = dict[str, Tensor]
@@ -96,6 +97,11 @@ def test_what_does_not_belong_to_the_network_is_told(state: State, tmp_path: Pat
     content = FORMS["model. (Lightning).ckpt"](state)
     _, _, notes = read_user_checkpoint(write(content, tmp_path / "a.ckpt"), "resnet18")
     assert any("criterion.weight" in note for note in notes)
+
+
+def test_which_of_two_sets_of_weights_was_read_is_told(state: State, tmp_path: Path) -> None:
+    _, _, notes = read_user_checkpoint(write({"model": state, "model_ema": state}, tmp_path / "a.pth"), "resnet18")
+    assert notes == ["The checkpoint has model_ema and model: model_ema was read."]
 
 
 @pytest.mark.parametrize("arch", ["resnext50_32x4d", "wide_resnet50_2", "res2net50_26w_4s", "resnetv2_50", "resnet50"])
@@ -219,6 +225,12 @@ def test_what_lies_beside_the_checkpoint_comes_along(state: State, tmp_path: Pat
         (tmp_path / "preprocess.json").write_text(content)
         with pytest.raises(ValueError, match=told):
             load_checkpoint(Load(arch="resnet18"), out, checkpoint=path)
+
+
+def test_torchvisions_second_generation_is_known_by_its_content_not_its_name() -> None:
+    assert family("11ad3fa6" + 56 * "0", "resnet50", "imagenet") == {"resize": 232}
+    assert family("0676ba61" + 56 * "0", "resnet50", "imagenet") == {}
+    assert family(64 * "0", "resnet18", "small")["input_size"] == 32
 
 
 def test_a_pruned_network_is_rebuilt_from_its_widths(tmp_path: Path) -> None:

@@ -92,6 +92,17 @@ def test_a_checkpoint_of_it_is_read(prefix: str, tmp_path: Path) -> None:
         read_user_checkpoint(tmp_path / "b.pth", ARCH)
 
 
+def test_the_cache_notices_changes_anywhere_in_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package_of_a_user"
+    package.mkdir()
+    for name in ("__init__", "network", "layers"):
+        (package / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = custom.source_of("package_of_a_user.network:build")
+    (package / "layers.py").write_text("slope = 0.1")
+    assert custom.source_of("package_of_a_user.network:build") != before
+
+
 def test_pruned_it_loads_again(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, spec = untrained(ARCH, num_classes=7, in_channels=3)
