@@ -5,6 +5,7 @@ Nothing is unpickled: torch files are read with `weights_only=True`.
 
 import argparse
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def read_tensors(path: Path) -> Any:
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{path} is not a safetensors file ({error}); save it again") from error
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what matters is raised
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises half a dozen types for files it cannot read
         raise ValueError(f"{path} cannot be read as plain tensors ({reason(error)}); {RESAVE}") from error
@@ -69,6 +71,10 @@ def reason(error: Exception) -> str:
         return f"it holds a pickled {found[1]}"
     if "TorchScript" in text:
         return "it is a TorchScript archive"
+    if "Weights only load failed" in text:  # whose text goes on to advise to load it unsafely
+        return "it is not what torch.save makes of tensors"
+    if isinstance(error, OSError | EOFError):
+        return "it seems to be cut off"
     return f"{type(error).__name__}: {(text.splitlines() or ['no message'])[0]}"
 
 
@@ -135,8 +141,12 @@ def resnet_state(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor
 
 def left_out(names: list[str]) -> list[str]:
     """A note about tensors of the file that belong to something else, a loss say."""
-    told = f"{len(names)} tensors of the checkpoint are not the network's and were left out: {listed(names)}."
-    return [told] if names else []
+    are = (
+        "tensor of the checkpoint is not the network's and was"
+        if len(names) == 1
+        else ("tensors of the checkpoint are not the network's and were")
+    )
+    return [f"{len(names)} {are} left out: {listed(names)}."] if names else []
 
 
 def with_head(inside: dict[str, Tensor], outside: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
