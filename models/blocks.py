@@ -16,13 +16,14 @@ class Residual(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.depth = 0
         self.skipped = False
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Sequential | None = None
 
     def convolutions(self) -> list[nn.Conv2d]:
         """The convolutions of the residual branch, in the order of the block's widths."""
-        raise NotImplementedError
+        return [getattr(self, f"conv{i}") for i in range(1, self.depth + 1)]
 
     def zero(self) -> None:
         """Make the block start as the identity (Goyal et al. 2017, arXiv:1706.02677)."""
@@ -53,9 +54,6 @@ class Block(Residual):
             previous = width
         if project:
             self.downsample = nn.Sequential(nn.Conv2d(in_channels, previous, 1, stride, bias=False), nn.BatchNorm2d(previous))
-
-    def convolutions(self) -> list[nn.Conv2d]:
-        return [getattr(self, f"conv{i}") for i in range(1, self.depth + 1)]
 
     def zero(self) -> None:
         nn.init.zeros_(getattr(self, f"bn{self.depth}").weight)
@@ -88,9 +86,6 @@ class PreactBlock(Residual):
             previous = width
         if project:
             self.downsample = nn.Sequential(nn.Conv2d(in_channels, previous, 1, stride, bias=False))
-
-    def convolutions(self) -> list[nn.Conv2d]:
-        return [getattr(self, f"conv{i}") for i in range(1, self.depth + 1)]
 
     def zero(self) -> None:
         nn.init.zeros_(getattr(self, f"conv{self.depth}").weight)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from models import custom
 from models.custom import Custom, is_custom
-from models.read import best_prefix, check_keys, left_out, read_tensors, resnet_state, spec_from, unwrap
+from models.names import best_prefix, check_keys, left_out, resnet_state, spec_from
+from models.read import read_tensors, unwrap
 from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
 from pipeline.config import Config
