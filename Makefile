@@ -12,15 +12,15 @@ help: ## this list
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino]'
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,dev]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,dev]'
 	touch $@
 
 $(VENV)/.ready-bench: $(VENV)/.ready
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,bench]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,bench]'
 	touch $@
 
 compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRICT=1 RECIPE= OUT= ARGS=]: press, measure, gate

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from data import preprocess
 from data.names import Names, printable
 from data.readable import reason
+from data.workers import without_signals
 from pipeline import hardware
 from pipeline.config import Config
 
@@ -156,7 +157,7 @@ def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int 
     folder = split.dataset["kind"] == "folder"
     workers = min(len(groups), hardware.cores()) if folder else 0
     loader: Any = DataLoader(Answers(split), batch_sampler=groups, num_workers=workers, collate_fn=_identity)
-    for answer in loader:
+    for answer in without_signals(loader):
         if isinstance(answer, str):
             raise ValueError(answer)
         yield answer

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data import preprocess
 from data.names import Names, printable
+from data.workers import without_signals
 from pipeline import hardware
 from pipeline.console import progress
 
@@ -55,7 +56,7 @@ def unreadable(root: str, names: Names, spec: preprocess.Spec) -> dict[int, str]
     with progress() as bar:
         task = bar.add_task("check images", total=len(names))
         loader = DataLoader(Decoding(root, names, spec), batch_sampler=groups, num_workers=workers, collate_fn=_identity)
-        for group, answer in zip(groups, loader, strict=True):
+        for group, answer in zip(groups, without_signals(loader), strict=True):
             found.update(answer)
             bar.advance(task, len(group))
     return found

@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 import data.preprocess
 from data.loader import Split
+from pipeline import hardware
 from pipeline.config import Config
 from pipeline.stage import file_digest
 
@@ -27,16 +28,28 @@ class Bundle(Config):
     tolerance: float = 0.05
 
 
-def bundle(config: Bundle, out: Path, *, engine: Path, model: Path, images: Path, runner: Callable[[], str]) -> dict[str, Any]:
-    """Gather the bundle in `out`; expected logits come from `model`/model.onnx, which `engine` was built of."""
+def bundle(
+    config: Bundle,
+    out: Path,
+    *,
+    engine: Path,
+    model: Path,
+    images: Path,
+    runner: Callable[[], str],
+    load: Callable[[Path, int], Callable[[np.ndarray], np.ndarray]] | None = None,
+) -> dict[str, Any]:
+    """Gather the bundle in `out`. Expected logits are what the engine itself answers here, opened by `load`.
+
+    Where it cannot run here they come from `model`/model.onnx, which it was built of, in ONNX Runtime.
+    """
     file = engine_file(engine)
     shutil.copy(file, out / file.name)
     split = Split(images, "test")
     chosen = np.linspace(0, len(split) - 1, min(config.images, len(split))).astype(int).tolist()
     raw = {f"image{k}": data.preprocess.pixels(split.image(i)) for k, i in enumerate(chosen)}
     inputs, _ = split.__getitems__(chosen)
-    session = ort.InferenceSession(model / "model.onnx", providers=["CPUExecutionProvider"])
-    logits = np.concatenate([session.run(None, {"input": x[None]})[0] for x in inputs.numpy()])
+    run = load(engine, hardware.cores()) if load else reference(model / "model.onnx")
+    logits = np.concatenate([run(x[None]) for x in inputs.numpy()])
     np.savez_compressed(out / "golden.npz", inputs=inputs.numpy(), logits=logits, **raw)  # type: ignore[arg-type]
 
     (out / "preprocess.json").write_text(json.dumps(split.spec, indent=1))
@@ -46,7 +59,12 @@ def bundle(config: Bundle, out: Path, *, engine: Path, model: Path, images: Path
     (out / "runner.py").write_text(runner())
     for source in (DEVICE / "infer.py", DEVICE / "verify.py", Path(data.preprocess.__file__)):
         shutil.copy(source, out / source.name)
-    return {"golden_images": len(chosen), "tolerance": config.tolerance}
+    return {"golden_images": len(chosen), "tolerance": config.tolerance, "answers": "engine" if load else "onnxruntime"}
+
+
+def reference(file: Path) -> Callable[[np.ndarray], np.ndarray]:
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda x: np.asarray(session.run(None, {"input": x})[0])
 
 
 def engine_file(engine: Path) -> Path:

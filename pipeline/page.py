@@ -103,8 +103,9 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
             found["latency"] = step(latency, recipe.measure, label=name, context=platform,
                                     load=target.load, engines=engines, images=images)  # fmt: skip
         if "student-int8" in engines:
+            opened = {"load": target.load} if found["cannot_run"] is None else {}
             found["bundle"] = step(bundle, recipe.bundle, label=name, context=device_code(), engine=engines["student-int8"],
-                                   model=models["student-int8"], images=images, runner=target.runner)  # fmt: skip
+                                   model=models["student-int8"], images=images, runner=target.runner, **opened)  # fmt: skip
         yield {**found, "images": images, "baseline": baseline, "student": onnx}
 
 

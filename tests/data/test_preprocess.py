@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,10 @@ def test_a_folder_with_one_image_per_class_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ValueError, match="leaves no images for val"):
         index(Data(name=str(tmp_path / "one")), tmp_path / "out")
+
+
+def test_loading_leaves_no_signal_handler_behind(folder: Path, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    index(Data(name=str(folder), input_size=48), tmp_path)
+    assert len(list(batches(Split(tmp_path, "test"), 2))) == 3
+    assert signal.getsignal(signal.SIGCHLD) is before
