@@ -33,7 +33,7 @@ class Measure(Config):
     batch_size: int = Field(default=50, gt=0)
     threads: int | None = Field(default=None, gt=0)
     queries: int = Field(default=1000, gt=0)
-    seconds: float = Field(default=10.0, gt=0)
+    seconds: float = Field(default=5.0, gt=0)
     round: int = Field(default=100, gt=0)
     warmup: float = Field(default=0.2, ge=0)
     throughput: tuple[int, ...] = (1, 8, 32)
