@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from data import preprocess
+from data import preprocess, workers
 from data.names import Names, printable
 from data.readable import reason
-from data.workers import without_signals
 from pipeline import hardware
 from pipeline.config import Config
 
@@ -141,10 +140,6 @@ class Groups:
             yield self.order[i * self.size : (i + 1) * self.size].tolist()
 
 
-def _identity(batch: Any) -> Any:
-    return batch
-
-
 def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int | None = None) -> Iterator[Batch]:
     """Batches of (float32 [N, C, H, W], int64 [N]).
 
@@ -155,9 +150,8 @@ def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int 
     order = order[:limit]
     groups = Groups(order, batch_size, keep_last=not shuffle or len(order) <= batch_size)
     folder = split.dataset["kind"] == "folder"
-    workers = min(len(groups), hardware.cores()) if folder else 0
-    loader: Any = DataLoader(Answers(split), batch_sampler=groups, num_workers=workers, collate_fn=_identity)
-    for answer in without_signals(loader):
+    count = min(len(groups), hardware.cores()) if folder else 0
+    for answer in workers.answers(Answers(split), groups, count):
         if isinstance(answer, str):
             raise ValueError(answer)
         yield answer

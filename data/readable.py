@@ -2,13 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from data import preprocess
+from data import preprocess, workers
 from data.names import Names, printable
-from data.workers import without_signals
 from pipeline import hardware
 from pipeline.console import progress
 
@@ -44,19 +42,15 @@ def reason(error: OSError, path: str) -> str:
     return " ".join(str(error).split())
 
 
-def _identity(found: Any) -> Any:
-    return found
-
-
 def unreadable(root: str, names: Names, spec: preprocess.Spec) -> dict[int, str]:
     """Indices into `names` (relative to `root`) of the images that cannot be read, and why. Decoded in worker processes."""
     groups = [list(range(start, min(start + GROUP, len(names)))) for start in range(0, len(names), GROUP)]
-    workers = min(len(groups), hardware.cores()) if len(groups) > 1 else 0
+    count = min(len(groups), hardware.cores()) if len(groups) > 1 else 0
     found: dict[int, str] = {}
     with progress() as bar:
         task = bar.add_task("check images", total=len(names))
-        loader = DataLoader(Decoding(root, names, spec), batch_sampler=groups, num_workers=workers, collate_fn=_identity)
-        for group, answer in zip(groups, without_signals(loader), strict=True):
+        found_in = workers.answers(Decoding(root, names, spec), groups, count)
+        for group, answer in zip(groups, found_in, strict=True):
             found.update(answer)
             bar.advance(task, len(group))
     return found

@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 import data.preprocess
 from data.loader import Split
+from models.sidecar import write_beside
 from pipeline import hardware
 from pipeline.config import Config
 from pipeline.stage import file_digest
@@ -52,8 +53,7 @@ def bundle(
     logits = np.concatenate([run(x[None]) for x in inputs.numpy()])
     np.savez_compressed(out / "golden.npz", inputs=inputs.numpy(), logits=logits, **raw)  # type: ignore[arg-type]
 
-    (out / "preprocess.json").write_text(json.dumps(split.spec, indent=1))
-    (out / "labels.txt").write_text("".join(f"{name}\n" for name in split.dataset["classes"]), encoding="utf-8")
+    write_beside(out, split.dataset)
     about = {"engine": file.name, "sha256": file_digest(file), "tolerance": config.tolerance}
     (out / "bundle.json").write_text(json.dumps(about, indent=1))
     (out / "runner.py").write_text(runner())

@@ -5,13 +5,14 @@ Attribute names are torchvision's (`Block`), the Res2Net authors' and timm's (`S
 `PreactBlock`, for which torchvision has none.
 """
 
+from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 
-class Residual(nn.Module):
+class Residual(nn.Module, ABC):
     """What all blocks share. `depth` is the number of convolutions conv1 … conv<depth> of a plain block."""
 
     def __init__(self) -> None:
@@ -25,9 +26,9 @@ class Residual(nn.Module):
         """The convolutions of the residual branch, in the order of the block's widths."""
         return [getattr(self, f"conv{i}") for i in range(1, self.depth + 1)]
 
+    @abstractmethod
     def zero(self) -> None:
         """Make the block start as the identity (Goyal et al. 2017, arXiv:1706.02677)."""
-        raise NotImplementedError
 
 
 def shapes(widths: tuple[int, ...], stride: int) -> list[tuple[int, int, int]]:

@@ -57,12 +57,10 @@ def resnet_state(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor
 
 def left_out(names: list[str]) -> list[str]:
     """A note about tensors of the file that belong to something else, a loss say."""
-    are = (
-        "tensor of the checkpoint is not the network's and was"
-        if len(names) == 1
-        else ("tensors of the checkpoint are not the network's and were")
-    )
-    return [f"{len(names)} {are} left out: {listed(names)}."] if names else []
+    if not names:
+        return []
+    are = "tensor is not the network's and was" if len(names) == 1 else "tensors are not the network's and were"
+    return [f"{len(names)} {are} left out of the checkpoint: {listed(names)}."]
 
 
 def with_head(inside: dict[str, Tensor], outside: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -97,7 +97,7 @@ def timm_form(content: dict[str, Any], arch: str, path: Path) -> dict[str, Any]:
 
 
 def write_beside(folder: Path, dataset: dict[str, Any]) -> None:
-    """Put what `preprocessing` and the class order are read from next to a network trained on `dataset`."""
+    """Put what `preprocessing` and the class order are read from next to a network that was made for `dataset`."""
     (folder / PREPROCESS).write_text(json.dumps(dataset["preprocess"], indent=1))
     (folder / LABELS).write_text("".join(f"{name}\n" for name in dataset["classes"]), encoding="utf-8")
 

@@ -27,7 +27,7 @@ from reports.render import render
 from reports.rows import missing_requested
 from reports.schema import Report
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "torch-pruning", "nvidia-modelopt", "numpy", "tensorrt", "tensorrt-rtx")
+PACKAGES = ("torch", "onnx", "onnxruntime", "torch-pruning", "nvidia-modelopt", "numpy", "openvino", "tensorrt", "tensorrt-rtx")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 

@@ -23,16 +23,15 @@ def preprocessing(
     mean: str | None, std: str | None, channels: int | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The data section's keys, those that were given."""
-    given = {
-        "input_size": input_size,
-        "resize": int(resize) if resize and resize.isdigit() else resize,
-        "crop_pct": crop_pct,
-        "interpolation": interpolation,
-        "mean": numbers("--mean", mean),
-        "std": numbers("--std", std),
-        "channels": channels,
-    }
-    return {f"data.{key}": value for key, value in given.items() if value is not None}
+    return given(
+        data__input_size=input_size,
+        data__resize=int(resize) if resize and resize.isdigit() else resize,
+        data__crop_pct=crop_pct,
+        data__interpolation=interpolation,
+        data__mean=numbers("--mean", mean),
+        data__std=numbers("--std", std),
+        data__channels=channels,
+    )
 
 
 def numbers(flag: str, text: str | None) -> list[float] | None:

@@ -17,21 +17,10 @@ from reports.classes import spread
 from reports.render import render
 from reports.rows import collect
 from reports.schema import Report
+from tests.reports.conftest import CLASSES
 
 MakeRun = Callable[..., Path]
 ROW = "student-int8/onnxruntime"
-CLASSES = [
-    "T-shirt/top",
-    "<b>bag</b>",
-    "a|b",
-    "two\nlines",
-    "حقيبة",
-    "\N{HANDBAG}",
-    "back\\slash|",
-    "`tick",
-    "**",
-    "Coat & hat",
-]
 # Image i is of class i % 10: of class 0 images 0 … 90 are lost, of class 3 one is gained, of class 5 image 505 is lost.
 WRONG = {"baseline-fp32": [3], "student-int8": [*range(0, 100, 10), 505]}
 
