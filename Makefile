@@ -1,14 +1,15 @@
 # Every target carries "## text"; `make help` prints them.
 PYTHON ?= python3
 MODEL ?= resnet50
+MODELS ?= resnet18,resnet50,resnet101
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 flag = $(if $($(1)),--$(2) "$($(1))")
 
-.PHONY: help compress train report doctor test check bench
+.PHONY: help compress train report doctor test check bench bench-engines
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,8 +41,10 @@ doctor: $(VENV)/.ready ## which targets work here, and why the others do not
 test: $(VENV)/.ready-dev ## all tests
 	$(VENV)/bin/python -m pytest -q
 
-bench: $(VENV)/.ready-bench ## OUT=…: the networks of a finished run, quantized by other tools, side by side (minutes)
-	$(VENV)/bin/python -m benchmarks.quantizers $(or $(OUT),runs/$(MODEL))
+bench: bench-engines ## all benchmarks, into benchmarks/RESULTS.md
+
+bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
+	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .

@@ -1,5 +1,6 @@
 """Splits -> batches of normalised tensors, augmented for training; the same order for the same seed and epoch."""
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -66,14 +67,35 @@ class Split(Dataset[Batch]):
         if self.dataset["kind"] == "array":
             pixels = self.array[i]
             return Image.fromarray(pixels[:, :, 0] if pixels.shape[-1] == 1 else pixels).convert(preprocess.mode(self.spec))
-        path = os.path.join(self.dataset["root"], os.fsdecode(self.names[i]))
         try:
-            return preprocess.load(path, self.spec)
+            return preprocess.load(self.path(i), self.spec)
         except OSError as error:
-            raise ValueError(
-                f"{self.name(i)} of DATA {self.dataset['name']} cannot be read ({reason(error, path)}): it has changed since "
-                "it was indexed; restore it, or run the same command again to index the folder anew"
-            ) from error
+            raise self.changed(i, error) from error
+
+    def encoded(self, i: int) -> bytes:
+        """Image `i` as an image file: the user's own, byte for byte; of an array a PNG, which is lossless.
+
+        Raises ValueError like `image`.
+        """
+        if self.dataset["kind"] == "array":
+            buffer = io.BytesIO()
+            self.image(i).save(buffer, "PNG")
+            return buffer.getvalue()
+        try:
+            with open(self.path(i), "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise self.changed(i, error) from error
+
+    def path(self, i: int) -> str:
+        return os.path.join(self.dataset["root"], os.fsdecode(self.names[i]))
+
+    def changed(self, i: int, error: OSError) -> ValueError:
+        why = reason(error, self.path(i))
+        return ValueError(
+            f"{self.name(i)} of DATA {self.dataset['name']} cannot be read ({why}): it has changed since "
+            "it was indexed; restore it, or run the same command again to index the folder anew"
+        )
 
     def pixels(self, i: int) -> np.ndarray:
         image = self.image(i)

@@ -1,6 +1,6 @@
 """An image file -> the network's input. The only implementation: a copy of this file travels in every bundle.
 
-Needs numpy and Pillow only. `preprocess.json` holds the parameters that every function here takes as `spec`:
+`preprocess.json` holds the parameters that every function here takes as `spec`:
 
     channels       1 (grey) or 3 (RGB)
     input_size     side of the square input, in pixels
@@ -10,16 +10,19 @@ Needs numpy and Pillow only. `preprocess.json` holds the parameters that every f
     interpolation  "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming", for "shorter" and "squash"
     mean, std      one number per channel, on the 0 … 1 scale
 
-Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them.
+Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them. Needs numpy and Pillow 9.1 only; Python 3.8
+is enough, as devices have it.
 """
 
+from __future__ import annotations
+
 import warnings
-from typing import Any
+from typing import Any, Dict  # noqa: UP035  # Python 3.8 evaluates the alias below, and its dict takes no [...]
 
 import numpy as np
 from PIL import Image, ImageOps
 
-Spec = dict[str, Any]
+Spec = Dict[str, Any]  # noqa: UP006
 # Pillow knows more formats; some of those (EPS) start other programs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import torch
+from onnx_ir.passes.common import IdentityEliminationPass
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -81,6 +83,8 @@ def export(model: nn.Module, x: Tensor, path: Path, opset: int, dynamo: bool) ->
             model, (x,), path, opset_version=opset, input_names=["input"], output_names=["logits"],
             dynamo=dynamo, verbose=False, **dynamic,
         )  # fmt: skip
+    # torchscript lets equal constants share one initializer through Identity nodes, behind which no weight is found.
+    onnx.save(ir.to_proto(IdentityEliminationPass()(ir.from_proto(onnx.load(path))).model), path)
 
 
 @contextmanager

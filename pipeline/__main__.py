@@ -16,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from export import targets
+from export.triton import serves, triton
 from pipeline import hardware, options
 from pipeline.console import console
 from pipeline.page import compress as press
@@ -42,6 +43,7 @@ def compress(
     budget: Annotated[str, typer.Option(help="params=10M and / or macs=2G, comma-separated")] = "",
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")] = True,
     expect_top1: Annotated[float | None, typer.Option(help="percent the checkpoint should have; far below it, stop")] = None,
+    latency_limit: Annotated[float | None, typer.Option(help="ms; the report names the largest batch within it")] = None,
     input_size: options.InputSize = None,
     resize: options.Resize = None,
     crop_pct: options.CropPct = None,
@@ -60,7 +62,7 @@ def compress(
     overrides |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels)
     overrides |= options.given(
         checkpoint=checkpoint, data__name=data, gate__max_drop=max_drop, gate__strict=strict or None,
-        finetune=None if finetune else False, expect__top1=expect_top1,
+        finetune=None if finetune else False, expect__top1=expect_top1, latency_limit=latency_limit,
     )  # fmt: skip
     loaded = load_recipe(model, recipe, overrides, wanted)
     out = out or default_out(model)
@@ -70,7 +72,7 @@ def compress(
         seconds = round(time.perf_counter() - started, 1)
         (out / "run.json").write_text(json.dumps(run_record(model, loaded, wanted, out, step, found, seconds), indent=1))
         report = render(out)
-        publish(report, found, out)
+        publish(report, loaded, found, out)
     tell(report, out)
     raise typer.Exit(exit_code(report.gate.verdict, report.gate.strict, bool(missing_requested(report))))
 
@@ -126,13 +128,26 @@ def report(out: Path) -> None:
 @app.command()
 def doctor() -> None:
     """Which targets work here, and why the others do not."""
-    for name in targets.names():
-        target = targets.get(name)
-        reason = target.unavailable()
-        state = f"cannot build: {reason}" if reason else "works"
-        if reason is None and (hindrance := target.cannot_run()):
-            state = f"builds, cannot run: {hindrance}"
+    cpu, gpu = hardware.cpu(), hardware.gpu()
+    machine = {
+        "CPU": f"{cpu['cpu']}, {cpu['cores']} cores, {' '.join(cpu['isa']) or 'no extension known here'}",
+        "GPU": ", ".join(gpu.values()) if gpu else "none that NVIDIA's driver tells of",
+    }
+    for name, state in (machine | {name: state_of(targets.get(name)) for name in targets.names()}).items():
         console.print(f"{name:14} {state}", markup=False)
+
+
+def state_of(target: targets.Target) -> str:
+    """What the target can do here, or why it cannot and what to install."""
+    if reason := target.unavailable():
+        later = "" if target.prepare is None else "; its bundle has build.sh, which builds on the device"
+        return f"cannot build: {reason}{later}"
+    precisions = ["FP32", (target.half() or "").upper(), "INT8" if target.PLACEMENT else ""]
+    if target.PLACEMENT and target.PLACEMENT.reduce_range:
+        precisions[-1] += " (7-bit weights: this CPU has no VNNI)"
+    able = ", ".join(filter(None, precisions))
+    hindrance = target.cannot_run()
+    return f"builds {able}; cannot run: {hindrance}" if hindrance else f"works: {able}"
 
 
 def run_record(
@@ -152,6 +167,7 @@ def run_record(
         "seconds": seconds,
         "model": model,
         "gate": recipe.gate.model_dump(),
+        "latency_limit": recipe.latency_limit,
         "requested": wanted,
         "environment": environment(recipe),
         **shared,
@@ -177,14 +193,18 @@ def environment(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def publish(report: Report, found: list[dict[str, Any]], out: Path) -> None:
-    """Make OUT/bundle/<target> exactly what ships: an engine of an earlier run that this report does not name goes."""
+def publish(report: Report, recipe: Recipe, found: list[dict[str, Any]], out: Path) -> None:
+    """Make OUT/bundle exactly what ships: an engine of an earlier run that this report does not name goes."""
     shipped = {row.target for row in report.rows if row.ships}
     shutil.rmtree(out / "bundle", ignore_errors=True)
     for entry in found:
         if entry["target"] in shipped:
             folder = out / "bundle" / entry["target"]
             shutil.copytree(entry["bundle"].path, folder, ignore=shutil.ignore_patterns("manifest.json"))
+            if serves(entry["target"]) and "candidate" in entry:
+                triton(recipe.triton, out / "bundle" / "triton", engine=entry["engines"][entry["candidate"]].path,
+                       images=entry["images"].path, target=entry["target"],
+                       name=f"{report.model.replace('/', '.')}-{entry['target']}")  # fmt: skip
 
 
 def tell(report: Report, out: Path) -> None:

@@ -16,6 +16,7 @@ from compress.transfer import transfer
 from data.index import fingerprint, index
 from export import targets
 from export.bundle import bundle, device_code
+from export.half import half
 from export.onnx import export_onnx
 from models.checkpoint import load_checkpoint
 from models.sidecar import told_beside
@@ -80,18 +81,18 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
 
     for name in recipe.targets:
         target = targets.get(name)
-        if reason := target.unavailable():
+        networks = (teacher, distilled) if target.READS == "checkpoint" else (baseline, onnx)
+        reason = target.unavailable()
+        if reason and target.prepare is None:
             yield {"target": name, "unavailable": reason}
             continue
-        networks = (teacher, distilled) if target.READS == "checkpoint" else (baseline, onnx)
-        models = {"baseline-fp32": networks[0], "student-fp32": networks[1]}
-        if distilled is teacher:
-            del models["student-fp32"]
-        if target.PLACEMENT is not None:
-            models["student-int8"] = step(place_qdq, target.PLACEMENT, label=name, model=onnx, ranges=ranges)
-
+        int8 = step(place_qdq, target.PLACEMENT, label=name, model=onnx, ranges=ranges) if target.PLACEMENT else None
+        if reason:
+            yield {"target": name, "unavailable": reason, "bundle": prepared(recipe, step, name, int8, images)}
+            continue
         platform = target.platform()
         try:
+            models = models_of(recipe, step, name, *networks, int8)
             engines = {row: built(recipe, step, name, row, model, images) for row, model in models.items()}
         except (ValueError, RuntimeError) as refusal:  # the other engines are still wanted
             yield {"target": name, "unavailable": f"its build failed: {' '.join(str(refusal).split())}"}
@@ -102,11 +103,45 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
             # All engines of a target in one stage: like for like means timed in turns, in the same minutes.
             found["latency"] = step(latency, recipe.measure, label=name, context=platform,
                                     load=target.load, engines=engines, images=images)  # fmt: skip
-        if "student-int8" in engines:
+        if int8:
+            found["candidate"] = candidate = candidate_of(target.UNTIMED, engines, found.get("latency"))
             opened = {"load": target.load} if found["cannot_run"] is None else {}
-            found["bundle"] = step(bundle, recipe.bundle, label=name, context=device_code(), engine=engines["student-int8"],
-                                   model=models["student-int8"], images=images, runner=target.runner, **opened)  # fmt: skip
+            found["bundle"] = step(bundle, recipe.bundle, label=name, context=device_code(), engine=engines[candidate],
+                                   model=int8 if candidate == "student-int8" else onnx, images=images,
+                                   runner=target.runner, **opened)  # fmt: skip
         yield {**found, "images": images, "baseline": baseline, "student": onnx}
+
+
+def models_of(
+    recipe: Recipe, step: Stages, name: str, baseline: Artifact, student: Artifact, int8: Artifact | None
+) -> dict[str, Artifact]:
+    """What the target is to build engines of, by row."""
+    target = targets.get(name)
+    models = {"baseline-fp32": baseline}
+    if student is not baseline:
+        models["student-fp32"] = student
+    if floats := target.half():
+        models[f"student-{floats}"] = step(half, recipe.half, label="student", model=student)
+    if int8 and target.PLACEMENT and target.PLACEMENT.floats == "float16":
+        int8 = step(half, recipe.half, label=f"int8 {name}", model=int8)
+    return models | ({"student-int8": int8} if int8 else {})
+
+
+def candidate_of(untimed: str, engines: dict[str, Artifact], latency: Artifact | None) -> str:
+    """The row that ships if it passes: the quicker of INT8 and 16-bit floats, `untimed` where nobody can tell."""
+    small = [row for row in engines if row.startswith("student-") and row != "student-fp32"]
+    if latency is None:
+        return f"student-{untimed}"
+    return min(small, key=lambda row: float(latency.metrics["timed"][row]["p50"]))
+
+
+def prepared(recipe: Recipe, step: Stages, name: str, int8: Artifact | None, images: Artifact) -> Artifact:
+    """Where only the device can build: the bundle that it builds from."""
+    target = targets.get(name)
+    assert int8 is not None and target.prepare is not None
+    files = step(target.prepare, recipe.targets[name], label=name, context=device_code(), model=int8)
+    return step(bundle, recipe.bundle, label=name, context=device_code(), engine=files, model=int8,
+                images=images, runner=target.runner)  # fmt: skip
 
 
 def built(recipe: Recipe, step: Stages, name: str, row: str, model: Artifact, images: Artifact) -> Artifact:

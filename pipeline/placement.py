@@ -14,6 +14,7 @@ class Placement(Config):
                   "float" leaves them alone (TensorRT refuses int32 ones)
     residual      Q/DQ at an Add: on "all" of its inputs and its output, or on the "shortcut" input only
     pool          whether pooling, splitting and concatenation run on integers, too
+    floats        type of the scales and of everything that stays floating point
     """
 
     activation: Literal["uint8", "int8"]
@@ -22,3 +23,4 @@ class Placement(Config):
     bias: Literal["int32", "float"]
     residual: Literal["all", "shortcut"]
     pool: bool
+    floats: Literal["float32", "float16"] = "float32"

@@ -20,7 +20,9 @@ from compress.transfer import Transfer
 from data.index import Data
 from export import targets
 from export.bundle import Bundle
+from export.half import Half
 from export.onnx import Export
+from export.triton import Triton
 from models.checkpoint import Load
 from models.custom import is_custom, source_of
 from models.resnet import FAMILY
@@ -35,10 +37,14 @@ DEFAULT = "default.toml"  # for models without a recipe of their own
 
 
 class Recipe(Config):
-    """One run. `targets` maps the engines to build to their options."""
+    """One run. `targets` maps the engines to build to their options.
+
+    `latency_limit`: milliseconds that one call may take; the report names the largest batch within it.
+    """
 
     checkpoint: Path | None = None
     finetune: bool = True
+    latency_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     data: Data = Data()
     load: Load
     expect: Expect = Expect()
@@ -50,9 +56,11 @@ class Recipe(Config):
     distill: Distill = Distill()
     quantize_aware: QuantizeAware = QuantizeAware()
     export: Export = Export()
+    half: Half = Half()
     calibrate: Calibrate = Calibrate()
     measure: Measure = Measure()
     bundle: Bundle = Bundle()
+    triton: Triton = Triton()
     gate: Gate = Gate()
     targets: dict[str, Config] = Field(default_factory=dict)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from reports.answers import Classes
-from reports.run import BASELINE, CANDIDATE, Folder
+from reports.run import BASELINE, Folder
 from reports.schema import ClassDrop, LostImage
 
 MOST_IMAGES = 48
@@ -22,11 +22,11 @@ def per_class(folder: Folder, classes: Sequence[str]) -> list[ClassDrop]:
     found = []
     for label in np.unique(folder.truth):
         of_class = folder.truth == label
-        before, after = (folder.answers[key].first[of_class] == label for key in (BASELINE, CANDIDATE))
+        before, after = (folder.answers[key].first[of_class] == label for key in (BASELINE, folder.candidate))
         lost, gained, n = int(np.sum(before & ~after)), int(np.sum(~before & after)), int(of_class.sum())
         found.append(
             ClassDrop(
-                row=folder.candidate,
+                row=folder.candidate_id,
                 label=named(classes, int(label)),
                 n=n,
                 baseline_top1=100 * float(before.mean()),
@@ -46,11 +46,11 @@ def lost_images(folder: Folder, classes: Sequence[str], name: Callable[[int], st
     """
     if not folder.compared:
         return []
-    truth, baseline, candidate = folder.truth, folder.answers[BASELINE].first, folder.answers[CANDIDATE].first
+    truth, baseline, candidate = folder.truth, folder.answers[BASELINE].first, folder.answers[folder.candidate].first
     lost = np.flatnonzero((baseline == truth) & (candidate != truth))
     return [
         LostImage(
-            row=folder.candidate,
+            row=folder.candidate_id,
             index=i,
             name=name(i),
             label=named(classes, int(truth[i])) if folder.labelled else None,

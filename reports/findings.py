@@ -33,6 +33,11 @@ def plain_of(row: Row, rows: list[Row]) -> Row | None:
     return found.get(f"student-fp32/{row.target}", found.get(f"baseline-fp32/{row.target}"))
 
 
+def half_of(row: Row, rows: list[Row]) -> Row | None:
+    """16-bit floats of the same network on the same target, where it computes in them."""
+    return next((other for other in rows if other.target == row.target and other.precision in ("fp16", "bf16")), None)
+
+
 def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
     if row.drop is None or row.id not in {entry.id for entry in gate.rows}:
         return
@@ -58,6 +63,8 @@ def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
 def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
     if row.status == "unavailable":
         yield f"{row.target} could not be built here: {row.reason}"
+    if row.status == "unavailable" and row.ships:
+        yield f"bundle/{row.target} is ready to be built on the device: run build.sh there; it measures and verifies, too."
     if row.status == "built" and row.ships:
         strict = " STRICT counts it as inconclusive." if gate.strict else ""
         judged = "accuracy" if gate.metric == "top1" else "agreement with the FP32 baseline"
@@ -68,16 +75,17 @@ def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
 
 
 def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
-    """INT8 is there to be faster than the same network in FP32; where it is not, FP32 may be the better engine."""
-    plain = plain_of(row, rows)
-    if not row.id.startswith("student-int8/") or plain is None:
+    """INT8 is there to be faster than the same network in floats; where it is not, floats may make the better engine."""
+    if not row.id.startswith("student-int8/"):
         return
-    slow, fast = row.latency_ms, plain.latency_ms
-    if slow and fast and slow.p50 >= fast.p50:
-        yield (
-            f"INT8 is not faster than FP32 of the same network on {row.target}: "
-            f"{slow.p50:.2f} ms against {fast.p50:.2f} ms (p50, batch {slow.batch}, n={slow.n:,})."
-        )
+    for other in (plain_of(row, rows), half_of(row, rows)):
+        slow, fast = row.latency_ms, other and other.latency_ms
+        if other and slow and fast and slow.p50 >= fast.p50:
+            ships = "; that engine ships" if other.ships else ""
+            yield (
+                f"INT8 is not faster than {other.precision.upper()} of the same network on {row.target}: "
+                f"{slow.p50:.2f} ms against {fast.p50:.2f} ms (p50, batch {slow.batch}, n={slow.n:,}){ships}."
+            )
 
 
 def size_notes(row: Row, rows: list[Row]) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """engines + images -> what they answer and how long they take (predictions.npz, metrics)."""
 
+import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from data.loader import Split, batches
 from pipeline import hardware
@@ -27,7 +29,8 @@ class Measure(Config):
     warmup         seconds of untimed queries at the start of every turn. The threads of the engine before spin on for tens of
                    milliseconds: after 3 queries of warm-up, on 2 cores, a 0.6 ms engine had a p90 of 4.7 ms; after 0.2 s it
                    has the 0.7 ms that it has alone
-    throughput     batch sizes of the throughput rows
+    throughput     batch sizes of the throughput curve; those that an engine was not built for are left out
+    longest        seconds: an engine's curve ends before the batch that would take longer, judged by the one before it
     """
 
     batch_size: int = Field(default=50, gt=0)
@@ -36,7 +39,8 @@ class Measure(Config):
     seconds: float = Field(default=5.0, gt=0)
     round: int = Field(default=100, gt=0)
     warmup: float = Field(default=0.2, ge=0)
-    throughput: tuple[int, ...] = (1, 8, 32)
+    throughput: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16, 32)
+    longest: float = Field(default=3.0, gt=0)
 
 
 def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Path) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Pat
     best = []
     with progress() as bar:
         task = bar.add_task("accuracy", total=len(split))
-        for x, _ in batches(split, config.batch_size):
+        for x, _ in batches(split, min(config.batch_size, largest_batch(engine))):
             logits = run(x.numpy())
             best.append(np.argsort(-logits, axis=1, kind="stable")[:, :5].astype(np.int32))
             bar.advance(task, len(x))
@@ -68,7 +72,7 @@ def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Pat
 
 
 def latency(config: Measure, out: Path, *, load: Load, engines: dict[str, Path], images: Path) -> dict[str, Any]:
-    """Single-stream latency (ms) of engines that take turns, and throughput (images/s) by batch size.
+    """Single-stream latency (ms) of engines that take turns, and their throughput by batch size.
 
     A turn is `round` queries in a row after a warm-up: interleaved, so that all engines see the same minutes of the
     machine, yet each with its own weights in the caches, as a device that runs one network would have them.
@@ -84,14 +88,12 @@ def latency(config: Measure, out: Path, *, load: Load, engines: dict[str, Path],
             for name in open_engines:
                 times[name] += timed(runners[name], image, config.round, config.warmup)
                 bar.advance(task, config.round)
+    largest = {name: largest_batch(engine) for name, engine in engines.items()}
     return {
         "batch": 1,
         "threads": threads,
         "timed": {name: summary(taken) for name, taken in times.items()},
-        "throughput": {
-            name: [throughput(run, np.resize(x.numpy(), (batch, *image.shape[1:]))) for batch in config.throughput]
-            for name, run in runners.items()
-        },
+        "throughput": throughput(config, runners, x.numpy(), largest),
     }
 
 
@@ -101,16 +103,22 @@ def wants_more(taken: list[float], config: Measure) -> bool:
 
 def timed(run: Runner, image: np.ndarray, queries: int, warmup: float) -> list[float]:
     """Seconds of each of `queries` calls, after `warmup` seconds of others."""
-    ready = time.perf_counter() + warmup
-    run(image)
+    warm(run, image, warmup)
+    return [seconds_of(run, image) for _ in range(queries)]
+
+
+def warm(run: Runner, x: np.ndarray, seconds: float) -> None:
+    """Call once, and on until `seconds` have passed."""
+    ready = time.perf_counter() + seconds
+    run(x)
     while time.perf_counter() < ready:
-        run(image)
-    taken = []
-    for _ in range(queries):
-        started = time.perf_counter()
-        run(image)
-        taken.append(time.perf_counter() - started)
-    return taken
+        run(x)
+
+
+def seconds_of(run: Runner, x: np.ndarray) -> float:
+    started = time.perf_counter()
+    run(x)
+    return time.perf_counter() - started
 
 
 def summary(taken: list[float]) -> dict[str, float]:
@@ -120,10 +128,47 @@ def summary(taken: list[float]) -> dict[str, float]:
     return {"n": len(taken), **{key: round(float(value), 4) for key, value in values.items()}}
 
 
-def throughput(run: Runner, batch: np.ndarray, seconds: float = 0.5) -> dict[str, float]:
-    run(batch)
-    calls, started = 0, time.perf_counter()
-    while calls < 1 or time.perf_counter() - started < seconds:
-        run(batch)
-        calls += 1
-    return {"batch": len(batch), "images_per_s": round(calls * len(batch) / (time.perf_counter() - started), 1)}
+def throughput(
+    config: Measure, runners: Mapping[str, Runner], images: np.ndarray, largest: Mapping[str, int]
+) -> dict[str, list[dict[str, Any]]]:
+    """The curve of every engine, its points by batch size; at each size all engines take a turn. `images` is [N, C, H, W]."""
+    curves: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
+    sizes = sorted(set(config.throughput))
+    with progress() as bar:
+        task = bar.add_task("throughput", total=len(sizes) * len(runners))
+        for batch in sizes:
+            x = np.resize(images, (batch, *images.shape[1:]))
+            for name, run in runners.items():
+                if batch <= largest[name] and affordable(curves[name], batch, config.longest):
+                    curves[name].append(throughput_of(run, x, config.warmup))
+                bar.advance(task)
+    return curves
+
+
+def affordable(points: list[dict[str, Any]], batch: int, longest: float) -> bool:
+    """Whether a call with `batch` images should take at most `longest` seconds, at the pace of the last of `points`."""
+    return not points or points[-1]["ms"] * batch / points[-1]["batch"] <= 1000 * longest
+
+
+def throughput_of(run: Runner, x: np.ndarray, warmup: float, seconds: float = 0.3) -> dict[str, Any]:
+    """One batch size: the calls of `seconds`, at least one. `ms` is the median of a call."""
+    warm(run, x, warmup)
+    until = time.perf_counter() + seconds
+    taken = [seconds_of(run, x)]
+    while time.perf_counter() < until:
+        taken.append(seconds_of(run, x))
+    p50, p90 = 1000 * np.percentile(taken, (50, 90))
+    return {
+        "batch": len(x),
+        "images_per_s": round(len(taken) * len(x) / sum(taken), 1),
+        "ms": round(float(p50), 4),
+        "p90_ms": round(float(p90), 4),
+        "n": len(taken),
+    }
+
+
+def largest_batch(engine: Path) -> int:
+    """That the finished build names in its `batches`; one that names none takes any."""
+    manifest = engine / "manifest.json"
+    named = json.loads(manifest.read_text())["metrics"].get("batches") if manifest.exists() else None
+    return int(named[-1]) if named else sys.maxsize

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from reports import numbers
+from reports.chart import charts, rate, speeds
 from reports.rows import collect
 from reports.run import images_of
 from reports.schema import ClassDrop, LostImage, Part, Report, Row, Stage
@@ -91,8 +92,8 @@ def text(report: Report, template: str, **more: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(numbers.FILTERS)
-    opening = headline(report.rows)
+    environment.filters.update(numbers.FILTERS, rate=rate)
+    opening = headline(report)
     return environment.get_template(template).render(
         report=report,
         headline=opening,
@@ -101,15 +102,18 @@ def text(report: Report, template: str, **more: Any) -> str:
         latency_bars=bars({row.id: row.latency_ms.p50 for row in report.rows if row.latency_ms}, numbers.milliseconds),
         size_bars=bars({row.id: row.size_bytes for row in report.rows if row.size_bytes}, numbers.megabytes),
         conditions=conditions(report.rows),
+        charts=charts(report.rows),
+        speeds=speeds(report.rows),
         # A top-1 while training would be of labels that are not there.
         curves=[curve_of(stage) for stage in report.stages if report.dataset.labelled and trained(stage)],
         **more,
     )
 
 
-def headline(rows: list[Row]) -> Headline | None:
-    """A measured INT8 engine that ships, on onnxruntime where there is a choice; the next best where there is none."""
-    candidates = [row for row in rows if row.id.startswith("student-int8/")]
+def headline(report: Report) -> Headline | None:
+    """A measured candidate that ships, on onnxruntime where there is a choice; the next best where there is none."""
+    judged, rows = {entry.id for entry in report.gate.rows}, report.rows
+    candidates = [row for row in rows if row.id in judged or row.status == "unavailable"]
     if not candidates:
         return None
     row = min(candidates, key=lambda row: (row.status != "measured", not row.ships, row.target != "onnxruntime"))
@@ -139,7 +143,7 @@ def worst(classes: list[ClassDrop]) -> Worst | None:
 
 def pictures(report: Report, images: Path) -> list[Picture]:
     """Of the headline engine's lost images; `images` is the folder of the images stage."""
-    opening = headline(report.rows)
+    opening = headline(report)
     lost = [image for image in report.lost_images if opening and image.row == opening.row.id][:PICTURES]
     uris = thumbnails(images, [image.index for image in lost]) if lost else {}
     return [Picture(image=image, uri=uris.get(image.index)) for image in lost]

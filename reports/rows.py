@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from data.loader import Split
 from reports.answers import accuracy_of, agreement_of
+from reports.batching import batch_at_limit, unmet
 from reports.classes import lost_images, per_class
 from reports.findings import findings
 from reports.gate import Gate, drop_of, worst
-from reports.run import BASELINE, CANDIDATE, Folder, dataset_of, metrics, run_of
+from reports.run import BASELINE, Folder, dataset_of, metrics, run_of
 from reports.schema import (
     Accuracy,
     Agreement,
@@ -41,7 +42,8 @@ def collect(out: Path) -> Report:
     dataset = dataset_of(images)
     folders = [Folder(out, run, target, dataset.labelled) for target in run["targets"]]
     rows = [row for folder in folders for row in rows_of(folder, gate)]
-    result = gate_result(rows, gate, "top1" if dataset.labelled else "agreement")
+    candidates = {folder.candidate_id for folder in folders}
+    result = gate_result([row for row in rows if row.id in candidates], gate, "top1" if dataset.labelled else "agreement")
     names = Split(images, "test").name
     stages = [stage_of(out, **stage) for stage in run["stages"]]
     said = [note for stage in stages for note in stage.metrics.get("notes", [])]
@@ -56,7 +58,7 @@ def collect(out: Path) -> Report:
         rows=rows,
         gate=result,
         requested=run["requested"],
-        notes=list(dict.fromkeys([*said, *findings(rows, result)])),
+        notes=list(dict.fromkeys([*said, *findings(rows, result), *unmet(rows, run.get("latency_limit"))])),
         per_class=[entry for folder in folders for entry in per_class(folder, dataset.classes)],
         lost_images=[image for folder in folders for image in lost_images(folder, dataset.classes, names)],
     )
@@ -73,12 +75,13 @@ def rows_of(folder: Folder, gate: Gate) -> list[Row]:
     if "unavailable" in target:
         return [
             Row(
-                id=folder.candidate,
+                id=folder.candidate_id,
                 network="student",
                 precision="int8",
                 target=target["target"],
                 status="unavailable",
                 reason=target["unavailable"],
+                ships="bundle" in target,
             )
         ]
     return [row_of(folder, key, path, gate) for key, path in target["engines"].items()]
@@ -91,6 +94,7 @@ def row_of(folder: Folder, key: str, path: str, gate: Gate) -> Row:
     accuracy, agreement, drop = judged(folder, key, gate)
     latency = latency_of(folder.latency, key)
     reference = latency_of(folder.latency, BASELINE)
+    throughput = [Throughput(**point) for point in folder.latency.get("throughput", {}).get(key, [])]
     return Row(
         id=f"{key}/{target['target']}",
         network=network,
@@ -107,10 +111,11 @@ def row_of(folder: Folder, key: str, path: str, gate: Gate) -> Row:
         agreement=agreement,
         drop=drop,
         latency_ms=latency,
-        throughput=[Throughput(**point) for point in folder.latency.get("throughput", {}).get(key, [])],
+        throughput=throughput,
+        batch_at_limit=batch_at_limit(throughput, folder.run.get("latency_limit")),
         speedup=reference.p50 / latency.p50 if reference and latency else None,
         int8_share=build["int8_share"],
-        ships=key == CANDIDATE and "bundle" in target and not (drop and drop.verdict == "fail"),
+        ships=key == folder.candidate and "bundle" in target and not (drop and drop.verdict == "fail"),
     )
 
 
@@ -135,9 +140,9 @@ def latency_of(latency: dict[str, Any], key: str) -> Latency | None:
     return Latency(batch=latency["batch"], threads=latency["threads"], **latency["timed"][key])
 
 
-def gate_result(rows: list[Row], gate: Gate, metric: Metric) -> GateResult:
-    """Candidates are the INT8 engines; strict, one that ships unmeasured keeps the verdict from being a pass."""
-    candidates = [row for row in rows if row.id.startswith(f"{CANDIDATE}/") and row.status != "unavailable"]
+def gate_result(candidates: list[Row], gate: Gate, metric: Metric) -> GateResult:
+    """Strict, a candidate that ships unmeasured keeps the verdict from being a pass; one that is still to be built does not."""
+    candidates = [row for row in candidates if row.status != "unavailable"]
     verdicts: list[Verdict] = [row.drop.verdict for row in candidates if row.drop]
     if gate.strict and any(row.ships and row.drop is None for row in candidates):
         verdicts.append("inconclusive")

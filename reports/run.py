@@ -10,7 +10,6 @@ from reports.answers import Answers, Classes, read_answers
 from reports.schema import Dataset
 
 BASELINE = "baseline-fp32"
-CANDIDATE = "student-int8"
 
 
 def run_of(out: Path) -> dict[str, Any]:
@@ -45,8 +44,13 @@ class Folder:
 
     @property
     def candidate(self) -> str:
-        """The id of the row that ships where it passes."""
-        return f"{CANDIDATE}/{self.target['target']}"
+        """The key of the engine that ships where it passes."""
+        return str(self.target.get("candidate", "student-int8"))
+
+    @property
+    def candidate_id(self) -> str:
+        """The id of its row."""
+        return f"{self.candidate}/{self.target['target']}"
 
     @cached_property
     def latency(self) -> dict[str, Any]:
@@ -60,7 +64,7 @@ class Folder:
     @property
     def compared(self) -> bool:
         """Whether baseline and candidate both answered."""
-        return {BASELINE, CANDIDATE} <= self.answers.keys()
+        return {BASELINE, self.candidate} <= self.answers.keys()
 
     @cached_property
     def truth(self) -> Classes:

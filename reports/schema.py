@@ -97,7 +97,21 @@ class Latency(Part):
 
 
 class Throughput(Part):
+    """A point of the curve over batch sizes; `ms` and `p90_ms` are milliseconds of one of `n` calls, median and 90 %."""
+
     batch: int
+    images_per_s: float
+    ms: float | None = None
+    p90_ms: float | None = None
+    n: int | None = None
+
+
+class BatchAtLimit(Part):
+    """The largest measured batch of which 90 % of the calls took at most `limit_ms`, the user's latency limit."""
+
+    limit_ms: float
+    batch: int
+    p90_ms: float
     images_per_s: float
 
 
@@ -106,7 +120,7 @@ class Row(Part):
 
     id: str
     network: Literal["baseline", "student"]
-    precision: Literal["fp32", "fp16", "int8", "mixed"]
+    precision: Literal["fp32", "fp16", "bf16", "int8", "mixed"]
     target: str
     status: Literal["measured", "built", "unavailable"]
     reason: str | None = None
@@ -120,6 +134,7 @@ class Row(Part):
     drop: Drop | None = None
     latency_ms: Latency | None = None
     throughput: list[Throughput] = []
+    batch_at_limit: BatchAtLimit | None = None
     speedup: float | None = None
     int8_share: float | None = None
     ships: bool = False

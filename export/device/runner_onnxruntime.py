@@ -1,5 +1,7 @@
 """Run engine.onnx with numpy and ONNX Runtime."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,5 +11,5 @@ import onnxruntime
 
 def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """float32 [N, C, H, W] -> logits [N, classes]."""
-    session = onnxruntime.InferenceSession(folder / "engine.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(folder / "engine.onnx"), providers=["CPUExecutionProvider"])
     return lambda x: np.asarray(session.run(None, {"input": x})[0])

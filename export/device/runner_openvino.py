@@ -1,5 +1,8 @@
-"""Run engine.onnx with numpy and OpenVINO."""
+"""Run engine.onnx with numpy and OpenVINO, compiled as properties.json says."""
 
+from __future__ import annotations
+
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +13,9 @@ import openvino
 def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """float32 [1, C, H, W] -> logits [1, classes]. What OpenVINO compiles is kept in `folder`/cache for the next start."""
     core = openvino.Core()
-    model = core.read_model(folder / "engine.onnx")
+    model = core.read_model(str(folder / "engine.onnx"))
     _, *image = model.input(0).get_partial_shape()
     model.reshape([1, *image])
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "CACHE_DIR": str(folder / "cache")}
+    config = {**json.loads((folder / "properties.json").read_text()), "CACHE_DIR": str(folder / "cache")}
     request = core.compile_model(model, "CPU", config).create_infer_request()
     return lambda x: np.array(request.infer({0: x})[0])

@@ -1,8 +1,14 @@
 """Run model.engine with numpy, the TensorRT (RTX) package and the GPU driver, which holds the memory."""
 
+from __future__ import annotations
+
+import contextlib
 import ctypes
+import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,49 +16,138 @@ MODULE = "tensorrt"
 
 
 def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """float32 [1, C, H, W] -> logits [1, classes]."""
-    trt = __import__(MODULE)
-    cuda = ctypes.CDLL("libcuda.so.1")
+    """float32 [1, C, H, W] -> logits [1, classes].
 
-    def check(code: int) -> None:
-        if code:
-            raise RuntimeError(f"the CUDA driver answered with error {code}")
-
-    device, context = ctypes.c_int(), ctypes.c_void_p()
-    check(cuda.cuInit(0))
-    check(cuda.cuDeviceGet(ctypes.byref(device), 0))
-    check(cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
-    check(cuda.cuCtxSetCurrent(context))
-
+    TensorRT-RTX compiles kernels for the GPU it meets; they are kept in `folder`/runtime.cache for the next start.
+    Raises RuntimeError with one line where the engine cannot be run on this machine.
+    """
+    if not (folder / "model.engine").exists():
+        raise RuntimeError(f"no model.engine in {folder}: it is built on the device, run build.sh there first")
+    try:
+        trt = importlib.import_module(MODULE)
+    except (ImportError, OSError) as error:  # not installed, or its libraries are not
+        if not (folder / "runner_trtexec.py").exists():
+            raise RuntimeError(f"model.engine needs the Python package {MODULE}, which does not load: {error}") from error
+        through: Any = importlib.import_module("runner_trtexec")
+        return through.open_engine(folder)  # type: ignore[no-any-return]
+    driver = Driver()
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     if hasattr(runtime, "engine_host_code_allowed"):
-        runtime.engine_host_code_allowed = True
-    engine = runtime.deserialize_cuda_engine((folder / "model.engine").read_bytes())
+        runtime.engine_host_code_allowed = True  # version-compatible engines carry their own runtime; this one is ours
+    content = (folder / "model.engine").read_bytes()
+    refused = f"{MODULE} {trt.__version__} cannot load model.engine on {driver.name()}"
+    if found := faults(trt, runtime, content):
+        raise RuntimeError(f"{refused}: {', '.join(found)}; build it again for this machine")
+    engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
-        raise RuntimeError(f"{MODULE} {trt.__version__} cannot load model.engine on this GPU; build it again for it")
-    execution = engine.create_execution_context()
+        raise RuntimeError(f"{refused}; build it again for this machine")
+    settings = runtime_settings(trt, engine)
+    kernels = kernel_cache(settings, folder / "runtime.cache")
+    context = engine.create_execution_context() if settings is None else engine.create_execution_context(settings)
+    if context is None:
+        raise RuntimeError(f"{MODULE} {trt.__version__} cannot prepare model.engine on {driver.name()}")
 
-    def allocate(size: int) -> ctypes.c_uint64:
-        pointer = ctypes.c_uint64()
-        check(cuda.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(size)))
-        return pointer
+    unsaved = [] if kernels is None else [kernels]
 
-    def run(x: np.ndarray, keep: tuple[object, ...] = (runtime, engine)) -> np.ndarray:
+    def run(x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, np.float32)
-        execution.set_input_shape("input", x.shape)
-        logits = np.empty(tuple(execution.get_tensor_shape("logits")), np.float32)
-        given, result = allocate(x.nbytes), allocate(logits.nbytes)
-        try:
-            check(cuda.cuMemcpyHtoD_v2(given, ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(x.nbytes)))
-            execution.set_tensor_address("input", given.value)
-            execution.set_tensor_address("logits", result.value)
-            if not execution.execute_async_v3(0):
-                raise RuntimeError(f"{MODULE} could not execute the engine")
-            check(cuda.cuCtxSynchronize())
-            check(cuda.cuMemcpyDtoH_v2(ctypes.c_void_p(logits.ctypes.data), result, ctypes.c_size_t(logits.nbytes)))
-        finally:
-            check(cuda.cuMemFree_v2(given))
-            check(cuda.cuMemFree_v2(result))
+        if not context.set_input_shape("input", x.shape):
+            raise RuntimeError(f"input {x.shape} is not one that model.engine was built for")
+        logits = np.empty(tuple(context.get_tensor_shape("logits")), np.float32)
+        given, result = driver.room("input", x.nbytes), driver.room("logits", logits.nbytes)
+        driver.call("cuMemcpyHtoD_v2", given, ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(x.nbytes))
+        context.set_tensor_address("input", given.value)
+        context.set_tensor_address("logits", result.value)
+        if not context.execute_async_v3(0):
+            raise RuntimeError(f"{MODULE} could not execute model.engine")
+        driver.call("cuCtxSynchronize")
+        driver.call("cuMemcpyDtoH_v2", ctypes.c_void_p(logits.ctypes.data), result, ctypes.c_size_t(logits.nbytes))
+        while unsaved:
+            keep(unsaved.pop(), folder / "runtime.cache")
         return logits
 
+    run.__dict__["opened"] = (engine, context)
+    run.__dict__["alive"] = (runtime, settings, kernels)  # the context points into them and does not hold them
     return run
+
+
+class Driver:
+    """The GPU's memory, through libcuda: no other package is needed for it."""
+
+    def __init__(self) -> None:
+        try:
+            self.cuda = ctypes.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise RuntimeError("no NVIDIA GPU here: its driver, libcuda.so.1, is missing") from error
+        self.device, context = ctypes.c_int(), ctypes.c_void_p()
+        self.call("cuInit", 0)
+        self.call("cuDeviceGet", ctypes.byref(self.device), 0)
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), self.device)
+        self.call("cuCtxSetCurrent", context)
+        self.rooms: dict[str, tuple[int, ctypes.c_uint64]] = {}
+
+    def call(self, function: str, *arguments: Any) -> None:
+        if code := getattr(self.cuda, function)(*arguments):
+            raise RuntimeError(f"the CUDA driver answered {function} with error {code}")
+
+    def room(self, name: str, size: int) -> ctypes.c_uint64:
+        """GPU memory of at least `size` bytes, the same as last time where that is enough."""
+        held, pointer = self.rooms.get(name, (0, ctypes.c_uint64()))
+        if held < size:
+            if held:
+                self.call("cuMemFree_v2", pointer)
+            pointer = ctypes.c_uint64()
+            self.call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(size))
+            self.rooms[name] = (size, pointer)
+        return pointer
+
+    def name(self) -> str:
+        name = ctypes.create_string_buffer(256)
+        self.call("cuDeviceGetName", name, len(name), self.device)
+        return name.value.decode()
+
+
+def faults(trt: Any, runtime: Any, engine: bytes) -> list[str]:
+    """Why the serialized `engine` is not valid on this machine, as the library's own check of its header names it.
+
+    Empty where it is valid, perhaps slow (SUBOPTIMAL), and with a library that has no such check. An INVALID without a
+    fault is no answer: 1.7 gives it where it finds no GPU, and loading the engine tells more.
+    """
+    if not hasattr(runtime, "get_engine_validity"):
+        return []
+    validity, bits = runtime.get_engine_validity(engine)
+    if validity != trt.EngineValidity.INVALID:
+        return []
+    return [name for name, bit in trt.EngineInvalidityDiagnostics.__members__.items() if int(bits) & int(bit)]
+
+
+def runtime_settings(trt: Any, engine: Any) -> Any:
+    """TensorRT-RTX only, else None: compile for a new shape at once instead of swapping kernels in later."""
+    if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+        return None
+    settings = engine.create_runtime_config()
+    settings.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    return settings
+
+
+def kernel_cache(settings: Any, file: Path) -> Any:
+    """The cache that `settings` now use, filled from `file` where that is of this GPU, driver and library; None without one."""
+    if not hasattr(settings, "create_runtime_cache"):
+        return None
+    cache = settings.create_runtime_cache()
+    with contextlib.suppress(OSError):  # the first start, or a file that may not be read
+        cache.deserialize(file.read_bytes())  # refuses what does not fit and stays empty
+    return cache if settings.set_runtime_cache(cache) else None
+
+
+def keep(cache: Any, file: Path) -> None:
+    """Write the compiled kernels to `file`, whole or not at all; a folder that cannot be written to only starts slowly."""
+    content = bytes(cache.serialize())
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        if not file.exists() or file.read_bytes() != content:
+            temporary.write_bytes(content)
+            temporary.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -1,36 +1,57 @@
-"""Prove the engine on this device: its file is unchanged, and it answers golden.npz as it did when it was made.
+"""Prove the bundle on this device: the engine's file is unchanged, images are prepared and answered as where it was made.
 
-Exits with 0 when both hold, else with 1 and one line that says what does not.
+Needs numpy and the engine's runtime. Where Pillow is installed, decoding and preprocessing are checked as well, bit for bit.
+Exits with 0 when all of it holds, else with 1 and one line that says what does not.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import sys
+from io import BytesIO
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from preprocess import preprocess
-from runner import open_engine
+try:
+    import numpy as np
+    from runner import open_engine
+except ModuleNotFoundError as error:
+    todo = "copy the bundle again" if error.name == "runner" else f"pip install {error.name}"
+    sys.exit(f"{error.name} is missing; verify.py needs numpy and the engine's runtime: {todo}")
+try:
+    import PIL
+    from preprocess import load, preprocess
+except ModuleNotFoundError as error:
+    if error.name != "PIL":
+        raise
+    PIL = None
 
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> str | None:
-    about = json.loads((HERE / "bundle.json").read_text())
-    spec = json.loads((HERE / "preprocess.json").read_text())
-    digest = hashlib.sha256((HERE / about["engine"]).read_bytes()).hexdigest()
+    try:
+        about = json.loads((HERE / "bundle.json").read_text())
+        spec = json.loads((HERE / "preprocess.json").read_text())
+        digest = hashlib.sha256((HERE / about["engine"]).read_bytes()).hexdigest()
+        with np.load(HERE / "golden.npz") as golden:
+            inputs, expected, made_with = golden["inputs"], golden["logits"], str(golden["pillow"])
+            files = [golden[f"image{k}"].tobytes() for k in range(len(inputs))]
+    except Exception as error:  # json, zipfile, zlib and numpy raise a dozen types for broken files
+        return f"the bundle cannot be read ({told(error)}); copy it again"
     if digest != about["sha256"]:
         return f"{about['engine']} has been changed: SHA-256 {digest[:12]}…, expected {about['sha256'][:12]}…; copy it again"
-    with np.load(HERE / "golden.npz") as golden:
-        expected, inputs = golden["logits"], golden["inputs"]
-        images = [golden[f"image{k}"] for k in range(len(inputs))]
-    raw = [Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image) for image in images]
-    prepared = np.concatenate([preprocess(image, spec) for image in raw])
-    if not np.array_equal(prepared, inputs):
-        return "preprocessing differs from the pipeline's: expected bit-identical inputs; check numpy's and Pillow's versions"
-    run = open_engine(HERE)
-    logits = np.concatenate([run(x[None]) for x in prepared])
+    wrong = preparation(files, inputs, spec, made_with) if PIL else None
+    if wrong:
+        return wrong
+
+    try:
+        run = open_engine(HERE)
+        logits = np.concatenate([run(x[None]) for x in inputs])
+    except Exception as error:  # every runtime has its own types
+        return f"{about['engine']} does not run here ({told(error)})"
+    if logits.shape != expected.shape:
+        return f"the engine answers with shape {logits.shape}, golden.npz with {expected.shape}; copy the bundle again"
     share = float(np.abs(logits - expected).max() / np.abs(expected).max())
     agreeing = int((logits.argmax(1) == expected.argmax(1)).sum())
     if not share <= about["tolerance"]:
@@ -38,8 +59,33 @@ def main() -> str | None:
             f"logits differ by {share:.3f} of the largest one (same class for {agreeing} of {len(logits)} images); "
             f"expected at most {about['tolerance']}: this device computes the engine differently"
         )
-    print(f"ok: {len(logits)} images, logits within {share:.4f} of the largest one, same class for {agreeing}")
+    prepared = "preprocessing bit-identical" if PIL else "preprocessing was not checked, because Pillow is not installed"
+    print(f"ok: {len(logits)} images, logits within {share:.4f} of the largest one, same class for {agreeing}; {prepared}")
     return None
+
+
+def preparation(files: list[bytes], inputs: np.ndarray, spec: dict, made_with: str) -> str | None:
+    """What is wrong when the image `files`, decoded and preprocessed here, are not exactly `inputs` [N, C, H, W]; else None."""
+    check = f"check preprocess.json and Pillow's version: {PIL.__version__} here, {made_with} where the bundle was made"
+    differences = []
+    for k, wanted in enumerate(inputs):
+        try:
+            x = preprocess(load(BytesIO(files[k]), spec), spec)[0]
+        except Exception as error:  # OSError for the image; anything for what preprocess.json lacks, or an old Pillow
+            return f"golden image {k} cannot be decoded or preprocessed here ({told(error)}); {check}"
+        if x.shape != wanted.shape:
+            return f"decoding or preprocessing differs: inputs of shape {x.shape}, expected {wanted.shape}; {check}"
+        if x.tobytes() != wanted.tobytes():
+            differences.append(float(np.abs(x - wanted).max()))
+    if differences:
+        count, worst = f"{len(differences)} of {len(files)} images", max(differences)
+        return f"decoding or preprocessing differs for {count} (largest difference {worst:.3g}); {check}"
+    return None
+
+
+def told(error: Exception) -> str:
+    """`error` in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 if __name__ == "__main__":

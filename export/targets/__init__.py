@@ -4,13 +4,16 @@ A target module has
   REQUIRES       the packages it needs
   READS          "onnx" or "checkpoint": what `build` is given
   PLACEMENT      how it wants Q/DQ nodes placed, None when it has no INT8
+  UNTIMED        "int8" or "fp16": which of its engines ships where none can be timed
   Options        its part of the recipe, [targets.<name>]
   unavailable()  why an engine cannot be built here, None when it can
   cannot_run()   why a built engine cannot be run here, None when it can
+  half()         the 16-bit floats it computes in here, "fp16" or "bf16"; None when it has none
   platform()     what a build and a measurement depend on
   build(options, out, *, model, images)  a stage: writes the engine, tells file, precision and int8_share
   runner()       the source of the bundle's runner.py, which opens the engine on the device
   load(engine, threads)                  the engine as a function float32 [N, C, H, W] -> logits [N, classes]
+  prepare        None, or a stage (options, out, *, model): what the device itself builds from, of a float32 Q/DQ file
 """
 
 import importlib
@@ -31,10 +34,13 @@ class Target(Protocol):
     REQUIRES: tuple[str, ...]
     READS: str
     PLACEMENT: Placement | None
+    UNTIMED: str
     Options: type[Config]
+    prepare: Callable[..., dict[str, Any]] | None
 
     def unavailable(self) -> str | None: ...
     def cannot_run(self) -> str | None: ...
+    def half(self) -> str | None: ...
     def platform(self) -> dict[str, Any]: ...
     def build(self, options: Any, out: Path, *, model: Path, images: Path) -> dict[str, Any]: ...
     def runner(self) -> str: ...

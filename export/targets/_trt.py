@@ -1,15 +1,12 @@
 """What TensorRT and TensorRT-RTX share: model.onnx -> model.engine, and running it on the GPU of this machine.
 
-Every function that needs the library takes the imported module as its first argument, `trt`: TensorRT-RTX, or
-TensorRT 8.5 (JetPack 5) to 11, whose flags come and go, so each is looked up before it is used.
+Every function that needs the library takes the imported module as its first argument, `trt`. What also runs on the
+device is in export/device/: building in trt_build.py, opening in runner_trt.py.
 """
 
 import importlib
-import json
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import numpy as np
 import onnx
 from pydantic import Field, model_validator
 
+from export.device import runner_trt, trt_build
 from export.targets._engine import described
 from pipeline import hardware
 from pipeline.config import Config
@@ -72,96 +70,27 @@ def platform(package: str) -> dict[str, Any]:
             "compute_capability": found.get("compute_capability"), "driver": found.get("driver")}  # fmt: skip
 
 
-@cache
-def logger(trt: Any) -> Any:
-    """Collects errors instead of printing. One per process: the library holds on to the first one it is given."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity.name in ("ERROR", "INTERNAL_ERROR"):
-                sentence = re.sub(r"\[\w+\.cpp:[^]]*\] | In \w+ at /[^)\s]*", "", message)  # source lines of NVIDIA's
-                self.errors.append(" ".join(sentence.split()))
-
-    return Log()
-
-
-def build(
-    trt: Any, options: Options, out: Path, *, model: Path, configure: Callable[[Any], None] = lambda config: None
-) -> dict[str, Any]:
-    """Build `out`/model.engine from `model`/model.onnx; `configure` sets what only one of the libraries has."""
-    log = logger(trt)
-    log.errors.clear()
+def build(trt: Any, options: Options, out: Path, *, model: Path) -> dict[str, Any]:
+    """Build `out`/model.engine from `model`/model.onnx, with float16 and Q/DQ as they stand in the file."""
     file = model / "model.onnx"
     graph = onnx.load(file)
     precision = precision_of(graph)
-
-    builder = trt.Builder(log)
-    network = builder.create_network(network_flags(trt))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(str(file)):
-        errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        raise ValueError(f"{trt.__name__} {trt.__version__} cannot read {file}: {'; '.join(map(complaint, errors))}")
-
-    config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector gives names only
-    set_flags(trt, config, precision=precision, tf32=options.tf32)
-    source = network.get_input(0)
-    batches = (options.min_batch, options.opt_batch, options.max_batch)
-    shapes = [(batch, *source.shape[1:]) for batch in batches]
-    profile = builder.create_optimization_profile()
-    profile.set_shape(source.name, *shapes)
-    config.add_optimization_profile(profile)
-    configure(config)
-
-    serialized = builder.build_serialized_network(network, config)
-    if serialized is None:
-        raise ValueError(f"{trt.__name__} {trt.__version__} cannot build {file}: {why(log)}")
-    engine = bytes(serialized)
+    engine = trt_build.build_engine(trt, file, options.model_dump(), flags=weak_flags(graph))
     (out / FILE).write_bytes(engine)
-    share = int8_share(trt, engine, graph, shapes[1]) if precision == "int8" else 0.0
+    share = int8_share(trt, engine, graph, options.opt_batch) if precision == "int8" else 0.0
     return {
         **described(out / FILE, precision=precision, int8_share=share),
         "tf32": options.tf32,
-        "strongly_typed": strongly_typed(trt),
-        "batches": batches,
+        "strongly_typed": trt_build.strongly_typed(trt),
+        "batches": [options.min_batch, options.opt_batch, options.max_batch],
         "runtime": f"{trt.__name__} {trt.__version__}",
     }
 
 
-def strongly_typed(trt: Any) -> bool:
-    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
-
-
-def network_flags(trt: Any) -> int:
-    """Explicit batches before TensorRT 10, strong typing wherever it exists (10.12 wants it, 11 has nothing else)."""
-    known = trt.NetworkDefinitionCreationFlag
-    wanted = [getattr(known, name) for name in ("EXPLICIT_BATCH", "STRONGLY_TYPED") if hasattr(known, name)]
-    return sum(1 << int(flag) for flag in wanted)
-
-
-def set_flags(trt: Any, config: Any, *, precision: str, tf32: bool) -> None:
-    """Weakly typed networks ignore Q/DQ and half weights without a flag; strongly typed ones refuse the flag."""
-    legacy = {"int8": ["INT8"], "fp16": ["FP16"], "mixed": ["FP16"]}.get(precision, [])
-    for name in [] if strongly_typed(trt) else legacy:
-        config.set_flag(getattr(trt.BuilderFlag, name))
-    if hasattr(trt.BuilderFlag, "TF32"):  # on by default
-        (config.set_flag if tf32 else config.clear_flag)(trt.BuilderFlag.TF32)
-
-
-def complaint(error: Any) -> str:
-    """One parser error: which node, which operator (both known since TensorRT 10), what."""
-    where = f"node {error.node()}"
-    if hasattr(error, "node_name"):
-        where = f"node {error.node_name() or error.node()} ({error.node_operator()})"
-    return f"{where}: {' '.join(error.desc().split())}"
-
-
-def why(log: Any) -> str:
-    return log.errors[0].strip() if log.errors else "the library gave no reason"
+def weak_flags(graph: onnx.ModelProto) -> list[str]:
+    """Weakly typed networks ignore Q/DQ and half weights without these."""
+    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.graph.initializer)
+    return ["INT8"] * (precision_of(graph) == "int8") + ["FP16"] * half
 
 
 def precision_of(graph: onnx.ModelProto) -> str:
@@ -173,37 +102,17 @@ def precision_of(graph: onnx.ModelProto) -> str:
     return "mixed" if len(half) == 2 else "fp16" if True in half else "fp32"
 
 
-def int8_share(trt: Any, engine: bytes, graph: onnx.ModelProto, shape: tuple[int, ...]) -> float | None:
+def int8_share(trt: Any, engine: bytes, graph: onnx.ModelProto, batch: int) -> float | None:
     """Read off the engine itself, which takes a GPU to load: None without one."""
     if no_gpu():
         return None
     loaded, context, _alive = contextualized(trt, engine)
-    context.set_input_shape(graph.graph.input[0].name, shape)
-    inspector = loaded.create_engine_inspector()
-    inspector.execution_context = context  # without shapes, types read "N/A due to dynamic shapes"
-    layers = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON)).get("Layers", [])
-    return share_of(layers, macs_per_node(graph))
+    return trt_build.int8_share(trt, loaded, context, (batch, *image_shape(graph)), macs_per_node(graph))
 
 
-def share_of(layers: Sequence[Any], macs: Mapping[str, int]) -> float | None:
-    """Share of `macs` in layers that read integers; None unless every node is found in exactly one compute layer.
-
-    A layer names its nodes in Metadata: "[ONNX Layer: conv1]" for each (onnx-tensorrt, ImporterContext).
-    """
-    integer = 0
-    for name, count in macs.items():
-        tag = re.compile(rf"\[ONNX Layer: {re.escape(name)}( \||\])")
-        doing = [one for one in layers if isinstance(one, dict) and computes(one) and tag.search(one.get("Metadata", ""))]
-        types = [one["Inputs"][0].get("Format/Datatype", "N/A") for one in doing if one.get("Inputs")]
-        if len(doing) != 1 or len(types) != 1 or types[0].startswith("N/A"):
-            return None
-        integer += count * ("int8" in types[0].lower())
-    return integer / sum(macs.values()) if macs else None
-
-
-def computes(layer: dict[str, Any]) -> bool:
-    kind = " ".join(str(layer.get(key, "")) for key in ("LayerType", "ParameterType", "TacticName"))
-    return re.search(r"conv|gemm|matrix_?multiply|matmul|fprop", kind, re.IGNORECASE) is not None
+def image_shape(graph: onnx.ModelProto) -> list[int]:
+    """[C, H, W] of the input."""
+    return [dim.dim_value for dim in graph.graph.input[0].type.tensor_type.shape.dim[1:]]
 
 
 def macs_per_node(graph: onnx.ModelProto) -> dict[str, int]:
@@ -218,25 +127,25 @@ def macs_per_node(graph: onnx.ModelProto) -> dict[str, int]:
 
 
 def contextualized(trt: Any, engine: bytes) -> tuple[Any, Any, Any]:
-    """The engine on this machine's GPU, a context to execute it in, and what must live as long as they do."""
-    log = logger(trt)
+    """The engine on this machine's GPU, a context to execute it in, and what must live as long as they do.
+
+    Raises ValueError with what the library finds wrong with the engine, before it is loaded where it can tell.
+    """
+    log = trt_build.logger(trt)
     log.errors.clear()
     runtime = trt.Runtime(log)
     if hasattr(runtime, "engine_host_code_allowed"):
         runtime.engine_host_code_allowed = True  # version-compatible engines carry their own runtime; these are ours
+    refused = f"{trt.__name__} {trt.__version__} cannot load the engine on {hardware.gpu() or 'no GPU'}"
+    if found := runner_trt.faults(trt, runtime, engine):
+        raise ValueError(f"{refused}: {', '.join(found)}; build it again for this machine")
     loaded = runtime.deserialize_cuda_engine(engine)
     if loaded is None:
-        raise ValueError(f"{trt.__name__} {trt.__version__} cannot load the engine on {hardware.gpu() or 'no GPU'}: {why(log)}")
-    settings = None
-    if hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
-        # TensorRT-RTX compiles for a new shape in the background and swaps the kernel later; we time what stays.
-        settings = loaded.create_runtime_config()
-        settings.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
-        context = loaded.create_execution_context(settings)
-    else:
-        context = loaded.create_execution_context()
+        raise ValueError(f"{refused}: {trt_build.why(log)}")
+    settings = runner_trt.runtime_settings(trt, loaded)
+    context = loaded.create_execution_context() if settings is None else loaded.create_execution_context(settings)
     if context is None:
-        raise ValueError(f"{trt.__name__} {trt.__version__} cannot prepare the engine: {why(log)}")
+        raise ValueError(f"{trt.__name__} {trt.__version__} cannot prepare the engine: {trt_build.why(log)}")
     return loaded, context, (runtime, settings)
 
 
@@ -260,7 +169,7 @@ def load(trt: Any, engine: Path) -> Callable[[np.ndarray], np.ndarray]:
             context.set_tensor_address(source, given.data_ptr())
             context.set_tensor_address(result, logits.data_ptr())
             if not context.execute_async_v3(stream.cuda_stream):
-                raise ValueError(f"{trt.__name__} failed on a batch of {len(images)}: {why(logger(trt))}")
+                raise ValueError(f"{trt.__name__} failed on a batch of {len(images)}: {trt_build.why(trt_build.logger(trt))}")
             return np.asarray(logits.cpu())
 
     run.__dict__["alive"] = (loaded, alive)  # the context points into them

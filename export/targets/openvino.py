@@ -6,11 +6,12 @@ Its low-precision transformations turn Q/DQ into integer kernels (docs.openvino.
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -33,11 +34,18 @@ PLACEMENT: Placement | None = Placement(
     residual="all",
     pool=True,
 )
-INTEGERS = ("u8", "i8")
+UNTIMED = "int8"
+prepare = None
+PROPERTIES = "properties.json"  # how the engine is compiled, here and on the device
+FP32 = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+FLOATS = {"fp16": "f16", "bf16": "bf16", None: "f32"}
+NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}  # of OpenVINO's types
 
 
 class Options(Config):
-    """OpenVINO needs no options."""
+    """`hint` "throughput" answers batches image by image, several at a time, each on a few of the cores."""
+
+    hint: Literal["latency", "throughput"] = "latency"
 
 
 def unavailable() -> str | None:
@@ -50,17 +58,36 @@ def cannot_run() -> str | None:
     return unavailable()
 
 
+def half() -> str | None:
+    """What this processor computes 16-bit floats in: float16 before bfloat16, which has 8 times coarser steps."""
+    able = importlib.import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "fp16" if "FP16" in able else "bf16" if "BF16" in able else None
+
+
 def platform() -> dict[str, Any]:
     version = None if unavailable() else importlib.metadata.version("openvino")
     return {**hardware.cpu(), "openvino": version}
 
 
 def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Copy the ONNX file and read off the compiled network how much of it is integer work."""
+    """Copy the ONNX file, fix how it is to be compiled, and read off the compiled network what it executes in.
+
+    The floats of the file are those it is computed in: by default OpenVINO takes bfloat16 wherever the processor can, and a
+    row that says FP32 would not be one.
+    """
     engine = Path(shutil.copy(model / "model.onnx", out / "engine.onnx"))
-    quantized = any(node.op_type == "QuantizeLinear" for node in onnx.load(engine).graph.node)
-    share = int8_share(engine) if quantized else 0.0
-    return described(engine, precision="int8" if quantized else "fp32", int8_share=share)
+    floats = FLOATS[half()] if holds_half(onnx.load(engine)) else "f32"
+    properties = {"PERFORMANCE_HINT": options.hint.upper(), "INFERENCE_PRECISION_HINT": floats}
+    (out / PROPERTIES).write_text(json.dumps(properties))
+    macs = executed(compiled(engine, 1, 1, properties))
+    precision = "int8" if macs["int8"] else max(macs, key=lambda name: macs[name])
+    return described(engine, precision=precision, int8_share=share_of(macs))
+
+
+def holds_half(proto: onnx.ModelProto) -> bool:
+    """Whether its weights are float16 and nothing is quantized."""
+    quantized = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
+    return not quantized and any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
 
 
 def runner() -> str:
@@ -69,41 +96,63 @@ def runner() -> str:
 
 def load(engine: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     """A function float32 [N, C, H, W] -> float32 logits [N, classes]; compiled once for every N that it meets."""
+    file, properties = engine / "engine.onnx", json.loads((engine / PROPERTIES).read_text())
+    if properties["PERFORMANCE_HINT"] == "THROUGHPUT":
+        return one_by_one(compiled(file, 1, threads, properties))
     requests: dict[int, Any] = {}
 
     def run(x: np.ndarray) -> np.ndarray:
         if len(x) not in requests:
-            requests[len(x)] = compiled(engine / "engine.onnx", len(x), threads).create_infer_request()
+            requests[len(x)] = compiled(file, len(x), threads, properties).create_infer_request()
         return np.array(requests[len(x)].infer({0: x})[0])
 
     return run
 
 
-def compiled(file: Path, batch: int, threads: int) -> Any:
-    """`file` compiled for `batch` images at a time.
+def one_by_one(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """A function like `load`'s that has as many images under way in `network` as OpenVINO finds best."""
+    queue = importlib.import_module("openvino").AsyncInferQueue(network)
+    answers: dict[int, np.ndarray] = {}
+    queue.set_callback(lambda request, index: answers.__setitem__(index, np.array(request.get_output_tensor().data)))
 
-    Float layers stay in float32: by default OpenVINO computes them in bfloat16 where the processor can, and a row that says
-    FP32 would not be one.
-    """
+    def run(x: np.ndarray) -> np.ndarray:
+        for index in range(len(x)):
+            queue.start_async({0: x[index : index + 1]}, index)
+        queue.wait_all()
+        return np.concatenate([answers.pop(index) for index in range(len(x))])
+
+    return run
+
+
+def compiled(file: Path, batch: int, threads: int, properties: dict[str, str] = FP32) -> Any:
+    """`file` compiled for `batch` images at a time."""
     core = importlib.import_module("openvino").Core()
     model = core.read_model(file)
     _, *image = model.input(0).get_partial_shape()
     model.reshape([batch, *image])
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    return core.compile_model(model, "CPU", config)
+    return core.compile_model(model, "CPU", {**properties, "INFERENCE_NUM_THREADS": threads})
 
 
-def int8_share(file: Path) -> float:
-    """Share of the multiply-accumulates of convolutions and matrix products that integer kernels execute.
+def executed(network: Any) -> dict[str, int]:
+    """Multiply-accumulates of convolutions and matrix products for one image, by the precision they are executed in.
 
-    Taken from OpenVINO's own view of the network it will execute (its runtime model), with the shapes it has there.
+    Taken from OpenVINO's own view of the compiled `network` (its runtime model), with the shapes it has there.
     """
-    macs = {"integer": 0, "float": 0}
-    for operation in compiled(file, 1, 1).get_runtime_model().get_ordered_ops():
+    macs = dict.fromkeys(NAMES.values(), 0)
+    for operation in network.get_runtime_model().get_ordered_ops():
         about = {key: value.astype(str) for key, value in operation.get_rt_info().items()}
         if about.get("layerType") not in ("Convolution", "FullyConnected", "MatMul"):
             continue
         weight, output = (math.prod(end.get_shape()) for end in (operation.input(1), operation.output(0)))
         channels = operation.output(0).get_shape()[1]
-        macs["integer" if about["runtimePrecision"] in INTEGERS else "float"] += output * weight // channels
-    return macs["integer"] / max(1, sum(macs.values()))
+        macs[NAMES[about["runtimePrecision"]]] += output * weight // channels
+    return macs
+
+
+def int8_share(file: Path) -> float:
+    """Share of the multiply-accumulates of `file` that integer kernels execute."""
+    return share_of(executed(compiled(file, 1, 1)))
+
+
+def share_of(macs: dict[str, int]) -> float:
+    return macs["int8"] / max(1, sum(macs.values()))

@@ -5,20 +5,30 @@ otherwise; each costs some speed (TensorRT developer guide, "Version Compatibili
 """
 
 import importlib
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 
-from export.bundle import device_runner
+from export.bundle import DEVICE, device_runner
+from export.half import halved
 from export.targets import _trt
+from export.targets._engine import described
+from export.targets._legacy import legacy
 from pipeline import hardware
 from pipeline.placement import Placement
 
 REQUIRES: tuple[str, ...] = ("tensorrt",)
 READS = "onnx"
-PLACEMENT: Placement | None = Placement(activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False)
+PLACEMENT: Placement | None = Placement(
+    activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False, floats="float16"
+)
+UNTIMED = "int8"
+ON_DEVICE = ("build.sh", "build_engine.py", "trt_build.py", "runner_trtexec.py")
 
 
 class Options(_trt.Options):
@@ -43,38 +53,65 @@ def cannot_run() -> str | None:
     return _trt.cannot_run()
 
 
+def half() -> str | None:
+    return "fp16"
+
+
 def platform() -> dict[str, Any]:
     return _trt.platform("tensorrt")
 
 
 def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    trt = importlib.import_module("tensorrt")
-    caches: list[Any] = []
-
-    def configure(config: Any) -> None:
-        if options.workspace_mib is not None:
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
-        if options.version_compatible:
-            config.set_flag(named(trt, trt.BuilderFlag, "VERSION_COMPATIBLE"))
-        if options.hardware_compatibility != "none":
-            levels = named(trt, trt, "HardwareCompatibilityLevel")
-            config.hardware_compatibility_level = named(trt, levels, options.hardware_compatibility.upper())
-        if file := options.timing_cache:
-            caches.append(config.create_timing_cache(file.read_bytes() if file.exists() else b""))
-            config.set_timing_cache(caches[0], ignore_mismatch=False)
-
-    metrics = _trt.build(trt, options, out, model=model, configure=configure)
-    if options.timing_cache:
-        options.timing_cache.write_bytes(bytes(caches[0].serialize()))
+    metrics = _trt.build(importlib.import_module("tensorrt"), options, out, model=model)
     kept = {"version_compatible", "hardware_compatibility"}
     built_for = (hardware.gpu() or {}).get("compute_capability")
     return {**metrics, **options.model_dump(include=kept), "compute_capabilities": [built_for] if built_for else []}
 
 
-def named(trt: Any, group: Any, name: str) -> Any:
-    if not hasattr(group, name):
-        raise ValueError(f"TensorRT {trt.__version__} has no {name}: take the option out, or use a newer TensorRT")
-    return getattr(group, name)
+def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
+    """Where there is no GPU: the Q/DQ network for both kinds of TensorRT, and what builds, measures and verifies it there.
+
+    model.onnx is float16 outside its Q/DQ (TensorRT 10 and newer), legacy.onnx float32 at opset 17; build.json says what
+    build.sh and build_engine.py are to build of them.
+    """
+    proto = onnx.load(model / "model.onnx")
+    modern = halved(proto)
+    onnx.save(modern, out / "model.onnx")
+    notes = []
+    try:
+        onnx.save(legacy(proto), out / "legacy.onnx")
+    except ValueError as reason:
+        notes.append(f"the bundle of tensorrt has no legacy.onnx, the network for TensorRT before 10: {reason}")
+    image = _trt.image_shape(proto)
+    plan = {
+        "trtexec": " ".join(trtexec_options(options, image)),
+        "image": image,
+        "options": {**options.model_dump(mode="json"), "timing_cache": "timing.cache" if options.timing_cache else None},
+        "macs": _trt.macs_per_node(modern),
+    }
+    (out / "build.json").write_text(json.dumps(plan, indent=1))
+    for name in ON_DEVICE:
+        shutil.copy(DEVICE / name, out / name)
+    return {**described(out / "model.onnx", precision="int8", int8_share=None), "notes": notes}
+
+
+def trtexec_options(options: Options, image: list[int]) -> list[str]:
+    """What `options` are called on trtexec's command line; timed at the smallest batch."""
+    batches = {"min": options.min_batch, "opt": options.opt_batch, "max": options.max_batch}
+    shapes = {key: "x".join(map(str, [batch, *image])) for key, batch in batches.items()}
+    found = [f"--{key}Shapes=input:{shape}" for key, shape in shapes.items()] + [f"--shapes=input:{shapes['min']}"]
+    if not options.tf32:
+        found.append("--noTF32")
+    if options.workspace_mib is not None:
+        found.append(f"--memPoolSize=workspace:{options.workspace_mib}")
+    if options.version_compatible:
+        found.append("--versionCompatible")
+    if options.hardware_compatibility != "none":
+        level = {"ampere_plus": "ampere+", "same_compute_capability": "sameComputeCapability"}[options.hardware_compatibility]
+        found.append(f"--hardwareCompatibilityLevel={level}")
+    if options.timing_cache:
+        found.append("--timingCacheFile=timing.cache")
+    return found
 
 
 def runner() -> str:

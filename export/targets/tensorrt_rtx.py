@@ -13,13 +13,19 @@ import numpy as np
 from pydantic import Field
 
 from export.bundle import device_runner
+from export.device.runner_trt import faults
+from export.device.trt_build import logger
 from export.targets import _trt
 from pipeline import hardware
 from pipeline.placement import Placement
 
 REQUIRES: tuple[str, ...] = ("tensorrt-rtx",)
 READS = "onnx"
-PLACEMENT: Placement | None = Placement(activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False)
+PLACEMENT: Placement | None = Placement(
+    activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False, floats="float16"
+)
+UNTIMED = "fp16"  # whether its INT8 convolutions are quick is not documented
+prepare = None  # it builds for GPUs that are not here
 
 
 class Options(_trt.Options):
@@ -43,6 +49,10 @@ def cannot_run() -> str | None:
     return f"TensorRT-RTX {trt.__version__} does not support {capability}; it supports {', '.join(architectures(trt))}"
 
 
+def half() -> str | None:
+    return "fp16"
+
+
 def platform() -> dict[str, Any]:
     return _trt.platform("tensorrt-rtx")
 
@@ -53,12 +63,7 @@ def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str
     if unknown := [name for name in options.compute_capabilities if name not in known]:
         raise ValueError(f"unknown compute capability {', '.join(unknown)}; this version knows {', '.join(known)}")
 
-    def configure(config: Any) -> None:
-        config.num_compute_capabilities = len(options.compute_capabilities)
-        for index, name in enumerate(options.compute_capabilities):
-            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-
-    metrics = _trt.build(trt, options, out, model=model, configure=configure)
+    metrics = _trt.build(trt, options, out, model=model)
     engine = (out / _trt.FILE).read_bytes()
     return {
         **metrics,
@@ -86,8 +91,7 @@ def in_header(trt: Any, engine: bytes) -> list[str] | None:
 
 def header_faults(trt: Any, engine: bytes) -> list[str]:
     """What the library's own check of the header finds wrong; with no GPU it can only find MALFORMED_ENGINE."""
-    _, faults = trt.Runtime(_trt.logger(trt)).get_engine_validity(engine)
-    return [name for name, bit in trt.EngineInvalidityDiagnostics.__members__.items() if int(faults) & int(bit)]
+    return faults(trt, trt.Runtime(logger(trt)), engine)
 
 
 def runner() -> str:

@@ -17,6 +17,8 @@ from pipeline.placement import Placement
 REQUIRES = ("torch",)
 READS = "checkpoint"
 PLACEMENT: Placement | None = None
+UNTIMED = "int8"
+prepare = None
 
 
 class Options(Config):
@@ -28,6 +30,10 @@ def unavailable() -> str | None:
 
 
 def cannot_run() -> str | None:
+    return None
+
+
+def half() -> str | None:
     return None
 
 

@@ -14,7 +14,8 @@ from data import preprocess
 from data.index import Data, index
 from data.loader import Split, batches
 from pipeline.stage import folder_digest
-from tests.data.conftest import picture
+from tests.conftest import Small
+from tests.data.conftest import Tree, picture
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,23 @@ def test_what_is_measured_is_what_the_device_computes(folder: Path, tmp_path: Pa
     for row, path, label in zip(x.numpy(), files, y.tolist(), strict=True):
         assert dataset["classes"][label] == path.parent.name
         assert np.array_equal(row[None], preprocess.preprocess(preprocess.load(path, split.spec), split.spec))
+
+
+def test_an_image_as_a_file_is_the_same_image(folder: Path, small: Small, tmp_path: Path) -> None:
+    index(Data(name=str(folder), input_size=48), tmp_path)
+    for split in (Split(tmp_path, "test"), Split(small.images, "test")):
+        for i in range(4):
+            assert preprocess.load(io.BytesIO(split.encoded(i)), split.spec) == split.image(i)
+
+
+def test_an_image_that_is_gone_is_named(tree: Tree, out: Path) -> None:
+    root = tree({"test/cat": 4})
+    index(Data(name=str(root)), out)
+    split = Split(out, "test")
+    Path(split.path(1)).unlink()
+    for look in (split.encoded, split.image):
+        with pytest.raises(ValueError, match=r"test/cat/\d+\.png of DATA my-images cannot be read .* restore it"):
+            look(1)
 
 
 def test_normalised_values_are_the_textbook_ones() -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
+from export import targets
 from models.resnet import ResNet, family_spec
 
 PROJECT = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.train_limit=1500", "data.test_limit=300", "train.epochs=1", "distill.epochs=1", "distill.min_steps=0",
-    "calibrate.images=64", "measure.queries=100", "prune.norm_images=256",
+    "calibrate.images=64", "measure.queries=100", "measure.throughput=[1,2]", "prune.norm_images=256",
 ]  # fmt: skip
 
 
@@ -35,6 +36,12 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
     assert int8["int8_share"] > 0.99
     assert int8["size_bytes"] * 10 < rows["baseline-fp32/onnxruntime"]["size_bytes"]
     assert rows["baseline-fp32/torch"]["accuracy"] == rows["baseline-fp32/onnxruntime"]["accuracy"]
+    for target in ("openvino", "tensorrt_rtx"):  # 16-bit floats beside INT8, wherever there are any
+        half = None if targets.get(target).unavailable() else targets.get(target).half()
+        assert half is None or rows[f"student-{half}/{target}"]["precision"] == half
+    if targets.get("tensorrt").unavailable():  # what only the device can build waits for it in the bundle
+        assert rows["student-int8/tensorrt"]["ships"] and rows["student-int8/tensorrt"]["status"] == "unavailable"
+        assert os.access(tmp_path / "run/bundle/tensorrt/build.sh", os.X_OK)
     verify = subprocess.run([sys.executable, "verify.py"], cwd=tmp_path / "run/bundle/onnxruntime", capture_output=True)
     assert verify.returncode == 0, verify.stderr
     stages = len(list((tmp_path / "run/stages").iterdir()))
@@ -51,7 +58,8 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
     # bundle/ holds what the last report says ships, and nothing of earlier runs.
     third = run(*command, "--max-drop", "60", "--targets", "onnxruntime")
     assert third.returncode == 0, third.stdout + third.stderr
-    assert [path.name for path in (tmp_path / "run/bundle").iterdir()] == ["onnxruntime"]
+    assert sorted(path.name for path in (tmp_path / "run/bundle").iterdir()) == ["onnxruntime", "triton"]
+    assert [path.name for path in (tmp_path / "run/bundle/triton").iterdir()] == ["resnet18-onnxruntime"]
 
     # An engine that was asked for and cannot be built costs exit code 3, not the others' rows.
     if importlib.util.find_spec("tensorrt_rtx"):

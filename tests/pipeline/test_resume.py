@@ -67,10 +67,15 @@ def test_nan_stops_with_a_clear_error_and_keeps_the_last_good_epoch(small: Small
     assert not (tmp_path / "best.safetensors").exists()
 
 
+def heed_ctrl_c() -> None:
+    """Shells start what they run in the background with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_and_kill_9_in_distillation_then_the_same_command(tmp_path: Path) -> None:
     changes = [
         "data.train_limit=1500", "data.test_limit=200", "train.epochs=1", "distill.epochs=3", "distill.min_steps=0",
-        "calibrate.images=64", "measure.queries=100", "prune.norm_images=256",
+        "calibrate.images=64", "measure.queries=100", "measure.throughput=[1,2]", "prune.norm_images=256",
     ]  # fmt: skip
     command = [sys.executable, "-m", "pipeline", "compress", "resnet18", "--out", str(tmp_path), "--targets", "onnxruntime"]
     command += ["--max-drop", "90", *(part for change in changes for part in ("--set", change))]
@@ -82,7 +87,7 @@ def test_ctrl_c_and_kill_9_in_distillation_then_the_same_command(tmp_path: Path)
 
         before = saved()
         with (tmp_path / "log").open("w") as log:
-            process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, preexec_fn=heed_ctrl_c)
             deadline = time.monotonic() + 300
             while saved() == before:
                 assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()

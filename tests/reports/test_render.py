@@ -19,11 +19,11 @@ FIELDS = {
     "dataset": "name classes input_shape splits labelled preprocess",
     "stages": "name seconds cached artifact metrics",
     "rows": "id network precision target status reason artifact sha256 size_bytes params macs accuracy agreement drop "
-    "latency_ms throughput speedup int8_share ships",
+    "latency_ms throughput batch_at_limit speedup int8_share ships",
     "rows.accuracy": "top1 top5 correct n",
     "rows.drop": "points relative_percent upper_95 lost gained n verdict",
     "rows.latency_ms": "batch threads n p50 p90 p99 mean",
-    "rows.throughput": "batch images_per_s",
+    "rows.throughput": "batch images_per_s ms p90_ms n",
     "gate": "metric max_drop strict verdict rows",
     "per_class": "row label n baseline_top1 top1 points lost gained",
     "lost_images": "row index name label baseline_answer answer",

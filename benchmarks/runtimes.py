@@ -1,0 +1,91 @@
+"""Files -> engines opened on one runtime: ours as the pipeline opens them, those of peers with the same properties."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.table import OURS
+from benchmarks.turns import Row, Runner
+from calibration.observe import observe
+from calibration.place import place_qdq
+from export import targets
+from export.targets import onnxruntime, openvino
+from pipeline import hardware
+from pipeline.page import built
+from pipeline.recipe import Recipe
+from pipeline.stage import Artifact, Stages
+
+Made = tuple[Path, float] | str  # a tool's file and its seconds, or why there is none
+OTHERS = {"onnxruntime": "NNCF", "openvino": "quantize_static"}  # whose files are for another runtime
+DEFAULT_HINT = ("openvino", "NNCF, mixed")  # also has a row as OpenVINO computes it when it is asked for no type of floats
+
+
+def rows_of(recipe: Recipe, step: Stages, runtime: str, model: Artifact, images: Artifact, files: dict[str, Made]) -> list[Row]:
+    """FP32 and ours as the pipeline builds and opens them, and every file of a peer that this runtime is for."""
+    target, threads = targets.get(runtime), recipe.measure.threads or hardware.cores()
+    assert target.PLACEMENT is not None
+    ranges = step(observe, recipe.calibrate, model=model, images=images)
+    int8 = step(place_qdq, target.PLACEMENT, label=runtime, model=model, ranges=ranges)
+    spent = ranges.manifest["seconds"] + int8.manifest["seconds"]
+    rows = []
+    for name, source, seconds in (("FP32", model, None), (OURS, int8, spent)):
+        engine = built(recipe, step, runtime, name, source, images)
+        share = None if name == "FP32" else engine.metrics["int8_share"]
+        rows.append(Row(name, target.load(engine.path, threads), int8_share=share, seconds=seconds))
+    for name, made in files.items():
+        if not name.startswith(OTHERS[runtime]):
+            rows += [Row(name, why=made)] if isinstance(made, str) else opened(runtime, name, *made, threads)
+    return rows
+
+
+def opened(runtime: str, name: str, file: Path, seconds: float, threads: int) -> list[Row]:
+    """The rows of a peer's file: one, or two where it is also worth looking at as the runtime opens it by default."""
+    runner, int8_share = OPEN[runtime]
+    try:
+        rows = [Row(name, runner(file, threads), int8_share=int8_share(file), seconds=seconds)]
+        return rows + ([by_default(name, file, threads)] if (runtime, name) == DEFAULT_HINT else [])
+    except Exception as error:  # whatever a runtime does not like about a peer's file
+        return [Row(name, why=f"{runtime} cannot open it: {' '.join(str(error).split())[:100]}")]
+
+
+def onnxruntime_runner(file: Path, threads: int) -> Runner:
+    session = onnxruntime.open_session(file, threads)
+    return lambda x: np.asarray(session.run(None, {"input": x})[0])
+
+
+def openvino_runner(file: Path, threads: int) -> Runner:
+    return per_batch(lambda batch: openvino.compiled(file, batch, threads))
+
+
+def per_batch(compiled: Callable[[int], Any]) -> Runner:
+    """Like openvino's own `load`: compiled once for every number of images."""
+    requests: dict[int, Any] = {}
+
+    def run(x: np.ndarray) -> np.ndarray:
+        if len(x) not in requests:
+            requests[len(x)] = compiled(len(x)).create_infer_request()
+        return np.array(requests[len(x)].infer({0: x})[0])
+
+    return run
+
+
+def by_default(name: str, file: Path, threads: int) -> Row:
+    """The file as OpenVINO computes its floats when it is not told in what: bfloat16 where the processor can."""
+    core = importlib.import_module("openvino").Core()
+
+    def compiled(batch: int) -> Any:
+        network = core.read_model(file)
+        network.reshape([batch, *list(network.input(0).get_partial_shape())[1:]])
+        return core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads})
+
+    floats = compiled(1).get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return Row(f"{name}, opened as by default: floats in {floats}", per_batch(compiled))
+
+
+OPEN: dict[str, tuple[Callable[[Path, int], Runner], Callable[[Path], float]]] = {
+    "onnxruntime": (onnxruntime_runner, onnxruntime.int8_share),
+    "openvino": (openvino_runner, openvino.int8_share),
+}

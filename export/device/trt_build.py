@@ -1,0 +1,155 @@
+"""ONNX file -> engine, with TensorRT 8.5 (JetPack 5) to 11 or TensorRT-RTX: one implementation for pipeline and device.
+
+Every function that needs the library takes the imported module as its first argument, `trt`: its flags come and go, so
+each is looked up before it is used. Standard library only, and Python 3.8, because that is what JetPack 5 has.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+@lru_cache(maxsize=None)  # noqa: UP033 - functools.cache is newer than Python 3.8
+def logger(trt: Any) -> Any:
+    """Collects errors instead of printing. One per process: the library holds on to the first one it is given."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name in ("ERROR", "INTERNAL_ERROR"):
+                sentence = re.sub(r"\[\w+\.cpp:[^]]*\] | In \w+ at /[^)\s]*", "", message)  # source lines of NVIDIA's
+                self.errors.append(" ".join(sentence.split()))
+
+    return Log()
+
+
+def why(log: Any) -> str:
+    return str(log.errors[0]).strip() if log.errors else "the library gave no reason"
+
+
+def build_engine(trt: Any, file: Path, options: Mapping[str, Any], *, flags: Sequence[str] = (), weakly: bool = False) -> bytes:
+    """The engine of the ONNX `file`. `options`: the fields of the target's Options. `flags`: what a weakly typed build
+    may use, "INT8", "FP16"; `weakly`: types are the builder's choice, where it still has that.
+
+    Raises ValueError with the parser's errors, node by node, or with what the builder logged.
+    """
+    log = logger(trt)
+    log.errors.clear()
+    strong = strongly_typed(trt) and not (weakly and hasattr(trt.BuilderFlag, "INT8"))
+    builder = trt.Builder(log)
+    network = builder.create_network(network_flags(trt, strong))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(str(file)):
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        reasons = "; ".join(map(complaint, errors)) or why(log)
+        raise ValueError(f"{trt.__name__} {trt.__version__} cannot read {file}: {reasons}")
+
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector gives names only
+    for name in () if strong else flags:  # strongly typed networks refuse them
+        config.set_flag(getattr(trt.BuilderFlag, name))
+    set_options(trt, config, options)
+    source = network.get_input(0)
+    batches = (options["min_batch"], options["opt_batch"], options["max_batch"])
+    profile = builder.create_optimization_profile()
+    profile.set_shape(source.name, *[(batch, *source.shape[1:]) for batch in batches])
+    config.add_optimization_profile(profile)
+    timings = timing_cache(config, options.get("timing_cache"))
+
+    serialized = builder.build_serialized_network(network, config)
+    if serialized is None:
+        raise ValueError(f"{trt.__name__} {trt.__version__} cannot build {file}: {why(log)}")
+    if timings is not None:
+        Path(options["timing_cache"]).write_bytes(bytes(timings.serialize()))
+    return bytes(serialized)
+
+
+def strongly_typed(trt: Any) -> bool:
+    return hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
+
+
+def network_flags(trt: Any, strong: bool = True) -> int:
+    """Explicit batches before TensorRT 10; strong typing wherever it exists (10.12 wants it, 11 has nothing else)."""
+    known = trt.NetworkDefinitionCreationFlag
+    wanted = ["EXPLICIT_BATCH", "STRONGLY_TYPED"] if strong else ["EXPLICIT_BATCH"]
+    return sum(1 << int(getattr(known, name)) for name in wanted if hasattr(known, name))
+
+
+def set_options(trt: Any, config: Any, options: Mapping[str, Any]) -> None:
+    """What the recipe asks for; only one of the libraries has some of it, and those are absent from the other's options."""
+    if hasattr(trt.BuilderFlag, "TF32"):  # on by default
+        (config.set_flag if options["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)
+    if options.get("workspace_mib") is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options["workspace_mib"] << 20)
+    if options.get("version_compatible"):
+        config.set_flag(named(trt, trt.BuilderFlag, "VERSION_COMPATIBLE"))
+    if options.get("hardware_compatibility", "none") != "none":
+        levels = named(trt, trt, "HardwareCompatibilityLevel")
+        config.hardware_compatibility_level = named(trt, levels, options["hardware_compatibility"].upper())
+    if options.get("compute_capabilities"):
+        config.num_compute_capabilities = len(options["compute_capabilities"])
+        for index, name in enumerate(options["compute_capabilities"]):
+            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+
+
+def named(trt: Any, group: Any, name: str) -> Any:
+    if not hasattr(group, name):
+        raise ValueError(f"TensorRT {trt.__version__} has no {name}: take the option out, or use a newer TensorRT")
+    return getattr(group, name)
+
+
+def timing_cache(config: Any, file: Any) -> Any:
+    """How long tactics took in earlier builds, read from `file`; empty when that is of another library or GPU."""
+    if file is None:
+        return None
+    earlier = Path(file).read_bytes() if Path(file).exists() else b""
+    cache = config.create_timing_cache(earlier)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def complaint(error: Any) -> str:
+    """One parser error: which node, which operator (both known since TensorRT 10), what."""
+    where = f"node {error.node()}"
+    if hasattr(error, "node_name"):
+        where = f"node {error.node_name() or error.node()} ({error.node_operator()})"
+    return f"{where}: {' '.join(error.desc().split())}"
+
+
+def int8_share(trt: Any, engine: Any, context: Any, shape: Sequence[int], macs: Mapping[str, int]) -> float | None:
+    """Share of `macs` {node: multiply-accumulates} that the opened `engine` does in INT8 on input `shape`."""
+    context.set_input_shape(engine.get_tensor_name(0), tuple(shape))
+    inspector = engine.create_engine_inspector()
+    inspector.execution_context = context  # without shapes, types read "N/A due to dynamic shapes"
+    return share_of(json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON)).get("Layers", []), macs)
+
+
+def share_of(layers: Sequence[Any], macs: Mapping[str, int]) -> float | None:
+    """Share of `macs` in layers that read integers; None unless every node is found in exactly one compute layer.
+
+    A layer names its nodes in Metadata: "[ONNX Layer: conv1]" for each (onnx-tensorrt, ImporterContext).
+    """
+    integer = 0
+    for name, count in macs.items():
+        tag = re.compile(rf"\[ONNX Layer: {re.escape(name)}( \||\])")
+        doing = [one for one in layers if isinstance(one, dict) and computes(one) and tag.search(one.get("Metadata", ""))]
+        types = [one["Inputs"][0].get("Format/Datatype", "N/A") for one in doing if one.get("Inputs")]
+        if len(doing) != 1 or len(types) != 1 or types[0].startswith("N/A"):
+            return None
+        integer += count * ("int8" in types[0].lower())
+    return integer / sum(macs.values()) if macs else None
+
+
+def computes(layer: Mapping[str, Any]) -> bool:
+    kind = " ".join(str(layer.get(key, "")) for key in ("LayerType", "ParameterType", "TacticName"))
+    return re.search(r"conv|gemm|matrix_?multiply|matmul|fprop", kind, re.IGNORECASE) is not None

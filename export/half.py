@@ -1,0 +1,82 @@
+"""float32 ONNX, plain or with Q/DQ -> the same network in float16 inside (model.onnx); float32 images in, float32 logits out.
+
+What TensorRT calls strongly typed: the precision of every layer stands in the file. Q/DQ with float16 scales takes opset 19.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto, helper, numpy_helper, version_converter
+
+from pipeline.config import Config
+
+LARGEST, SMALLEST = 65504.0, 2.0**-24  # of float16, the smallest above zero
+
+
+class Half(Config):
+    """`opset` of the float16 file. TensorRT 10.3 reads up to 20, and Q/DQ in float16 starts with 19."""
+
+    opset: int = 19
+
+
+def half(config: Half, out: Path, *, model: Path) -> dict[str, Any]:
+    """Write the float16 twin of `model`/model.onnx to `out`/model.onnx.
+
+    Raises ValueError when a weight does not fit into float16.
+    """
+    onnx.save(halved(onnx.load(model / "model.onnx"), config.opset), out / "model.onnx")
+    return {"opset": config.opset}
+
+
+def halved(proto: ModelProto, opset: int = Half().opset) -> ModelProto:
+    """A float16 copy of `proto` at `opset`, or at its own where that is newer."""
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    graph_of = version_converter.convert_version(proto, max(opset, proto.opset_import[0].version))
+    graph = graph_of.graph
+    for tensor in graph.initializer:
+        shrink(tensor)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                shrink(attribute.t)
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+    del graph.value_info[:]  # types that hold no longer
+    cast_input(graph)
+    cast_output(graph)
+    helper.set_model_props(graph_of, metadata)
+    onnx.checker.check_model(graph_of, full_check=True)
+    return graph_of
+
+
+def shrink(tensor: TensorProto) -> None:
+    """float32 -> float16 in place; other types stay."""
+    if tensor.data_type != TensorProto.FLOAT:
+        return
+    values = numpy_helper.to_array(tensor)
+    if values.size and np.abs(values).max() > LARGEST:
+        raise ValueError(
+            f"{tensor.name} holds {np.abs(values).max():.3g}, float16 ends at {LARGEST:g}: leave the engines in float16 out, "
+            "with targets that have none"
+        )
+    narrow = values.astype(np.float16)
+    lost = (narrow == 0) & (values != 0)  # a scale of 0 is none
+    narrow = np.where(lost, np.copysign(SMALLEST, values).astype(np.float16), narrow)
+    tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
+
+
+def cast_input(graph: onnx.GraphProto) -> None:
+    source = graph.input[0].name
+    for node in graph.node:
+        node.input[:] = [f"{source}/half" if name == source else name for name in node.input]
+    graph.node.insert(0, helper.make_node("Cast", [source], [f"{source}/half"], name=f"{source}/cast", to=TensorProto.FLOAT16))
+
+
+def cast_output(graph: onnx.GraphProto) -> None:
+    result = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = [f"{result}/half" if name == result else name for name in node.output]
+        node.input[:] = [f"{result}/half" if name == result else name for name in node.input]
+    graph.node.append(helper.make_node("Cast", [f"{result}/half"], [result], name=f"{result}/cast", to=TensorProto.FLOAT))

@@ -1,0 +1,56 @@
+"""The same network for parsers that end at opset 17: TensorRT 8.5 and 8.6 (JetPack 5)."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+OPSET, IR = 17, 8
+
+
+def legacy(proto: ModelProto) -> ModelProto:
+    """`proto` at opset 17 and IR version 8, its types as they are; it answers as before.
+
+    Raises ValueError with one line where an operator has no older form, or the answers differ.
+    """
+    older = ModelProto()
+    older.CopyFrom(proto)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    for node in older.graph.node:
+        make_older(node, constants)
+    for entry in older.opset_import:
+        entry.version = OPSET if entry.domain == "" else entry.version
+    older.ir_version = IR
+    try:
+        onnx.checker.check_model(older, full_check=True)  # also refuses what opset 17 does not know
+        before, after = answers(proto), answers(older)
+    except Exception as error:  # the checker and ONNX Runtime raise types of their own
+        raise ValueError(f"it has no form at opset {OPSET} ({' '.join(str(error).split())[:200]})") from error
+    if not np.array_equal(before, after):
+        raise ValueError(f"at opset {OPSET} it answers differently, by up to {np.abs(before - after).max():.2g}")
+    return older
+
+
+def make_older(node: NodeProto, constants: dict[str, np.ndarray]) -> None:
+    """What opset 18 changed in the operators that our networks have. onnx's own converter has no way back for Split."""
+    attributes = {one.name: one for one in node.attribute}
+    if node.op_type == "Split":  # how many outputs is told by how many there are
+        attributes.pop("num_outputs", None)
+    elif node.op_type.startswith("Reduce") and len(node.input) == 2 and node.input[1] in constants:
+        attributes["axes"] = helper.make_attribute("axes", constants[node.input[1]].tolist())
+        attributes.pop("noop_with_empty_axes", None)
+        del node.input[1]
+    del node.attribute[:]
+    node.attribute.extend(attributes.values())
+
+
+def answers(proto: ModelProto) -> np.ndarray:
+    """Logits of two images of noise; every node as it stands, because optimizers treat opsets differently."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    given = session.get_inputs()[0]
+    shape = [2, *given.shape[1:]]
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return np.asarray(session.run(None, {given.name: x})[0])

@@ -1,0 +1,219 @@
+"""The bundle's runner for TensorRT and TensorRT-RTX, on stand-ins for the library and the driver."""
+
+import ctypes
+import gc
+import sys
+import weakref
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.device import runner_trt
+
+
+class Cuda:
+    """A driver whose GPU memory is this process's own; answers 0, "done", to everything."""
+
+    def __init__(self) -> None:
+        self.memory: dict[int, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: 0
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
+        name.value = b"RTX 0000"
+        return 0
+
+    def cuMemAlloc_v2(self, pointer: Any, size: Any) -> int:
+        buffer = ctypes.create_string_buffer(size.value)
+        pointer._obj.value = ctypes.addressof(buffer)
+        self.memory[pointer._obj.value] = buffer
+        return 0
+
+    def cuMemFree_v2(self, pointer: Any) -> int:
+        del self.memory[pointer.value]
+        return 0
+
+    def cuMemcpyHtoD_v2(self, to: Any, source: Any, size: Any) -> int:
+        ctypes.memmove(to.value, source.value, size.value)
+        return 0
+
+    def cuMemcpyDtoH_v2(self, to: Any, source: Any, size: Any) -> int:
+        ctypes.memmove(to.value, source.value, size.value)
+        return 0
+
+
+class Context:
+    """Executes an engine whose logits are twice the first two values of each image."""
+
+    def __init__(self) -> None:
+        self.addresses: dict[str, int] = {}
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shape = shape
+        return len(shape) == 4
+
+    def get_tensor_shape(self, name: str) -> tuple[int, int]:
+        return self.shape[0], 2
+
+    def set_tensor_address(self, name: str, address: int) -> None:
+        self.addresses[name] = address
+
+    def execute_async_v3(self, stream: int) -> bool:
+        count = int(np.prod(self.shape))
+        images = np.ctypeslib.as_array((ctypes.c_float * count).from_address(self.addresses["input"]))
+        result = (ctypes.c_float * (2 * self.shape[0])).from_address(self.addresses["logits"])
+        result[:] = (2 * images.reshape(self.shape[0], -1)[:, :2]).ravel().tolist()
+        return True
+
+
+class Cache:
+    """A cache of kernels; `fits` is what the library says about a file that it is given."""
+
+    fits = True
+
+    def __init__(self) -> None:
+        self.content = b"kernels"
+
+    def deserialize(self, blob: bytes) -> bool:
+        if self.fits:
+            self.content = bytes(blob)
+        return self.fits
+
+    def serialize(self) -> bytes:
+        return self.content
+
+
+class Settings:
+    def __init__(self) -> None:
+        self.made: list[Any] = []
+
+    def create_runtime_cache(self) -> Cache:
+        cache = Cache()
+        self.made.append(weakref.ref(cache))  # like the library's, it does not keep the cache alive
+        return cache
+
+    def set_runtime_cache(self, cache: Cache) -> bool:
+        return True
+
+
+def library(*, rtx: bool, validity: tuple[str, int] = ("VALID", 0), loads: bool = True) -> Any:
+    trt: Any = ModuleType("stand_in")
+    settings = Settings()
+    engine = SimpleNamespace(create_execution_context=lambda *given: Context(), create_runtime_config=lambda: settings)
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda content: engine if loads else None)
+    trt.__dict__.update(__version__="1.0", settings=settings, Runtime=lambda logger: runtime,
+                        Logger=type("Logger", (), {"ERROR": 0, "__init__": lambda self, level: None}))  # fmt: skip
+    if rtx:
+        runtime.get_engine_validity = lambda content: validity
+        trt.EngineValidity = SimpleNamespace(INVALID="INVALID")
+        trt.EngineInvalidityDiagnostics = SimpleNamespace(__members__={"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD": 4})
+        trt.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
+    return trt
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    cuda = Cuda()
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: cuda)
+    return cuda
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "model.engine").write_bytes(b"engine")
+    return tmp_path
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, folder: Path, trt: Any) -> Any:
+    monkeypatch.setitem(sys.modules, runner_trt.MODULE, trt)
+    return runner_trt.open_engine(folder)
+
+
+@pytest.mark.parametrize("rtx", [False, True], ids=["tensorrt", "tensorrt_rtx"])
+def test_answers_for_batches_of_any_size(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, folder: Path, rtx: bool) -> None:
+    run = opened(monkeypatch, folder, library(rtx=rtx))
+    rng = np.random.default_rng(0)
+    for batch in (1, 4, 2, 4):
+        x = rng.normal(size=(batch, 3, 2, 2)).astype(np.float32)
+        np.testing.assert_array_equal(run(x), 2 * x.reshape(batch, -1)[:, :2])
+    assert len(cuda.memory) == 2  # one room each, grown once
+    with pytest.raises(RuntimeError, match="is not one that model"):
+        run(np.zeros((1, 3), np.float32))
+
+
+def test_compiled_kernels_are_kept_for_the_next_start(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, folder: Path) -> None:
+    file, trt, x = folder / "runtime.cache", library(rtx=True), np.zeros((1, 1, 2, 2), np.float32)
+    run = opened(monkeypatch, folder, trt)
+    assert not file.exists()
+    run(x)
+    assert file.read_bytes() == b"kernels"
+    assert trt.settings.dynamic_shapes_kernel_specialization_strategy == "eager"
+    gc.collect()
+    assert trt.settings.made[0]() is not None  # lives as long as the engine does
+
+    file.write_bytes(b"kernels of the first start")
+    opened(monkeypatch, folder, library(rtx=True))(x)
+    assert file.read_bytes() == b"kernels of the first start"  # what was read is what is kept
+    monkeypatch.setattr(Cache, "fits", False)
+    opened(monkeypatch, folder, library(rtx=True))(x)
+    assert file.read_bytes() == b"kernels"  # of another GPU: begun anew
+    assert {path.name for path in folder.iterdir()} == {"model.engine", "runtime.cache"}
+
+
+def test_kernels_that_cannot_be_written_do_no_harm(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, folder: Path) -> None:
+    (folder / "runtime.cache").mkdir()  # not even root can write a file there
+    run = opened(monkeypatch, folder, library(rtx=True))
+    assert run(np.ones((1, 1, 2, 2), np.float32)).tolist() == [[2, 2]]
+    assert {path.name for path in folder.iterdir()} == {"model.engine", "runtime.cache"}
+
+
+def test_tensorrt_has_no_cache_of_kernels(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, folder: Path) -> None:
+    opened(monkeypatch, folder, library(rtx=False))(np.zeros((1, 1, 2, 2), np.float32))
+    assert [path.name for path in folder.iterdir()] == ["model.engine"]
+
+
+@pytest.mark.parametrize(
+    ("trt", "reason"),
+    [
+        (
+            library(rtx=True, validity=("INVALID", 3)),
+            r"cannot load model\.engine on RTX 0000: VERSION_MISMATCH, UNSUPPORTED_CC; ",
+        ),
+        (library(rtx=True, validity=("INVALID", 0), loads=False), r"cannot load model\.engine on RTX 0000; build it again"),
+        (library(rtx=False, loads=False), r"cannot load model\.engine on RTX 0000; build it again"),
+    ],
+    ids=["invalid", "invalid_without_fault", "old"],
+)
+def test_an_engine_that_does_not_fit_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, cuda: Cuda, folder: Path, trt: Any, reason: str
+) -> None:
+    with pytest.raises(RuntimeError, match=reason) as caught:
+        opened(monkeypatch, folder, trt)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("validity", [("SUBOPTIMAL", 2), ("INVALID", 0)])
+def test_an_engine_that_may_work_is_tried(
+    monkeypatch: pytest.MonkeyPatch, cuda: Cuda, folder: Path, validity: tuple[str, int]
+) -> None:
+    run = opened(monkeypatch, folder, library(rtx=True, validity=validity))
+    assert run(np.ones((1, 1, 2, 2), np.float32)).tolist() == [[2, 2]]
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    def absent(name: str) -> Any:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    with pytest.raises(RuntimeError, match="no NVIDIA GPU here"):
+        opened(monkeypatch, folder, library(rtx=False))
+    monkeypatch.setitem(sys.modules, runner_trt.MODULE, None)
+    with pytest.raises(RuntimeError, match="needs the Python package tensorrt, which does not load"):
+        runner_trt.open_engine(folder)
+    (folder / "model.engine").unlink()
+    with pytest.raises(RuntimeError, match=r"run build\.sh there first"):
+        runner_trt.open_engine(folder)

@@ -1,0 +1,50 @@
+"""Which batch stays within a latency limit, and what is said where none does."""
+
+import pytest
+
+from reports.batching import batch_at_limit, unmet
+from reports.schema import Row, Throughput
+
+
+def point(batch: int, p90_ms: float) -> Throughput:
+    return Throughput(batch=batch, images_per_s=1000 * batch / p90_ms, ms=0.9 * p90_ms, p90_ms=p90_ms, n=20)
+
+
+CURVE = [point(1, 2.0), point(2, 3.0), point(4, 5.0), point(8, 10.0)]
+
+
+def row(key: str, points: list[Throughput], limit: float) -> Row:
+    return Row(
+        id=f"{key}/onnxruntime", network="student", precision="int8", target="onnxruntime", status="measured",
+        throughput=points, batch_at_limit=batch_at_limit(points, limit),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("limit", "batch"), [(2.0, 1), (4.9, 2), (5.0, 4), (1000.0, 8)])
+def test_the_largest_batch_within_the_limit(limit: float, batch: int) -> None:
+    best = batch_at_limit(CURVE, limit)
+    assert best is not None
+    expected = next(one for one in CURVE if one.batch == batch)
+    assert (best.limit_ms, best.batch, best.images_per_s) == (limit, batch, expected.images_per_s)
+
+
+def test_a_smaller_batch_that_happened_to_be_slow_does_not_hide_a_larger_one() -> None:
+    found = batch_at_limit([point(1, 2.0), point(2, 9.0), point(4, 5.0)], 6.0)
+    assert found is not None and found.batch == 4
+
+
+@pytest.mark.parametrize(("points", "limit"), [([], 1.9), (CURVE, 1.9), (CURVE, None)])
+def test_none_is_none(points: list[Throughput], limit: float | None) -> None:
+    assert batch_at_limit(points, limit) is None
+
+
+def test_engines_that_no_batch_brings_within_the_limit_are_named_once() -> None:
+    curves = {"baseline-fp32": [point(1, 20.0)], "student-int8": CURVE, "student-fp32": [point(2, 12.5)]}
+    (note,) = unmet([row(key, points, 4.0) for key, points in curves.items()], 4.0)
+    assert "limit of 4 ms (p90) on onnxruntime" in note and "student-int8" not in note
+    assert "baseline-fp32/onnxruntime (batch 1: 20.00 ms)" in note and "student-fp32/onnxruntime (batch 2: 12.50 ms)" in note
+
+
+def test_nothing_is_said_where_all_meet_it_or_nobody_asked() -> None:
+    assert not list(unmet([row("student-int8", CURVE, 4.0)], 4.0))
+    assert not list(unmet([row("student-int8", CURVE, 0.1)], None))

@@ -1,0 +1,93 @@
+"""Curves of real engines: which batches are asked, what a point says. Nothing here depends on how fast the machine is."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export import targets
+from reports.measure import Measure, Runner, affordable, largest_batch, latency, predict, throughput
+from reports.schema import Throughput
+from tests.conftest import Small
+
+QUICK = {"queries": 1, "round": 1, "seconds": 0.01, "warmup": 0}
+
+
+@pytest.fixture
+def engine(small: Small, tmp_path: Path) -> Path:
+    target, folder = targets.get("onnxruntime"), tmp_path / "engine"
+    folder.mkdir()
+    target.build(target.Options(), folder, model=small.onnx, images=small.images)
+    return folder
+
+
+def test_every_engine_gets_a_curve(small: Small, engine: Path, tmp_path: Path) -> None:
+    config = Measure(throughput=(3, 1), **QUICK)
+    load, engines = targets.get("onnxruntime").load, {"baseline-fp32": engine, "student-int8": engine}
+    metrics = latency(config, tmp_path, load=load, engines=engines, images=small.images)
+    for key in engines:
+        points = [Throughput(**point) for point in metrics["throughput"][key]]
+        assert [point.batch for point in points] == [1, 3]
+        for point in points:
+            assert point.n is not None and point.ms is not None and point.p90_ms is not None
+            assert point.n >= 1 and 0 < point.ms <= point.p90_ms and point.images_per_s > 0
+    json.dumps(metrics)
+
+
+def test_engines_take_turns_batch_by_batch_and_see_every_image() -> None:
+    asked: list[tuple[str, int]] = []
+    seen: list[np.ndarray] = []
+
+    def engine_called(name: str) -> Runner:
+        def run(x: np.ndarray) -> np.ndarray:
+            if (name, len(x)) not in asked:
+                asked.append((name, len(x)))
+                seen.append(x[:, 0, 0, 0])
+            time.sleep(0.05)
+            return x
+
+        return run
+
+    images = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1)
+    runners = {"a": engine_called("a"), "b": engine_called("b")}
+    curves = throughput(Measure(throughput=(4, 1, 2, 2), warmup=0), runners, images, {"a": 99, "b": 2})
+    assert asked == [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 4)], "b was built for two images at most"
+    assert seen[-1].tolist() == [0, 1, 2, 0], "a short test split is repeated"
+    assert {name: [point["batch"] for point in points] for name, points in curves.items()} == {"a": [1, 2, 4], "b": [1, 2]}
+
+
+def test_a_curve_ends_before_calls_get_too_long() -> None:
+    at_8 = [{"batch": 8, "ms": 1000.0}]
+    assert affordable([], 32, longest=3.0)
+    assert affordable(at_8, 16, longest=3.0) and affordable(at_8, 24, longest=3.0)
+    assert not affordable(at_8, 32, longest=3.0)
+
+
+def test_no_engine_is_asked_for_more_than_it_was_built_for(small: Small, engine: Path, tmp_path: Path) -> None:
+    manifest = engine / "manifest.json"
+    manifest.write_text(json.dumps({"metrics": {}}))
+    unlimited = largest_batch(engine)
+    manifest.write_text(json.dumps({"metrics": {"batches": [1, 2, 5]}}))
+    assert largest_batch(engine) == 5 < 10**6 < unlimited
+
+    asked = set()
+
+    def load(folder: Path, threads: int) -> Runner:
+        run = targets.get("onnxruntime").load(folder, threads)
+
+        def counted(x: np.ndarray) -> np.ndarray:
+            asked.add(len(x))
+            return run(x)
+
+        return counted
+
+    assert predict(Measure(), tmp_path, load=load, engine=engine, images=small.images)["n"] == 64
+    assert asked == {5, 4}, "64 images are twelve batches of 5 and one of 4"
+
+
+@pytest.mark.parametrize("wrong", [{"throughput": (0,)}, {"longest": 0}])
+def test_senseless_values_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="greater than 0"):
+        Measure(**wrong)  # type: ignore[arg-type]
