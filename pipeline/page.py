@@ -91,13 +91,11 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
             yield {"target": name, "unavailable": reason, "bundle": prepared(recipe, step, name, int8, images)}
             continue
         platform = target.platform()
-        try:
-            models = models_of(recipe, step, name, *networks, int8)
-            engines = {row: built(recipe, step, name, row, model, images) for row, model in models.items()}
-        except (ValueError, RuntimeError) as refusal:  # the other engines are still wanted
-            yield {"target": name, "unavailable": f"its build failed: {' '.join(str(refusal).split())}"}
+        engines, refused = engines_of(recipe, step, name, models_of(recipe, step, name, *networks, int8), images)
+        if not engines or (int8 and not small(engines)):
+            yield {"target": name, "unavailable": next(reversed(refused.values()))}
             continue
-        found: dict[str, Any] = {"target": name, "engines": engines, "cannot_run": target.cannot_run()}
+        found: dict[str, Any] = {"target": name, "engines": engines, "refused": refused, "cannot_run": target.cannot_run()}
         if found["cannot_run"] is None:
             found["predictions"] = {row: asked(recipe, step, name, row, engine, images) for row, engine in engines.items()}
             # All engines of a target in one stage: like for like means timed in turns, in the same minutes.
@@ -127,12 +125,29 @@ def models_of(
     return models | ({"student-int8": int8} if int8 else {})
 
 
+def engines_of(
+    recipe: Recipe, step: Stages, name: str, models: dict[str, Artifact], images: Artifact
+) -> tuple[dict[str, Artifact], dict[str, str]]:
+    """The engines by row, and why there are none of the other rows."""
+    engines, refused = {}, {}
+    for row, model in models.items():
+        try:
+            engines[row] = built(recipe, step, name, row, model, images)
+        except (ValueError, RuntimeError) as refusal:  # the other engines are still wanted
+            refused[row] = f"its build failed: {' '.join(str(refusal).split())}"
+    return engines, refused
+
+
+def small(engines: dict[str, Artifact]) -> list[str]:
+    """The rows that could ship."""
+    return [row for row in engines if row.startswith("student-") and row != "student-fp32"]
+
+
 def candidate_of(untimed: str, engines: dict[str, Artifact], latency: Artifact | None) -> str:
     """The row that ships if it passes: the quicker of INT8 and 16-bit floats, `untimed` where nobody can tell."""
-    small = [row for row in engines if row.startswith("student-") and row != "student-fp32"]
     if latency is None:
-        return f"student-{untimed}"
-    return min(small, key=lambda row: float(latency.metrics["timed"][row]["p50"]))
+        return f"student-{untimed}" if f"student-{untimed}" in engines else small(engines)[0]
+    return min(small(engines), key=lambda row: float(latency.metrics["timed"][row]["p50"]))
 
 
 def prepared(recipe: Recipe, step: Stages, name: str, int8: Artifact | None, images: Artifact) -> Artifact:

@@ -62,7 +62,7 @@ def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
 
 def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
     if row.status == "unavailable":
-        yield f"{row.target} could not be built here: {row.reason}"
+        yield f"{row.id} could not be built here: {row.reason}"
     if row.status == "unavailable" and row.ships:
         yield f"bundle/{row.target} is ready to be built on the device: run build.sh there; it measures and verifies, too."
     if row.status == "built" and row.ships:

@@ -66,7 +66,8 @@ def collect(out: Path) -> Report:
 
 def missing_requested(report: Report) -> list[str]:
     """The targets that the user asked for by name and that cannot be built here."""
-    return [row.target for row in report.rows if row.status == "unavailable" and row.target in report.requested]
+    built = {candidate.id.split("/")[1] for candidate in report.gate.rows}
+    return [target for target in report.requested if target not in built]
 
 
 def rows_of(folder: Folder, gate: Gate) -> list[Row]:
@@ -84,12 +85,17 @@ def rows_of(folder: Folder, gate: Gate) -> list[Row]:
                 ships="bundle" in target,
             )
         ]
-    return [row_of(folder, key, path, gate) for key, path in target["engines"].items()]
+    refused = [
+        Row(id=f"{key}/{target['target']}", network=network_of(key), precision=key.split("-")[1], target=target["target"],
+            status="unavailable", reason=reason)
+        for key, reason in target.get("refused", {}).items()
+    ]  # fmt: skip
+    return [row_of(folder, key, path, gate) for key, path in target["engines"].items()] + refused
 
 
 def row_of(folder: Folder, key: str, path: str, gate: Gate) -> Row:
     target = folder.target
-    network: Literal["baseline", "student"] = "baseline" if key.startswith("baseline") else "student"
+    network = network_of(key)
     build, exported = metrics(folder.out, path), metrics(folder.out, folder.run[network])
     accuracy, agreement, drop = judged(folder, key, gate)
     latency = latency_of(folder.latency, key)
@@ -117,6 +123,10 @@ def row_of(folder: Folder, key: str, path: str, gate: Gate) -> Row:
         int8_share=build["int8_share"],
         ships=key == folder.candidate and "bundle" in target and not (drop and drop.verdict == "fail"),
     )
+
+
+def network_of(key: str) -> Literal["baseline", "student"]:
+    return "baseline" if key.startswith("baseline") else "student"
 
 
 def judged(folder: Folder, key: str, gate: Gate) -> tuple[Accuracy | None, Agreement | None, Drop | None]:

@@ -64,7 +64,9 @@ def copied(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     metrics = tensorrt.prepare(tensorrt.Options(), files, model=model)
     (files / "manifest.json").write_text(json.dumps({"metrics": metrics}))
     # The network is not trained: its INT8 answers move more than those of a real one.
-    bundle(Bundle(images=4, tolerance_elsewhere=0.3), out, engine=files, model=model, images=small.images, runner=tensorrt.runner)
+    bundle(
+        Bundle(images=4, tolerance_elsewhere=0.3), out, engine=files, model=model, images=small.images, runner=tensorrt.runner
+    )
     return out
 
 

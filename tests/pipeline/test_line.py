@@ -70,6 +70,14 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
         assert rows["student-int8/onnxruntime"]["ships"]
         assert "build failed: unknown compute capability SM1" in rows["student-int8/tensorrt_rtx"]["reason"]
 
+        # One that is refused for a single row leaves the others: Turing has no float32 gemm.
+        turing = ["--set", 'targets.tensorrt_rtx.compute_capabilities=["SM75"]', "--targets", "tensorrt_rtx"]
+        fifth = run(*command, "--max-drop", "60", *turing)
+        assert fifth.returncode == 0, fifth.stdout + fifth.stderr
+        rows = {row["id"]: row for row in json.loads((tmp_path / "run/report.json").read_text())["rows"]}
+        assert "FP32 GEMM is not supported" in rows["student-fp32/tensorrt_rtx"]["reason"]
+        assert rows["student-fp16/tensorrt_rtx"]["ships"] and rows["student-int8/tensorrt_rtx"]["status"] == "built"
+
 
 def test_bad_input_is_one_line_and_exit_code_2_of_the_command_itself(tmp_path: Path) -> None:
     """The other cases are in test_hostile.py, within one process."""
