@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from pipeline.placement import Placement
 
 Edge = tuple[NodeProto, int]  # a node and which of its inputs
+AS_INTEGERS = ("MaxPool", "ReduceMean", "GlobalAveragePool", "AveragePool", "Split", "Reshape", "Flatten")
 LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 
@@ -56,7 +57,7 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
             else:
                 i = shortcut_input(node, producers, readers)
                 edges[node.input[i]].append((node, i))
-        elif config.pool and node.op_type in ("MaxPool", "ReduceMean", "GlobalAveragePool", "AveragePool", "Split"):
+        elif config.pool and node.op_type in AS_INTEGERS and node.input[0] not in weights:
             edges[node.input[0]].append((node, 0))
         elif config.pool and node.op_type == "Concat" and not weights & set(node.input):
             for i, name in enumerate(node.input):

@@ -13,7 +13,7 @@ class Placement(Config):
     bias          "int32" gives biases a DequantizeLinear of their own (scale = activation scale x weight scale);
                   "float" leaves them alone (TensorRT refuses int32 ones)
     residual      Q/DQ at an Add: on "all" of its inputs and its output, or on the "shortcut" input only
-    pool          whether pooling, splitting and concatenation run on integers, too
+    pool          whether pooling, splitting, concatenation and reshaping run on integers, too
     floats        type of the scales and of everything that stays floating point
     """
 
