@@ -14,7 +14,7 @@ from calibration.place import place_qdq
 from export import targets
 from export.targets import onnxruntime, openvino
 from pipeline import hardware
-from pipeline.page import built
+from pipeline.engines import Workshop
 from pipeline.recipe import Recipe
 from pipeline.stage import Artifact, Stages
 
@@ -32,7 +32,7 @@ def rows_of(recipe: Recipe, step: Stages, runtime: str, model: Artifact, images:
     spent = ranges.manifest["seconds"] + int8.manifest["seconds"]
     rows = []
     for name, source, seconds in (("FP32", model, None), (OURS, int8, spent)):
-        engine = built(recipe, step, runtime, name, source, images)
+        engine = Workshop(recipe, step, runtime, images).build(name, source)
         share = None if name == "FP32" else engine.metrics["int8_share"]
         rows.append(Row(name, target.load(engine.path, threads), int8_share=share, seconds=seconds))
     for name, made in files.items():

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from calibration.observe import observe
-from calibration.place import place_qdq
 from compress.derive import derive_student
 from compress.distill import distill
 from compress.features import features
@@ -15,15 +14,13 @@ from compress.train import train
 from compress.transfer import transfer
 from data.index import fingerprint, index
 from export import targets
-from export.bundle import bundle, device_code
-from export.half import half
 from export.onnx import export_onnx
 from models.checkpoint import load_checkpoint
 from models.sidecar import told_beside
+from pipeline.engines import Workshop
 from pipeline.recipe import Recipe, check_budget
 from pipeline.stage import Artifact, Stages
 from reports.expect import check
-from reports.measure import latency, predict
 
 
 def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact]:
@@ -80,62 +77,31 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
     ranges = step(observe, recipe.calibrate, model=onnx, images=images)
 
     for name in recipe.targets:
-        target = targets.get(name)
-        networks = (teacher, distilled) if target.READS == "checkpoint" else (baseline, onnx)
-        reason = target.unavailable()
-        if reason and target.prepare is None:
-            yield {"target": name, "unavailable": reason}
-            continue
-        int8 = step(place_qdq, target.PLACEMENT, label=name, model=onnx, ranges=ranges) if target.PLACEMENT else None
-        if reason:
-            yield {"target": name, "unavailable": reason, "bundle": prepared(recipe, step, name, int8, images)}
-            continue
-        platform = target.platform()
-        engines, refused = engines_of(recipe, step, name, models_of(recipe, step, name, *networks, int8), images)
-        if not engines or (int8 and not small(engines)):
-            yield {"target": name, "unavailable": next(reversed(refused.values()))}
-            continue
-        found: dict[str, Any] = {"target": name, "engines": engines, "refused": refused, "cannot_run": target.cannot_run()}
-        if found["cannot_run"] is None:
-            found["predictions"] = {row: asked(recipe, step, name, row, engine, images) for row, engine in engines.items()}
-            # All engines of a target in one stage: like for like means timed in turns, in the same minutes.
-            found["latency"] = step(latency, recipe.measure, label=name, context=platform,
-                                    load=target.load, engines=engines, images=images)  # fmt: skip
-        if int8:
-            found["candidate"] = candidate = candidate_of(target.UNTIMED, engines, found.get("latency"))
-            opened = {"load": target.load} if found["cannot_run"] is None else {}
-            found["bundle"] = step(bundle, recipe.bundle, label=name, context=device_code(), engine=engines[candidate],
-                                   model=int8 if candidate == "student-int8" else onnx, images=images,
-                                   runner=target.runner, **opened)  # fmt: skip
-        yield {**found, "images": images, "baseline": baseline, "student": onnx}
+        shop = Workshop(recipe, step, name, images)
+        networks = (teacher, distilled) if shop.target.READS == "checkpoint" else (baseline, onnx)
+        yield {**engines_of(shop, *networks, ranges), "images": images, "baseline": baseline, "student": onnx}
 
 
-def models_of(
-    recipe: Recipe, step: Stages, name: str, baseline: Artifact, student: Artifact, int8: Artifact | None
-) -> dict[str, Artifact]:
-    """What the target is to build engines of, by row."""
-    target = targets.get(name)
-    models = {"baseline-fp32": baseline}
-    if student is not baseline:
-        models["student-fp32"] = student
-    if floats := target.half():
-        models[f"student-{floats}"] = step(half, recipe.half, label="student", model=student)
-    if int8 and target.PLACEMENT and target.PLACEMENT.floats == "float16":
-        int8 = step(half, recipe.half, label=f"int8 {name}", model=int8)
-    return models | ({"student-int8": int8} if int8 else {})
-
-
-def engines_of(
-    recipe: Recipe, step: Stages, name: str, models: dict[str, Artifact], images: Artifact
-) -> tuple[dict[str, Artifact], dict[str, str]]:
-    """The engines by row, and why there are none of the other rows."""
-    engines, refused = {}, {}
-    for row, model in models.items():
-        try:
-            engines[row] = built(recipe, step, name, row, model, images)
-        except (ValueError, RuntimeError) as refusal:  # the other engines are still wanted
-            refused[row] = f"its build failed: {' '.join(str(refusal).split())}"
-    return engines, refused
+def engines_of(shop: Workshop, baseline: Artifact, student: Artifact, ranges: Artifact) -> dict[str, Any]:
+    """The engines of one target, what they answered, how quick they are, and the bundle of the one that ships if it passes."""
+    reason = shop.target.unavailable()
+    if reason and shop.target.prepare is None:
+        return {"target": shop.name, "unavailable": reason}
+    int8 = shop.place(student, ranges)
+    if reason and int8:
+        return {"target": shop.name, "unavailable": reason, "bundle": shop.pack_to_build(int8)}
+    engines, refused = shop.build_all(shop.models(baseline, student, int8))
+    if not engines or (int8 and not small(engines)):
+        return {"target": shop.name, "unavailable": next(reversed(refused.values()))}
+    found: dict[str, Any] = {"target": shop.name, "engines": engines, "refused": refused}
+    found["cannot_run"] = shop.target.cannot_run()
+    if shop.runs:
+        found["predictions"] = {row: shop.ask(row, engine) for row, engine in engines.items()}
+        found["latency"] = shop.time(engines)
+    if int8:
+        found["candidate"] = candidate = candidate_of(shop.target.UNTIMED, engines, found.get("latency"))
+        found["bundle"] = shop.pack(engines[candidate], int8 if candidate == "student-int8" else student)
+    return found
 
 
 def small(engines: dict[str, Artifact]) -> list[str]:
@@ -150,29 +116,7 @@ def candidate_of(untimed: str, engines: dict[str, Artifact], latency: Artifact |
     return min(small(engines), key=lambda row: float(latency.metrics["timed"][row]["p50"]))
 
 
-def prepared(recipe: Recipe, step: Stages, name: str, int8: Artifact | None, images: Artifact) -> Artifact:
-    """Where only the device can build: the bundle that it builds from."""
-    target = targets.get(name)
-    assert int8 is not None and target.prepare is not None
-    files = step(target.prepare, recipe.targets[name], label=name, context=device_code(), model=int8)
-    return step(bundle, recipe.bundle, label=name, context=device_code(), engine=files, model=int8,
-                images=images, runner=target.runner)  # fmt: skip
-
-
-def built(recipe: Recipe, step: Stages, name: str, row: str, model: Artifact, images: Artifact) -> Artifact:
-    target = targets.get(name)
-    label = f"{row}/{name}"
-    return step(target.build, recipe.targets[name], label=label, context=target.platform(), model=model, images=images)
-
-
-def asked(recipe: Recipe, step: Stages, name: str, row: str, engine: Artifact, images: Artifact) -> Artifact:
-    """What the engine answers about every test image."""
-    target = targets.get(name)
-    label = f"{row}/{name}"
-    return step(predict, recipe.measure, label=label, context=target.platform(), load=target.load, engine=engine, images=images)
-
-
 def answers_of_reference(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -> dict[str, Any]:
     """The baseline's accuracy in PyTorch: the row that the report opens with, measured first."""
-    engine = built(recipe, step, targets.REFERENCE, "baseline-fp32", teacher, images)
-    return asked(recipe, step, targets.REFERENCE, "baseline-fp32", engine, images).metrics
+    shop = Workshop(recipe, step, targets.REFERENCE, images)
+    return shop.ask("baseline-fp32", shop.build("baseline-fp32", teacher)).metrics

@@ -14,6 +14,7 @@ class Placement(Config):
                   "float" leaves them alone (TensorRT refuses int32 ones)
     residual      Q/DQ at an Add: on "all" of its inputs and its output, or on the "shortcut" input only
     pool          whether pooling, splitting, concatenation and reshaping run on integers, too
+    skip          nodes (by name) that stay floating point: the recovery ladder's choice, never a target's
     floats        type of the scales and of everything that stays floating point
     """
 
@@ -23,4 +24,5 @@ class Placement(Config):
     bias: Literal["int32", "float"]
     residual: Literal["all", "shortcut"]
     pool: bool
+    skip: tuple[str, ...] = ()
     floats: Literal["float32", "float16"] = "float32"
