@@ -1,26 +1,32 @@
 """FP32 ONNX + training images -> ranges.json: the range of every activation tensor that a quantizer may want.
 
+By the method "best" also corrections.safetensors, where correcting biases helps (choose.py, correct.py).
+
 One pass. The graph itself reduces each tensor to its minimum, its maximum and a sample of its values, so that only these leave
 ONNX Runtime. Minimum and maximum are exact. The sample is every `step`-th value of the images taken as one long row; `step` has
 no factor in common with the number of values per image, so that in the course of the images every position is looked at, and
 the batches make no difference. Tensors of up to `samples` values per image are counted completely.
 """
 
+import itertools
 import json
 import math
+import time
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field
+from safetensors.numpy import save_file
 
-from calibration.place import range_source
+from calibration.choose import Choice, choose, counted
+from calibration.place import CORRECTIONS, range_source
 from calibration.ranges import Histogram, Method, select
 from data.loader import Split, batches
 from pipeline import hardware
@@ -31,6 +37,7 @@ READERS = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Sum", "Concat", "Split", "Reshape", "Flatten",
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax",
 }  # fmt: skip
+CORRECTING = 128  # images that bias corrections are measured on
 WORKERS = 2  # runs side by side: reductions use one core, however many there are
 MEMORY = 128 * 2**20  # bytes of observed activations per run
 
@@ -38,13 +45,15 @@ MEMORY = 128 * 2**20  # bytes of observed activations per run
 class Calibrate(Config):
     """`images` training images, a random choice; `percentile` is used by the method of that name.
 
+    "best" is whichever method's ranges change the answers least about up to `held_out` images that did not calibrate.
     At most `batch_size` images at a time, fewer where they are large. A histogram counts `samples` values of a tensor per
     image or up to twice as many; minimum and maximum look at all.
     """
 
-    method: Method = "percentile"
+    method: Literal[Method, "best"] = "best"
     percentile: float = 99.99
     images: int = Field(default=512, gt=0)
+    held_out: int = Field(default=256, gt=0)
     batch_size: int = Field(default=16, gt=0)
     samples: int = Field(default=16384, gt=0)
 
@@ -59,9 +68,50 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
     batch_size = min(config.batch_size, max(1, MEMORY // (4 * sum(tensors.values()))))
     feed = batches(Split(images, "train"), batch_size, shuffle=True, limit=config.images)
     seen, histograms = statistics(proto, tensors, (x.numpy() for x, _ in feed), config.samples)
-    ranges = {name: select(h, method=config.method, percentile=config.percentile) for name, h in histograms.items()}
+    metrics = {"method": config.method, "images": seen, "tensors": len(tensors)}
+    if config.method == "best":
+        chosen, about = best(config, proto, histograms, images, batch_size, seen)
+        metrics |= about
+        ranges = chosen.ranges
+        if chosen.corrections:
+            save_file(chosen.corrections, out / CORRECTIONS)
+    else:
+        ranges = {name: select(h, method=config.method, percentile=config.percentile) for name, h in histograms.items()}
     (out / "ranges.json").write_text(json.dumps(ranges, indent=0))
-    return {"method": config.method, "images": seen, "tensors": len(ranges)}
+    return metrics
+
+
+def best(
+    config: Calibrate, proto: onnx.ModelProto, histograms: dict[str, Histogram], images: Path, batch_size: int, seen: int
+) -> tuple[Choice, dict[str, Any]]:
+    """What `choose` chose, and what is worth telling of it."""
+    began = time.perf_counter()
+    split, held_out = held_out_images(config, images, batch_size, seen)
+    calibrating = [x.numpy() for x, _ in batches(Split(images, "train"), batch_size, shuffle=True, limit=min(seen, CORRECTING))]
+    chosen = choose(proto, histograms, config.percentile, held_out, calibrating)
+    return chosen, {
+        "chosen": chosen.name,
+        "methods": counted(chosen.methods),
+        "corrected": bool(chosen.corrections),
+        "divergence": chosen.divergences,
+        "held_out": {"split": split, "images": sum(map(len, held_out))},
+        "choosing_seconds": round(time.perf_counter() - began, 3),
+    }
+
+
+def held_out_images(config: Calibrate, images: Path, batch_size: int, seen: int) -> tuple[str, list[np.ndarray]]:
+    """Which split they are from, and batches of images that did not calibrate: of `val`, else of `train`.
+
+    Where every training image is one of the `seen` that did, those.
+    """
+    split = Split(images, "train")
+    wanted = min(config.held_out, max(batch_size, MEMORY // (4 * math.prod(split.dataset["input_shape"]))))
+    if split.dataset["splits"].get("val"):
+        return "val", [x.numpy() for x, _ in batches(Split(images, "val"), batch_size, shuffle=True, limit=wanted)]
+    # The same order, and what comes behind those that calibrated.
+    first = seen if seen < len(split) - batch_size else 0
+    feed = batches(split, batch_size, shuffle=True, limit=first + wanted)
+    return "train", [x.numpy() for x, _ in itertools.islice(feed, first // batch_size, None)]
 
 
 def observed(proto: onnx.ModelProto) -> dict[str, int]:

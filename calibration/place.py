@@ -6,17 +6,32 @@ symmetric, per output channel.
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
+from safetensors.numpy import load_file
 
+from calibration.weights import name_of, quantize_weights
+from pipeline import hardware
 from pipeline.placement import Placement
 
 Edge = tuple[NodeProto, int]  # a node and which of its inputs
+LAYERS = ("Conv", "Gemm")
 AS_INTEGERS = ("MaxPool", "ReduceMean", "GlobalAveragePool", "AveragePool", "Split", "Reshape", "Flatten")
+CORRECTIONS = "corrections.safetensors"  # beside ranges.json, where they help
+# What choices are made with: the grid of the CPU runtimes, without the products that saturate.
+NEUTRAL = Placement(
+    activation="uint8",
+    symmetric=False,
+    reduce_range=not hardware.is_arm() and not hardware.has_vnni(),
+    bias="int32",
+    residual="all",
+    pool=True,
+)
 LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 
@@ -24,16 +39,39 @@ def place_qdq(config: Placement, out: Path, *, model: Path, ranges: Path) -> dic
     """Write the quantized twin of `model` to `out/model.onnx`."""
     proto = onnx.load(model / "model.onnx")
     limits = {name: (low, high) for name, (low, high) in json.loads((ranges / "ranges.json").read_text()).items()}
+    file = ranges / CORRECTIONS
+    corrections = load_file(file) if file.exists() and same_grid(config) else {}
+    metrics = quantize(proto, limits, config, corrections)
+    onnx.checker.check_model(proto)
+    onnx.save(proto, out / "model.onnx")
+    return metrics
+
+
+def same_grid(config: Placement) -> bool:
+    """Whether `config` rounds to the same numbers as NEUTRAL: corrections hold for the rounding they were measured with."""
+    same = (config.symmetric, config.reduce_range) == (NEUTRAL.symmetric, NEUTRAL.reduce_range)
+    return same and not config.skip  # the classifier's makes up for what all layers do, the skipped ones too
+
+
+def quantize(
+    proto: ModelProto,
+    limits: Mapping[str, tuple[float, float]],
+    config: Placement,
+    corrections: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Quantize `proto` in place; returns how many layers and activation tensors that is.
+
+    `limits` are the ranges {tensor: (low, high)}; `corrections` {layer: [channels]} are subtracted from the biases.
+    """
     edges = edges_to_quantize(proto, config)
     scales = {}
     for name in edges:
         low, high = limits[range_source(proto, name)]
         scales[name] = activation_scale(low, high, config)
-    quantized = quantize_weights(proto, scales, edges, config)
+    layers = [(node, scales[name][0]) for name, readers in edges.items() for node, _ in readers if node.op_type in LAYERS]
+    quantize_weights(proto, layers, config, corrections or {})
     insert_activations(proto, edges, scales, config)
-    onnx.checker.check_model(proto)
-    onnx.save(proto, out / "model.onnx")
-    return {"layers": quantized, "activations": len(edges)}
+    return {"layers": len(layers), "activations": len(edges)}
 
 
 def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Edge]]:
@@ -46,9 +84,12 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
     weights = {i.name for i in proto.graph.initializer}
     weights |= {name for node in proto.graph.node if node.op_type == "Constant" for name in node.output}
     edges: dict[str, list[Edge]] = defaultdict(list)
+    skip = with_what_leads_to(frozenset(config.skip), proto, readers)
 
     for node in proto.graph.node:
-        if node.op_type in ("Conv", "Gemm") and node.input[1] in weights:
+        if name_of(node) in skip:
+            continue
+        if node.op_type in LAYERS and node.input[1] in weights:
             edges[node.input[0]].append((node, 0))
         elif node.op_type == "Add" and not weights & set(node.input):
             if config.residual == "all":
@@ -63,6 +104,15 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
             for i, name in enumerate(node.input):
                 edges[name].append((node, i))
     return dict(edges)
+
+
+def with_what_leads_to(skip: frozenset[str], proto: ModelProto, readers: dict[str, list[NodeProto]]) -> frozenset[str]:
+    """`skip`, and the nodes that only hand integers on to them: those would round what a skipped node is to have as it is."""
+    for node in reversed(proto.graph.node):
+        following = {name_of(reader) for name in node.output for reader in readers[name]}
+        if node.op_type in (*AS_INTEGERS, "Concat") and following and following <= skip:
+            skip |= {name_of(node)}
+    return skip
 
 
 def shortcut_input(add: NodeProto, producers: dict[str, NodeProto], readers: dict[str, list[NodeProto]]) -> int:
@@ -96,59 +146,6 @@ def activation_scale(low: float, high: float, config: Placement) -> tuple[np.flo
         return np.float32(max(-low, high) / 127), middle
     scale = np.float32((high - low) / (largest - smallest))
     return scale, int(np.clip(np.round(smallest - low / scale), smallest, largest))
-
-
-def quantize_weights(
-    proto: ModelProto, scales: dict[str, tuple[np.float32, int]], edges: dict[str, list[Edge]], config: Placement
-) -> int:
-    """Replace the weights (and int32 biases) of every layer with a quantized input; returns how many layers that is."""
-    initializers = {i.name: i for i in proto.graph.initializer}
-    count = 0
-    for tensor, readers in edges.items():
-        for node, _ in readers:
-            if node.op_type not in ("Conv", "Gemm"):
-                continue
-            count += 1
-            transposed = any(a.name == "transB" and a.i for a in node.attribute)
-            axis = 0 if node.op_type == "Conv" or transposed else 1
-            weight = numpy_helper.to_array(initializers[node.input[1]])
-            values, scale = quantize_per_channel(weight, axis, 64 if config.reduce_range else 127)
-            replace_by_dequantized(proto, node, 1, values, scale, axis)
-            if config.bias == "int32" and len(node.input) > 2:
-                bias = numpy_helper.to_array(initializers[node.input[2]])
-                bias_scale = scale * scales[tensor][0]
-                limit = np.iinfo(np.int32)
-                integers = np.clip(np.round(bias / bias_scale), limit.min, limit.max).astype(np.int32)
-                replace_by_dequantized(proto, node, 2, integers, bias_scale, 0)
-    used = {name for node in proto.graph.node for name in node.input}
-    kept = [i for i in proto.graph.initializer if i.name in used]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
-    return count
-
-
-def quantize_per_channel(weight: np.ndarray, axis: int, largest: int) -> tuple[np.ndarray, np.ndarray]:
-    """int8 values and float32 scales [channels], such that values * scales is closest to `weight`."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    # A channel of zeros has no scale of its own; the tiny floor also keeps bias / scale inside int32.
-    amax = np.maximum(np.abs(weight).max(axis=others), np.abs(weight).max() * 1e-6 + 1e-12)
-    scale = (amax / largest).astype(np.float32)
-    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    return np.clip(np.round(weight / scale.reshape(shape)), -largest, largest).astype(np.int8), scale
-
-
-def replace_by_dequantized(
-    proto: ModelProto, node: NodeProto, position: int, values: np.ndarray, scale: np.ndarray, axis: int
-) -> None:
-    """Let input `position` of `node` come from a DequantizeLinear of the constant `values`."""
-    name = f"{node.input[position]}/{node.output[0]}"
-    constants = {"quantized": values, "scale": scale, "zero_point": np.zeros(scale.shape, values.dtype)}
-    for key, array in constants.items():
-        proto.graph.initializer.append(numpy_helper.from_array(array, f"{name}/{key}"))
-    inputs = [f"{name}/{key}" for key in constants]
-    # Initializers only: it may stand before everything else.
-    proto.graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [f"{name}/dequantized"], axis=axis))
-    node.input[position] = f"{name}/dequantized"
 
 
 def insert_activations(

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 Method = Literal["max", "percentile", "entropy", "mse"]
+Range = tuple[float, float]
 BINS = 4096
 SMALLEST = -100  # exponent of the narrowest histogram: what is below 2^-100 counts as zero, and float32 reaches that far
 LEVELS = 256
@@ -72,6 +73,16 @@ def select(histogram: Histogram, *, method: Method, percentile: float = 99.99) -
     return max(low, -bound), min(high, bound)
 
 
+def rounding_error(histogram: Histogram, low: float, high: float) -> float:
+    """Expected squared error of the 256-level grid over [low, high], per counted value: rounding within, clipping beyond."""
+    centres = (np.arange(BINS) + 0.5) * histogram.width
+    step = (max(high, 0.0) - min(low, 0.0)) / (LEVELS - 1)
+    if step == 0:
+        return 0.0
+    quantized = np.minimum(np.round(centres / step) * step, max(-low, high))
+    return float((histogram.counts * (centres - quantized) ** 2).sum() / max(1, histogram.counts.sum()))
+
+
 def percentile_bound(magnitude: np.ndarray, percentile: float) -> int:
     """The smallest number of bins that hold `percentile` percent of the values."""
     share = np.cumsum(magnitude) / magnitude.sum()
@@ -97,7 +108,12 @@ def squared_error(magnitude: np.ndarray, keep: int) -> float:
 
 
 def entropy_cost(magnitude: np.ndarray, keep: int) -> float:
-    """KL divergence between the clipped histogram and its LEVELS / 2-level quantization, spread over non-empty bins."""
+    """KL divergence between the clipped histogram and its LEVELS / 2-level quantization, spread over non-empty bins.
+
+    The lowest bin counts as its neighbour does, which is what NVIDIA's implementations do: integers represent zero exactly,
+    and the many zeros behind a ReLU would otherwise pull the range down to where a bin has a level of its own.
+    """
+    magnitude = np.concatenate([magnitude[1:2], magnitude[1:]]) if len(magnitude) > 1 else magnitude
     reference = magnitude[:keep].copy()
     reference[-1] += magnitude[keep:].sum()
     level = np.arange(keep) * (LEVELS // 2) // keep

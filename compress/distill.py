@@ -1,102 +1,95 @@
 """student + teacher -> the student, trained to answer like the teacher (model.json, model.safetensors).
 
-Hinton et al., Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531).
+Hinton et al., Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531). How it is taught: compress/teach.py.
 """
 
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from pydantic import Field
-from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
-from torch.nn import functional
 
-from compress.fit import Loss, Schedule, device_and_precision, fit, tidy, top1
-from data.loader import Split, batches
+from compress.fit import fit, right, tidy
+from compress.teach import Taught, taught_by
+from data.loader import Split
 from models.checkpoint import load, save
-from pipeline.console import progress
 
 
-class Distill(Schedule):
-    """`alpha` is the weight of the teacher's answers, 1 - alpha that of the labels; `alpha = 0` is plain fine-tuning."""
+class Distill(Taught):
+    """`control`: train the student a second time, as long and without a teacher, to know what the teacher is good for.
 
-    epochs: int = Field(default=2, ge=0)
-    temperature: float = Field(default=2.0, gt=0)
-    alpha: float = Field(default=0.5, ge=0, le=1)
+    The time doubles, beyond `minutes` too.
+    """
+
+    control: bool = False
 
 
 def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images: Path) -> dict[str, Any]:
     """Train the student on the training images; both networks see the same crop.
 
-    Raises ValueError when the loss is no longer finite.
+    `notes` say what the teacher was good for. With `control`, `control` in the metrics counts the `held_out` images and those
+    that only the distilled student (`gained`), or only the control (`lost`), gets right.
+    Raises ValueError when the loss is no longer finite, or features are to be matched outside of the ResNet family.
     """
+    started = time.perf_counter()
     model, spec = load(student)
     guide, guide_spec = load(teacher)
     loss = taught_by(guide, config, out, images)
-    metrics = fit(model, loss, config, images, out, f"distill {guide_spec.arch} -> {spec.arch}", by_index=True)
+    label = f"distill {guide_spec.arch} -> {spec.arch}"
+    metrics = fit(model, loss, config, images, out, label, by_index=True, since=started)
     val = Split(images, "val")
-    metrics |= {"val_top1": top1(model, val), "teacher_val_top1": top1(guide, val)}
+    mine = right(model, val)
+    metrics |= {"val_top1": percent(mine), "teacher_val_top1": percent(right(guide, val))}
+    if config.control and not config.plain and metrics["epochs"] and len(val):
+        alone = without_teacher(config, metrics["epochs"], out / "control", student=student, images=images)
+        metrics |= compared(mine, alone)
+        metrics["notes"] += [told(metrics)]
+    if not config.plain and metrics["epochs"] and len(val) and metrics["teacher_val_top1"] <= metrics["val_top1"]:
+        metrics["notes"] += [
+            f"The teacher ({metrics['teacher_val_top1']:.2f} % of held-out images) is no better than the student "
+            f"({metrics['val_top1']:.2f} %): distill.alpha = 0, plain fine-tuning, may do as well."
+        ]
     save(model, spec, out)
     tidy(out)
+    shutil.rmtree(out / "control", ignore_errors=True)
     return metrics
 
 
-def taught_by(guide: nn.Module, config: Distill, out: Path, images: Path) -> Loss:
-    """A loss(network, x, where): (1 - alpha) cross-entropy + alpha distillation from `guide`; `where` in the training split.
+def without_teacher(config: Distill, epochs: int, out: Path, *, student: Path, images: Path) -> np.ndarray:
+    """Which held-out images the student gets right after the same training on the labels alone."""
+    alone = {"alpha": 0.0, "feature": 0.0, "epochs": epochs, "min_steps": 0, "minutes": None}
+    config = config.model_copy(update=alone)
+    model, spec = load(student)
+    out.mkdir(exist_ok=True)
+    fit(model, taught_by(model, config, out, images), config, images, out, f"control: {spec.arch} alone", by_index=True)
+    return right(model, Split(images, "val"))
 
-    Where the crop is fixed the teacher is asked once, not every epoch; `out`/teacher.npy survives an interruption.
+
+def compared(mine: np.ndarray, alone: np.ndarray) -> dict[str, Any]:
+    """The distilled student beside the control, from which held-out images each gets right (bool [N])."""
+    counts = {"held_out": len(mine), "gained": int((mine & ~alone).sum()), "lost": int((alone & ~mine).sum())}
+    return {"control_val_top1": percent(alone), "control": counts}
+
+
+def told(metrics: dict[str, Any]) -> str:
+    """What distillation gained, in a sentence.
+
+    A difference counts when McNemar's test (1947) finds it at 5 %: |gained - lost| > 1.96 sqrt(gained + lost). It knows of the
+    images, not of how much two trainings with other seeds would differ.
     """
-    split = Split(images, "train", config.augment)
-    labels = torch.from_numpy(split.labels)
-    known = answers(guide, split, out / "teacher.npy") if config.alpha and split.fixed else None
-    folded = at_work(guide)
-
-    def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:
-        logits = network(x)
-        where = where.cpu()
-        label_loss = functional.cross_entropy(logits, labels[where].to(x.device))
-        if config.alpha == 0:
-            return label_loss
-        with torch.no_grad():
-            target = folded(x) if known is None else known[where].to(x.device)
-        return (1 - config.alpha) * label_loss + config.alpha * distillation_loss(logits, target, config.temperature)
-
-    return loss
+    counts = metrics["control"]
+    gained, lost = counts["gained"], counts["lost"]
+    found = "gained nothing that these images can show"
+    if abs(gained - lost) > 1.96 * (gained + lost) ** 0.5:
+        points = metrics["val_top1"] - metrics["control_val_top1"]
+        found = f"{'gained' if points > 0 else 'cost'} {abs(points):.2f} points of held-out top-1"
+    return (
+        f"Distillation {found} over the same fine-tuning without a teacher: {metrics['val_top1']:.2f} % against "
+        f"{metrics['control_val_top1']:.2f} % (n = {counts['held_out']:,}; {gained} right only with the teacher, {lost} only "
+        "without; one seed)."
+    )
 
 
-def at_work(guide: nn.Module) -> nn.Module:
-    """`guide` where training happens, its batch norm folded: it only ever answers."""
-    device, _ = device_and_precision()
-    folded = fuse(guide.eval()).requires_grad_(False)
-    folded.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
-    return folded
-
-
-def answers(guide: nn.Module, split: Split, file: Path, batch_size: int = 256) -> Tensor:
-    """The logits [N, classes] of `guide` for every image of `split`, from `file` when they are there."""
-    if not file.exists():
-        device, dtype = device_and_precision()
-        folded = at_work(guide)
-        found = []
-        with progress() as bar, torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-            task = bar.add_task("ask the teacher", total=len(split))
-            for x, _ in batches(split, batch_size):
-                found.append(folded(x.to(device, memory_format=torch.channels_last)).float().cpu().numpy())
-                bar.advance(task, len(x))
-        temporary = file.with_suffix(".tmp")
-        with temporary.open("wb") as stream:
-            np.save(stream, np.concatenate(found))
-        temporary.replace(file)
-    return torch.from_numpy(np.load(file))
-
-
-def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T² KL(teacher ‖ student) of logits [N, classes], summed over classes and averaged over the batch.
-
-    `batchmean` matters: averaging over classes as well would silently divide alpha by their number.
-    """
-    log_p = functional.log_softmax(student.float() / temperature, dim=1)
-    log_q = functional.log_softmax(teacher.float() / temperature, dim=1)
-    return functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * temperature**2
+def percent(right: np.ndarray) -> float | None:
+    return 100 * float(right.mean()) if len(right) else None

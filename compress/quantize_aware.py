@@ -4,19 +4,20 @@ Jacob et al. 2018 (arXiv:1712.05877), with distillation; fake quantization by nv
 the rounding taught: ranges are observed on the exported network like any other's, so every target still gets its own placement.
 """
 
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from compress.distill import Distill, taught_by
 from compress.fit import fit, tidy, top1
+from compress.teach import Taught, taught_by
 from data.loader import Split, batches
 from models.checkpoint import load, save
 
 
-class QuantizeAware(Distill):
+class QuantizeAware(Taught):
     """Off with no epochs. The learning rate wants to be about 1 % of the first training's.
 
     images   training images to set the fake quantizers' ranges on
@@ -32,6 +33,7 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
 
     Raises ValueError when the loss is no longer finite.
     """
+    started = time.perf_counter()
     model, spec = load(student)
     guide, _ = load(teacher)
     val = Split(images, "val")
@@ -40,7 +42,7 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     simulated = with_fake_quantization(model, calibration)
     untrained = top1(simulated, val)
     loss = taught_by(guide, config, out, images)
-    metrics = fit(simulated, loss, config, images, out, f"quantization-aware {spec.arch}", by_index=True)
+    metrics = fit(simulated, loss, config, images, out, f"quantization-aware {spec.arch}", by_index=True, since=started)
     plain, _ = load(student)
     trained = simulated.state_dict()
     plain.load_state_dict({name: trained[name] for name in plain.state_dict()})

@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.fit import Schedule, dataset_of, fit, tidy
+from compress.fit import dataset_of, fit, tidy
+from compress.schedule import Schedule
 from models.checkpoint import save, untrained
 from models.resnet import ResNet, blocks_of, initialise
 from models.sidecar import write_beside

@@ -4,6 +4,7 @@ What it learnt before is kept (Yosinski et al. 2014, arXiv:1411.1792: features t
 the rest, and what is frozen keeps its batch norm statistics too.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.features import check_channels, features_of, head_of
-from compress.fit import Loss, Schedule, dataset_of, fit, tidy, top1
+from compress.fit import Loss, dataset_of, fit, tidy, top1
+from compress.schedule import Schedule
 from data.loader import Split
 from models.checkpoint import load, save
 from models.resnet import ResNet, blocks_of
@@ -45,6 +47,7 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
     Raises ValueError when there is nothing to train on, the images have other channels, a new classifier would not be trained,
     blocks are to be trained and there are none, or the loss is no longer finite.
     """
+    started = time.perf_counter()
     network, spec = load(model)
     dataset = dataset_of(images)
     check_channels(spec.in_channels, dataset)
@@ -79,12 +82,13 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
     loss = loss_from_features(network, head, config, images, out) if once else loss_from_images(config)
     label = f"transfer {spec.arch} to {dataset['name']}"
     metrics = fit(
-        network, loss, config, images, out, label, before_step=keep_still, by_index=once, lr_of=lr_of, decode=not once
-    )
+        network, loss, config, images, out, label,
+        before_step=keep_still, by_index=once, lr_of=lr_of, decode=not once, since=started,
+    )  # fmt: skip
     metrics |= {
         "classes": classes,
         "new_head": replaced,
-        "notes": notes,
+        "notes": notes + metrics["notes"],
         "params": {"trained": count(network, trained=True), "frozen": count(network, trained=False)},
         "val_top1": top1(network, Split(images, "val")),
     }

@@ -43,6 +43,7 @@ def compress(
     budget: Annotated[str, typer.Option(help="params=10M and / or macs=2G, comma-separated")] = "",
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")] = True,
     expect_top1: Annotated[float | None, typer.Option(help="percent the checkpoint should have; far below it, stop")] = None,
+    minutes: Annotated[float | None, typer.Option(help="of distillation, instead of epochs")] = None,
     latency_limit: Annotated[float | None, typer.Option(help="ms; the report names the largest batch within it")] = None,
     input_size: options.InputSize = None,
     resize: options.Resize = None,
@@ -62,7 +63,7 @@ def compress(
     overrides |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels)
     overrides |= options.given(
         checkpoint=checkpoint, data__name=data, gate__max_drop=max_drop, gate__strict=strict or None,
-        finetune=None if finetune else False, expect__top1=expect_top1, latency_limit=latency_limit,
+        finetune=None if finetune else False, expect__top1=expect_top1, latency_limit=latency_limit, distill__minutes=minutes,
     )  # fmt: skip
     loaded = load_recipe(model, recipe, overrides, wanted)
     out = out or default_out(model)

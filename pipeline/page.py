@@ -1,6 +1,7 @@
 """The whole pipeline on one page. Every line is a stage; a variable is what it left on disk."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from compress.distill import distill
 from compress.features import features
 from compress.prune import prune
 from compress.quantize_aware import quantize_aware
+from compress.sensitivity import sensitivity
 from compress.train import train
 from compress.transfer import transfer
 from data.index import fingerprint, index
@@ -18,6 +20,7 @@ from export.onnx import export_onnx
 from models.checkpoint import load_checkpoint
 from models.sidecar import told_beside
 from pipeline.engines import Workshop
+from pipeline.ladder import Network, climb, misses
 from pipeline.recipe import Recipe, check_budget
 from pipeline.stage import Artifact, Stages
 from reports.expect import check
@@ -54,6 +57,8 @@ def pressed(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -
     if not (recipe.finetune and images.metrics["trainable"]):
         return teacher
     student = step(derive_student, recipe.student, teacher=teacher)
+    if recipe.sensitivity.images:
+        step(sensitivity, recipe.sensitivity, model=student, images=images)
     pruned = step(prune, recipe.prune, model=student, images=images)
     distilled = step(distill, recipe.distill, student=pruned, teacher=teacher, images=images)
     if recipe.quantize_aware.epochs:
@@ -76,13 +81,19 @@ def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
     )
     ranges = step(observe, recipe.calibrate, model=onnx, images=images)
 
+    trained_on = None
+    if distilled is not teacher and not recipe.quantize_aware.epochs:
+        trained_on = partial(quantization_aware, recipe, step, images, teacher, distilled)
+
     for name in recipe.targets:
         shop = Workshop(recipe, step, name, images)
         networks = (teacher, distilled) if shop.target.READS == "checkpoint" else (baseline, onnx)
-        yield {**engines_of(shop, *networks, ranges), "images": images, "baseline": baseline, "student": onnx}
+        yield {**engines_of(shop, *networks, ranges, trained_on), "images": images, "baseline": baseline, "student": onnx}
 
 
-def engines_of(shop: Workshop, baseline: Artifact, student: Artifact, ranges: Artifact) -> dict[str, Any]:
+def engines_of(
+    shop: Workshop, baseline: Artifact, student: Artifact, ranges: Artifact, trained_on: Callable[[], Network] | None
+) -> dict[str, Any]:
     """The engines of one target, what they answered, how quick they are, and the bundle of the one that ships if it passes."""
     reason = shop.target.unavailable()
     if reason and shop.target.prepare is None:
@@ -95,13 +106,23 @@ def engines_of(shop: Workshop, baseline: Artifact, student: Artifact, ranges: Ar
         return {"target": shop.name, "unavailable": next(reversed(refused.values()))}
     found: dict[str, Any] = {"target": shop.name, "engines": engines, "refused": refused}
     found["cannot_run"] = shop.target.cannot_run()
+    forms = {"student-int8": int8} if int8 else {}
     if shop.runs:
         found["predictions"] = {row: shop.ask(row, engine) for row, engine in engines.items()}
+        forms |= climb(shop, (student, ranges), trained_on, found)
         found["latency"] = shop.time(engines)
     if int8:
-        found["candidate"] = candidate = candidate_of(shop.target.UNTIMED, engines, found.get("latency"))
-        found["bundle"] = shop.pack(engines[candidate], int8 if candidate == "student-int8" else student)
+        found["candidate"] = candidate = candidate_of(shop, found)
+        found["bundle"] = shop.pack(engines[candidate], forms.get(candidate, student))
     return found
+
+
+def quantization_aware(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact, student: Artifact) -> Network:
+    """The student after it was trained on with 8-bit rounding, and its ranges."""
+    config = recipe.quantize_aware.model_copy(update={"epochs": 1})
+    trained = step(quantize_aware, config, student=student, teacher=teacher, images=images)
+    onnx = step(export_onnx, recipe.export, label="quantization-aware", model=trained, images=images)
+    return onnx, step(observe, recipe.calibrate, label="quantization-aware", model=onnx, images=images)
 
 
 def small(engines: dict[str, Artifact]) -> list[str]:
@@ -109,11 +130,14 @@ def small(engines: dict[str, Artifact]) -> list[str]:
     return [row for row in engines if row.startswith("student-") and row != "student-fp32"]
 
 
-def candidate_of(untimed: str, engines: dict[str, Artifact], latency: Artifact | None) -> str:
-    """The row that ships if it passes: the quicker of INT8 and 16-bit floats, `untimed` where nobody can tell."""
-    if latency is None:
-        return f"student-{untimed}" if f"student-{untimed}" in engines else small(engines)[0]
-    return min(small(engines), key=lambda row: float(latency.metrics["timed"][row]["p50"]))
+def candidate_of(shop: Workshop, found: dict[str, Any]) -> str:
+    """The row that ships if it passes: the quickest that does; where none can be asked, what the target puts first."""
+    rows = small(found["engines"])
+    if not shop.runs:
+        return next((row for row in rows if row == f"student-{shop.target.UNTIMED}"), rows[0])
+    timed = found["latency"].metrics["timed"]
+    passing = [row for row in rows if not misses(shop, found["predictions"], row)]
+    return min(passing or rows, key=lambda row: float(timed[row]["p50"]))
 
 
 def answers_of_reference(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -> dict[str, Any]:

@@ -5,16 +5,18 @@ Every section is the config class of one stage; an unknown section or key is ans
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from calibration.fragile import Fragile
 from calibration.observe import Calibrate
 from compress.derive import Student
 from compress.distill import Distill
 from compress.features import Features
 from compress.prune import Prune
 from compress.quantize_aware import QuantizeAware
+from compress.sensitivity import Sensitivity
 from compress.train import Train
 from compress.transfer import Transfer
 from data.index import Data
@@ -36,6 +38,16 @@ FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 DEFAULT = "default.toml"  # for models without a recipe of their own
 
 
+class Ladder(Config):
+    """What is tried when an INT8 engine misses the gate, see pipeline/ladder.py; nothing where `rungs` is empty.
+
+    `most` is the largest share of the layers that go back to floating point.
+    """
+
+    rungs: tuple[Literal["mixed", "quantize_aware"], ...] = ("mixed", "quantize_aware")
+    most: float = Field(default=0.5, gt=0, le=1)
+
+
 class Recipe(Config):
     """One run. `targets` maps the engines to build to their options.
 
@@ -52,12 +64,15 @@ class Recipe(Config):
     transfer: Transfer = Transfer()
     features: Features = Features()
     student: Student = Student()
+    sensitivity: Sensitivity = Sensitivity()
     prune: Prune = Prune()
     distill: Distill = Distill()
     quantize_aware: QuantizeAware = QuantizeAware()
     export: Export = Export()
     half: Half = Half()
     calibrate: Calibrate = Calibrate()
+    fragile: Fragile = Fragile()
+    ladder: Ladder = Ladder()
     measure: Measure = Measure()
     bundle: Bundle = Bundle()
     triton: Triton = Triton()

@@ -14,6 +14,7 @@ from reports.chart import charts, rate, speeds
 from reports.rows import collect
 from reports.run import images_of
 from reports.schema import ClassDrop, LostImage, Part, Report, Row, Stage
+from reports.sensitivity import heat
 from reports.thumbnails import thumbnails
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -104,6 +105,7 @@ def text(report: Report, template: str, **more: Any) -> str:
         conditions=conditions(report.rows),
         charts=charts(report.rows),
         speeds=speeds(report.rows),
+        sensitivity=heat(report.stages),
         # A top-1 while training would be of labels that are not there.
         curves=[curve_of(stage) for stage in report.stages if report.dataset.labelled and trained(stage)],
         **more,

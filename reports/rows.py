@@ -4,6 +4,7 @@ Accuracy, agreement and drop all come from the stored predictions of the engine 
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,7 +59,16 @@ def collect(out: Path) -> Report:
         rows=rows,
         gate=result,
         requested=run["requested"],
-        notes=list(dict.fromkeys([*said, *findings(rows, result), *unmet(rows, run.get("latency_limit"))])),
+        notes=list(
+            dict.fromkeys(
+                [
+                    *said,
+                    *findings(rows, result),
+                    *(note for folder in folders for note in rung_notes(folder)),
+                    *unmet(rows, run.get("latency_limit")),
+                ]
+            )
+        ),
         per_class=[entry for folder in folders for entry in per_class(folder, dataset.classes)],
         lost_images=[image for folder in folders for image in lost_images(folder, dataset.classes, names)],
     )
@@ -104,7 +114,7 @@ def row_of(folder: Folder, key: str, path: str, gate: Gate) -> Row:
     return Row(
         id=f"{key}/{target['target']}",
         network=network,
-        precision=build["precision"],
+        precision="mixed" if key.startswith("student-mixed") else build["precision"],
         target=target["target"],
         status="measured" if key in folder.answers else "built",
         reason=target["cannot_run"],
@@ -123,6 +133,13 @@ def row_of(folder: Folder, key: str, path: str, gate: Gate) -> Row:
         int8_share=build["int8_share"],
         ships=key == folder.candidate and "bundle" in target and not (drop and drop.verdict == "fail"),
     )
+
+
+def rung_notes(folder: Folder) -> Iterator[str]:
+    """What the recovery ladder tried for the target, in words."""
+    for rung in folder.target.get("rungs", []):
+        result = "passes the gate" if rung["passes"] else "misses the gate, too"
+        yield f"{rung['row']}/{folder.target['target']}: {rung['what']}; {result} ({rung['seconds']:.0f} s to make and ask it)."
 
 
 def network_of(key: str) -> Literal["baseline", "student"]:

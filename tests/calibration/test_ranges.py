@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from calibration.ranges import BINS, LEVELS, Histogram, candidates, select
+from calibration.ranges import BINS, LEVELS, Histogram, candidates, rounding_error, select
 
 
 def counted(*parts: np.ndarray) -> Histogram:
@@ -18,6 +18,7 @@ def counted(*parts: np.ndarray) -> Histogram:
 def slow_entropy(counts: list[float], keep: int) -> float:
     """As Migacz's slides and their reference code describe it, with loops and lists."""
     levels = LEVELS // 2
+    counts = [counts[1], *counts[1:]]
     p = counts[:keep]
     p[-1] += sum(counts[keep:])
     groups: list[list[int]] = [[] for _ in range(levels)]
@@ -57,6 +58,22 @@ def test_entropy_range_equals_a_brute_force_search(seed: int) -> None:
     assert low == float(values.min())  # one-sided: clipping is from above
     assert high == pytest.approx(edge * best / BINS)
     assert high < top
+
+
+def test_zeros_behind_a_relu_do_not_move_the_entropy_range() -> None:
+    values = np.abs(np.random.default_rng(4).standard_t(3, 40_000)).astype(np.float32)
+    zeros = np.zeros(60_000, np.float32)
+    assert select(counted(values, zeros), method="entropy") == (0.0, select(counted(values), method="entropy")[1])
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 4.0), (0.0, 20.0), (-3.0, 3.0)])
+def test_rounding_error_is_that_of_256_levels_on_the_values_themselves(low: float, high: float) -> None:
+    values = np.random.default_rng(5).standard_t(4, 40_000).astype(np.float32)
+    values = np.abs(values) if low == 0 else values
+    step = (high - low) / 255
+    rounded = np.clip(np.rint(np.clip(values, low, high) / step) * step, low, high)
+    expected = float(((rounded.astype(np.float64) - values) ** 2).mean())
+    assert rounding_error(counted(values), low, high) == pytest.approx(expected, rel=0.02)
 
 
 def test_mse_range_is_the_best_on_the_values_themselves() -> None:

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compress.fit import Schedule, epochs_of, fit, optimizer_for, set_lr
+from compress.fit import fit
+from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
 from compress.train import Train, train
 from data.index import Data, index
 from data.loader import Split

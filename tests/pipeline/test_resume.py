@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compress.fit import Schedule, fit, tidy
+from compress.fit import fit, tidy
+from compress.schedule import Schedule
 from models.checkpoint import load, save
 from models.resnet import ResNet, Spec
 from tests.conftest import Small
@@ -26,10 +27,11 @@ def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(model(x), y)
 
 
-def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path, ema: float | None) -> None:
     torch.manual_seed(0)
     save(ResNet(TINY), TINY, tmp_path)
-    schedule = Schedule(epochs=3, batch_size=64)
+    schedule = Schedule(epochs=3, batch_size=64, ema=ema)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     whole.mkdir()
     halves.mkdir()

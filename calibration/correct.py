@@ -1,0 +1,105 @@
+"""Bias correction: what rounding adds to a layer's output on average is taken off its bias.
+
+After Nagel et al. 2019 (arXiv:1906.04721), section 4.2, in its empirical form. A layer is linear, so the mean error of its
+outputs is the layer applied to the mean images that it sees, rounded and not: one pass, a few numbers per layer. What the
+errors of all layers together still do to the logits is measured on the network corrected so far, and goes to the last layer.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from calibration.answers import answers, session_of
+from calibration.place import LAYERS, NEUTRAL, activation_scale, edges_to_quantize, quantize, range_source
+from calibration.weights import largest, name_of, output_axis, quantize_per_channel
+
+Ranges = Mapping[str, tuple[float, float]]
+
+
+def corrections(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """{layer: float32 [channels]}, what to subtract from the biases of `proto` quantized as NEUTRAL.
+
+    `batches` are calibration images, each float32 [n, C, H, W].
+    """
+    found, mean_logits = local_errors(proto, ranges, batches)
+    corrected = copied(proto)
+    quantize(corrected, ranges, NEUTRAL, found)
+    last = next((name_of(node) for node in proto.graph.node if node.output[0] == proto.graph.output[0].name), None)
+    if last in found:
+        found[last] = found[last] + (answers(corrected, batches).mean(axis=0) - mean_logits).astype(np.float32)
+    return found
+
+
+def local_errors(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """{layer: [channels]}, the mean error of each layer's output when only its own input and weights are rounded; and the mean
+    logits [classes] of `proto`."""
+    extended = copied(proto)
+    layers = [
+        node for readers in edges_to_quantize(extended, NEUTRAL).values() for node, _ in readers if node.op_type in LAYERS
+    ]
+    logits = extended.graph.output[0].name
+    del extended.graph.output[1:]
+    add_constant(extended, "correct/first", np.array([0], np.int64))
+    for tensor in dict.fromkeys(layer.input[0] for layer in layers):
+        add_sums(extended, tensor, *activation_scale(*ranges[range_source(proto, tensor)], NEUTRAL))
+    for layer in layers:
+        add_error(extended, layer)
+    session = session_of(extended)
+    totals: list[np.ndarray] = []
+    for x in batches:
+        rows, *errors = (np.asarray(a, np.float64) for a in session.run(None, {extended.graph.input[0].name: x}))
+        parts = [rows.sum(axis=0), *errors]
+        totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
+    assert extended.graph.output[0].name == logits
+    mean, *errors = (total / sum(map(len, batches)) for total in totals)
+    # [1, channels], and behind the channels the positions of a convolution.
+    found = {
+        name_of(layer): e.reshape(e.shape[1], -1).mean(axis=1).astype(np.float32)
+        for layer, e in zip(layers, errors, strict=True)
+    }
+    return found, mean
+
+
+def add_sums(proto: ModelProto, tensor: str, scale: np.float32, zero_point: int) -> None:
+    """`tensor`/sum and `tensor`/rounded_sum: over the images of a batch, [1, …]."""
+    parameters = [f"{tensor}/correct_scale", f"{tensor}/correct_zero"]
+    add_constant(proto, parameters[0], np.asarray(scale))
+    add_constant(proto, parameters[1], np.asarray(zero_point, NEUTRAL.activation))
+    proto.graph.node.extend([
+        helper.make_node("QuantizeLinear", [tensor, *parameters], [f"{tensor}/integers"]),
+        helper.make_node("DequantizeLinear", [f"{tensor}/integers", *parameters], [f"{tensor}/rounded"]),
+        helper.make_node("ReduceSum", [tensor, "correct/first"], [f"{tensor}/sum"], keepdims=1),
+        helper.make_node("ReduceSum", [f"{tensor}/rounded", "correct/first"], [f"{tensor}/rounded_sum"], keepdims=1),
+    ])  # fmt: skip
+
+
+def add_error(proto: ModelProto, layer: NodeProto) -> None:
+    """An output [1, channels, …]: `layer` rounded minus `layer` as it is, without biases, of the sums of its input."""
+    weight = numpy_helper.to_array(next(i for i in proto.graph.initializer if i.name == layer.input[1]))
+    axis = output_axis(layer)
+    integers, scale = quantize_per_channel(weight, axis, largest(NEUTRAL))
+    rounded = integers * np.expand_dims(scale, [i for i in range(weight.ndim) if i != axis])
+    name, source = f"{layer.output[0]}/correct", layer.input[0]
+    add_constant(proto, f"{name}_weight", rounded.astype(np.float32))
+    for kind, inputs in (
+        ("exact", [f"{source}/sum", layer.input[1]]),
+        ("rounded", [f"{source}/rounded_sum", f"{name}_weight"]),
+    ):
+        twin = NodeProto()
+        twin.CopyFrom(layer)
+        twin.name = ""
+        twin.input[:], twin.output[:] = inputs, [f"{name}_{kind}"]
+        proto.graph.node.append(twin)
+    proto.graph.node.append(helper.make_node("Sub", [f"{name}_rounded", f"{name}_exact"], [f"{name}_error"]))
+    proto.graph.output.append(helper.make_tensor_value_info(f"{name}_error", TensorProto.FLOAT, None))
+
+
+def add_constant(proto: ModelProto, name: str, values: np.ndarray) -> None:
+    proto.graph.initializer.append(numpy_helper.from_array(values, name))
+
+
+def copied(proto: ModelProto) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    return copy

@@ -1,0 +1,29 @@
+"""FP32 ONNX + ranges + training images -> fragile.json: the layers that 8 bits hurt most, worst first."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+from pydantic import Field
+
+from calibration.sensitivity import sensitivity
+from data.loader import Split, batches
+from pipeline.config import Config
+
+
+class Fragile(Config):
+    """`images` held-out images that are asked once for every layer, of the training images where none are held out."""
+
+    images: int = Field(default=64, gt=0)
+
+
+def fragile(config: Fragile, out: Path, *, model: Path, ranges: Path, images: Path) -> dict[str, Any]:
+    """Write [[node, KL divergence when only it is quantized, in nats per image], …] to `out`/fragile.json."""
+    proto = onnx.load(model / "model.onnx")
+    limits = {name: (low, high) for name, (low, high) in json.loads((ranges / "ranges.json").read_text()).items()}
+    held_out = Split(images, "val")
+    split = held_out if len(held_out) else Split(images, "train")
+    found = sensitivity(proto, limits, [x.numpy() for x, _ in batches(split, 16, shuffle=True, limit=config.images)])
+    (out / "fragile.json").write_text(json.dumps(list(found.items()), indent=0))
+    return {"nodes": len(found), "worst": dict(list(found.items())[:5])}

@@ -1,0 +1,45 @@
+"""An exponential moving average of a network's weights (as of the mean teacher, Tarvainen & Valpola 2017, arXiv:1703.01780)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """`values` is the averaged state_dict of a network; `decay` the share of it that every step keeps.
+
+    The statistics of batch norm are averaged like the weights: they are moving averages themselves, and no images have to be
+    read for it. Re-estimating them on 2,048 training images instead gained 4 images of 10,000 (85.34 -> 85.38 %; a pruned
+    resnet50 after 186 steps of distillation, decay 0.999, one seed).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.values: dict[str, Tensor] = copied(model)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after `step` (0-based). The first steps are forgotten sooner than `decay` says: of a short
+        training the average would else be where it started."""
+        keep = min(self.decay, (1 + step) / (10 + step))
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                self.values[name].lerp_(tensor, 1 - keep)
+            else:
+                self.values[name].copy_(tensor)
+
+    @contextmanager
+    def inside(self, model: nn.Module) -> Iterator[None]:
+        """Inside, `model` has the averaged weights."""
+        own = copied(model)
+        model.load_state_dict(self.values)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own)
+
+
+def copied(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

@@ -1,0 +1,126 @@
+"""Which channels can only go together (dependency groups), and which of them go.
+
+The groups are torch-pruning's (DepGraph, Fang et al. 2023, arXiv:2301.12900). The ranking is ours: torch-pruning's leaves a
+layer whole when rounding would take all of it, and with it grouped convolutions of few channels a group (ResNeXt).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch_pruning as tp
+from torch import Tensor, nn
+
+Scope = Literal["local", "global", "isomorphic"]
+LEAST = 0.1  # of every group stays, however badly it ranks among others
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelGroup:
+    """`width` channels that layers share. `name`: the first layer, in the order of the network, that makes them.
+
+    parts     grouped convolutions split the channels into so many equal parts, which lose the same
+    pattern   which kinds of layers are in the group, in order: equal for isomorphic groups
+    layers    names of all convolutions and linear layers that make these channels
+    """
+
+    name: str
+    width: int
+    parts: int
+    pattern: str
+    layers: list[str]
+    group: Any
+
+
+def channel_groups(network: nn.Module, x: Tensor, kept_whole: list[nn.Module]) -> list[ChannelGroup]:
+    """The groups of `network` with none of `kept_whole` among them, in the order of the network; `x` is an input for it."""
+    graph = tp.DependencyGraph().build_dependency(network, example_inputs=x)
+    order = {module: i for i, module in enumerate(network.modules())}
+    names = {module: name for name, module in network.named_modules()}
+    found = []
+    for group in graph.get_all_groups(ignored_layers=kept_whole):
+        kinds = [
+            (item.dep.source.module, item.dep.target.module, graph.is_out_channel_pruning_fn(item.dep.handler))
+            for item in group
+        ]
+        makers = [target for _, target, made in kinds if made and isinstance(target, (nn.modules.conv._ConvNd, nn.Linear))]
+        makers = sorted(dict.fromkeys(makers), key=order.__getitem__)
+        first = makers[0]
+        found.append(
+            ChannelGroup(
+                name=names[first],
+                width=graph.get_out_channels(group[0].dep.target.module),
+                parts=max((parts_of(target) for _, target, _ in kinds), default=1),
+                pattern=" ".join(f"{type(source).__name__}-{type(target).__name__}-{made}" for source, target, made in kinds),
+                layers=[names[m] for m in makers],
+                group=group,
+            )
+        )
+    return sorted(found, key=lambda group: order[network.get_submodule(group.name)])
+
+
+def parts_of(layer: object) -> int:
+    """Into how many equal parts `layer` splits its channels; depthwise convolutions have no parts that must stay equal."""
+    if isinstance(layer, nn.GroupNorm):
+        return layer.num_groups
+    return layer.groups if isinstance(layer, nn.Conv2d) and layer.groups != layer.out_channels else 1
+
+
+def scores_of(groups: list[ChannelGroup], importance: Callable[[Any], Tensor | None]) -> dict[str, Tensor]:
+    """By name of the group, the scores [width / parts] of its channels, the mean over the parts; without those that have none.
+
+    A group where all is zero has equal scores, not 0 / 0.
+    """
+    found = {group: importance(group.group) for group in groups}
+    return {g.name: s.view(g.parts, -1).mean(0).cpu().nan_to_num(0) for g, s in found.items() if s is not None}
+
+
+def thin(groups: list[ChannelGroup], scores: dict[str, Tensor], left: dict[str, int]) -> None:
+    """Take the channels with the lowest `scores` out of the network of `groups`, so that `left` per part of each stay."""
+    for group in groups:
+        if group.name in left:
+            size = len(scores[group.name])
+            gone = scores[group.name].argsort()[: size - left[group.name]].tolist()
+            if gone:
+                group.group.prune([part * size + i for part in range(group.parts) for i in gone])
+
+
+def kept_channels(
+    groups: list[ChannelGroup],
+    scores: dict[str, Tensor],
+    whole: Mapping[str, int],
+    ratio: float,
+    plan: Mapping[str, float],
+    scope: Scope,
+    round_to: int,
+) -> dict[str, int]:
+    """How many channels per part stay of every group that has `scores`.
+
+    A scope keeps the best `1 - ratio` of what it had when its groups were `whole`. Each group of the `plan` is a scope of its
+    own, with its own ratio, and so is every group under "local"; "global" has one scope, "isomorphic" one for every kind of
+    group (Fang et al. 2024, arXiv:2407.04616). Widths are rounded down to multiples of `round_to`, but never below it.
+    """
+    scopes: dict[str, list[ChannelGroup]] = {}
+    for group in groups:
+        if group.name in scores:
+            alone = scope == "local" or group.name in plan
+            key = group.name if alone else group.pattern if scope == "isomorphic" else ""
+            scopes.setdefault(key, []).append(group)
+    left = {}
+    for rivals in scopes.values():
+        sizes = [len(scores[group.name]) for group in rivals]
+        total = int(sum(whole[group.name] for group in rivals) * (1 - plan.get(rivals[0].name, ratio)) + 1e-6)
+        owners = torch.arange(len(rivals)).repeat_interleave(torch.tensor(sizes))
+        best = torch.cat([scores[group.name] for group in rivals]).topk(min(total, sum(sizes))).indices
+        counts = torch.bincount(owners[best], minlength=len(rivals)).tolist()
+        for group, size, count in zip(rivals, sizes, counts, strict=True):
+            least = math.ceil(LEAST * whole[group.name]) if len(rivals) > 1 else 0
+            left[group.name] = rounded(max(count, least), size, round_to // math.gcd(round_to, group.parts))
+    return left
+
+
+def rounded(count: int, size: int, unit: int) -> int:
+    """`count` of `size` channels, rounded down to a multiple of `unit` but not to none; all of them stay all."""
+    return size if count >= size else min(size, max(unit, count - count % unit))

@@ -1,0 +1,66 @@
+"""How long and how fast to train: epochs or minutes, SGD, and the one cycle of its learning rate."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from data.loader import Augment
+from pipeline.config import Config
+
+
+class Schedule(Config):
+    """SGD with Nesterov momentum, linear warm-up then cosine to zero. `warmup` is a share of all steps.
+
+    `epochs` suit many images; of few, epochs are added until `min_steps` batches were seen. No epochs stay none.
+    minutes   instead of both: as many whole epochs as fit into this time, and at least one. What an epoch takes is measured
+              before the first; the number is then fixed, so the learning rate ends at zero and an interruption changes nothing
+    ema       decay per step of a moving average of the weights, such as 0.999; the average is what is judged and kept
+    """
+
+    epochs: int = Field(ge=0)
+    min_steps: int = Field(default=0, ge=0)
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    batch_size: int = Field(default=128, gt=1)
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.15
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    seed: int = 0
+    augment: Augment | None = Augment()
+
+
+def epochs_of(schedule: Schedule, steps: int) -> int:
+    """How often to go through the training images when that takes `steps` batches."""
+    return max(schedule.epochs, math.ceil(schedule.min_steps / steps)) if schedule.epochs else 0
+
+
+def optimizer_for(model: nn.Module, schedule: Schedule, lr_of: Callable[[str], float]) -> torch.optim.SGD:
+    """SGD without weight decay on norms and biases; a group of parameters for every pair of learning rate and decay."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decay = schedule.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((lr_of(name), decay), []).append(parameter)
+    optimizer = torch.optim.SGD(
+        [{"params": found, "lr": lr, "peak_lr": lr, "weight_decay": decay} for (lr, decay), found in groups.items()],
+        momentum=schedule.momentum,
+        nesterov=True,
+        fused=True,
+    )
+    for group in optimizer.param_groups:  # fused SGD wants them all at once, those of skipped blocks too
+        for parameter in group["params"]:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def set_lr(optimizer: torch.optim.Optimizer, share: float, step: int, steps: int) -> None:
+    """Every group's part of its own peak: rising for `share` of the steps, then falling."""
+    warmup = share * steps
+    rising = (step + 1) / max(1.0, warmup)
+    falling = 0.5 * (1 + math.cos(math.pi * max(0.0, step - warmup) / max(1.0, steps - warmup)))
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * min(1.0, rising, falling)

@@ -1,0 +1,54 @@
+"""What the stage "sensitivity" measured -> the table that the report shows: what pruning one part alone loses."""
+
+from typing import Any
+
+from reports.schema import Part, Stage
+
+STRONGEST = 55  # percent of colour behind the worst number; more would hide it
+
+
+class Cell(Part):
+    """A part of the network pruned at one ratio: top-1 points lost, KL in nats, the share of all MACs saved, the colour."""
+
+    points: float
+    kl: float
+    macs_saved: float
+    heat: float
+
+
+class Heat(Part):
+    """A row per part, a column per pruning ratio; on `n` images of `split`, `top1` percent right by the unpruned network."""
+
+    ratios: list[float]
+    rows: list[tuple[str, int, list[Cell]]]
+    n: int
+    split: str
+    top1: float
+    importance: str
+
+
+def heat(stages: list[Stage]) -> Heat | None:
+    """None where the stage did not run, or could prune nothing. The colour is linear in KL, up to the largest."""
+    found: list[dict[str, Any]] = [s.metrics for s in stages if s.name == "sensitivity" and s.metrics.get("parts")]
+    if not found:
+        return None
+    metrics = found[-1]
+    top1: float = metrics["unpruned_top1"]
+    worst = max(point["kl"] for part in metrics["parts"] for point in part["points"]) or 1.0
+
+    def cell(point: dict[str, float]) -> Cell:
+        return Cell(
+            points=top1 - point["top1"],
+            kl=point["kl"],
+            macs_saved=point["macs_saved"],
+            heat=STRONGEST * point["kl"] / worst,
+        )
+
+    return Heat(
+        ratios=metrics["ratios"],
+        rows=[(part["name"], part["channels"], [cell(point) for point in part["points"]]) for part in metrics["parts"]],
+        n=metrics["n"],
+        split=metrics["split"],
+        top1=top1,
+        importance=metrics["importance"],
+    )

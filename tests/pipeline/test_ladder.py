@@ -1,0 +1,80 @@
+"""A network that INT8 breaks passes the gate through the recovery ladder."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.__main__ import main
+from pipeline.ladder import counts
+
+QUICK = [
+    "data.train_limit=1500", "data.test_limit=300", "train.epochs=1", "calibrate.images=64", "measure.queries=10",
+    "measure.round=10", "measure.throughput=[1]", "measure.warmup=0",
+]  # fmt: skip
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    changes = [part for change in QUICK for part in ("--set", change)]
+    monkeypatch.setattr(sys, "argv", ["pipeline", *arguments, *changes])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint: channels scaled by 1,000 behind a batch norm, and back in the convolution that reads them.
+
+    In float32 it is the function that it was. One scale for the whole tensor leaves no steps for the other channels.
+    """
+    folder = tmp_path_factory.mktemp("broken")
+    with pytest.MonkeyPatch.context() as patch:
+        assert run(patch, "train", "resnet18", "--out", str(folder / "trained")) == 0
+    (trained,) = folder.glob("trained/stages/train-*")
+    for name in ("preprocess.json", "labels.txt"):
+        shutil.copy(trained / name, folder / name)
+    state = load_file(trained / "model.safetensors")
+    for block in ("layer1.0", "layer2.0"):
+        scaled = torch.ones(len(state[f"{block}.bn1.weight"]))
+        scaled[::2] = 1000
+        for name in ("weight", "bias"):
+            state[f"{block}.bn1.{name}"] *= scaled
+        state[f"{block}.conv2.weight"] /= scaled.reshape(1, -1, 1, 1)
+    save_file(state, folder / "broken.safetensors")
+    return folder / "broken.safetensors"
+
+
+def rows_of(out: Path) -> dict[str, Any]:
+    report = json.loads((out / "report.json").read_text())
+    return {row["id"].split("/")[0]: row for row in report["rows"] if row["target"] == "onnxruntime"} | {"report": report}
+
+
+def test_the_layer_that_eight_bits_break_goes_back_to_floats(
+    broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["compress", "resnet18", "--checkpoint", str(broken), "--no-finetune", "--targets", "onnxruntime"]
+    command += ["--out", str(tmp_path), "--max-drop", "5"]
+    assert run(monkeypatch, *command, "--set", "ladder.rungs=[]") == 1
+    assert rows_of(tmp_path)["student-int8"]["drop"]["verdict"] == "fail"
+
+    assert run(monkeypatch, *command) == 0
+    rows = rows_of(tmp_path)
+    (shipping,) = [key for key, row in rows.items() if key != "report" and row["ships"]]
+    assert shipping in ("student-mixed1", "student-mixed2")  # what was broken is found first
+    mixed = rows[shipping]
+    assert mixed["precision"] == "mixed" and 0.5 < mixed["int8_share"] < 1
+    assert rows["report"]["gate"]["rows"] == [{"id": mixed["id"], "verdict": mixed["drop"]["verdict"]}]
+    (note,) = [note for note in rows["report"]["notes"] if shipping in note and "passes" in note]
+    assert "of 29 layers in floating point" in note
+    assert (tmp_path / "bundle/onnxruntime/engine.onnx").stat().st_size == mixed["size_bytes"]
+
+
+def test_each_rung_takes_more_layers_back() -> None:
+    assert counts(10) == [1, 2, 3, 5, 8]
+    assert counts(0) == []
