@@ -1,10 +1,25 @@
 """The command line's words -> changes of the recipe ({"section.key": value})."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from export import targets
+
+COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
+# what is limited: (key of the recipe's section budget, units, target when none is given: "" for none, None for an error)
+BUDGETS: dict[str, tuple[str, dict[str, float], str | None]] = {
+    "params": ("max_params", COUNTS, ""),
+    "macs": ("max_macs", COUNTS, ""),
+    "size": ("max_size", BYTES, "onnxruntime"),
+    "latency": ("max_latency", {"us": 1e-3, "ms": 1.0, "s": 1e3}, None),
+    "speedup": ("min_speedup", {"": 1.0, "x": 1.0}, None),
+}
+EXPECTED = "params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@onnxruntime"
 
 Set = Annotated[list[str], typer.Option("--set", help="section.key=value, any key of the recipe; may be repeated")]
 Checkpoint = Annotated[Path | None, typer.Option(help=".pt, .pth or .safetensors; none trains a baseline")]
@@ -59,16 +74,35 @@ def changes_of(changes: list[str]) -> dict[str, Any]:
 
 
 def limits_of(budget: str) -> dict[str, Any]:
-    """ "params=10M,macs=2G" -> the limits that `prune` keeps."""
+    """ "params=10M,latency=4ms@onnxruntime" -> {"budget.max_params": 1e7, "budget.max_latency": {"onnxruntime": 4.0}}.
+
+    Units are powers of ten, in any case: see `BUDGETS`. Raises ValueError for a part that cannot be read or comes twice, for a
+    number that is not above zero, and for a target that does not exist.
+    """
     parsed: dict[str, Any] = {}
-    for part in filter(None, budget.split(",")):
-        kind, _, amount = part.strip().partition("=")
-        unit = {"K": 1e3, "M": 1e6, "G": 1e9}.get(amount[-1:].upper(), 1.0)
-        digits = amount if unit == 1.0 else amount[:-1]
-        if kind not in ("params", "macs") or not digits.replace(".", "", 1).isdigit():
-            raise ValueError(f"BUDGET {part!r} is not supported; expected params=10M or macs=2G")
-        parsed[f"prune.max_{kind}"] = float(digits) * unit
+    for part in filter(None, map(str.strip, budget.split(","))):
+        kind, _, wish = part.partition("=")
+        amount, at, target = (text.strip() for text in wish.partition("@"))
+        field, units, default = BUDGETS.get(kind.strip().lower(), ("", {}, None))
+        value = amount_of(amount, units)
+        on = target if at else default
+        if not value or on is None or (at and not (target and default != "")):
+            raise ValueError(f"BUDGET {part!r} is not understood; expected {EXPECTED}, comma-separated")
+        key, before = f"budget.{field}", parsed.get(f"budget.{field}", {})
+        if key in parsed and (not on or on in before):
+            raise ValueError(
+                f"BUDGET {budget!r} limits {part.partition('=')[0]} twice; expected each limit once, or once per target"
+            )
+        if on:
+            targets.get(on)
+        parsed[key] = {**before, on: value} if on else value
     return parsed
+
+
+def amount_of(text: str, units: dict[str, float]) -> float | None:
+    """ "10M" -> 1e7; None for what is not a plain number with one of the `units`."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.lower())
+    return float(found[1]) * units[found[2]] if found and found[2] in units else None
 
 
 def given(**values: Any) -> dict[str, Any]:
