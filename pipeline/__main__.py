@@ -40,7 +40,7 @@ def compress(
     target_list: Annotated[str, typer.Option("--targets", help="comma-separated; default: all that work here")] = "",
     max_drop: Annotated[float | None, typer.Option(help="percentage points of top-1")] = None,
     strict: Annotated[bool, typer.Option(help="fail when the verdict is inconclusive")] = False,
-    budget: Annotated[str, typer.Option(help="params=10M and / or macs=2G, comma-separated")] = "",
+    budget: Annotated[str, typer.Option(help="params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")] = "",
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")] = True,
     expect_top1: Annotated[float | None, typer.Option(help="percent the checkpoint should have; far below it, stop")] = None,
     minutes: Annotated[float | None, typer.Option(help="of distillation, instead of epochs")] = None,

@@ -11,6 +11,7 @@ from compress.distill import distill
 from compress.features import features
 from compress.prune import prune
 from compress.quantize_aware import quantize_aware
+from compress.search import Search, search
 from compress.sensitivity import sensitivity
 from compress.train import train
 from compress.transfer import transfer
@@ -23,6 +24,7 @@ from pipeline.engines import Workshop
 from pipeline.ladder import Network, climb, misses
 from pipeline.recipe import Recipe, check_budget
 from pipeline.stage import Artifact, Stages
+from pipeline.trial import check_targets, trial
 from reports.expect import check
 
 
@@ -52,14 +54,20 @@ def learn(recipe: Recipe, step: Stages, extract: bool) -> Path:
     return step(transfer, recipe.transfer, model=known, images=images).path / "model.safetensors"
 
 
-def pressed(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -> Artifact:
+def pressed(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact, baseline: Artifact) -> Artifact:
     """The student: fewer blocks, fewer channels, trained to answer like the teacher. The teacher where nothing is trained."""
     if not (recipe.finetune and images.metrics["trainable"]):
         return teacher
     student = step(derive_student, recipe.student, teacher=teacher)
     if recipe.sensitivity.images:
         step(sensitivity, recipe.sensitivity, model=student, images=images)
-    pruned = step(prune, recipe.prune, model=student, images=images)
+    plan: dict[str, Any] = {}
+    if recipe.budget.limited:
+        options = {name: recipe.targets[name].model_dump(mode="json") for name in recipe.budget.targets}
+        config = Search(budget=recipe.budget, prune=recipe.prune, targets=options, threads=recipe.measure.threads)
+        machine = {name: targets.get(name).platform() for name in recipe.budget.targets}
+        plan = {"plan": step(search, config, context=machine, model=student, images=images, baseline=baseline, trial=trial)}
+    pruned = step(prune, recipe.prune, model=student, images=images, **plan)
     distilled = step(distill, recipe.distill, student=pruned, teacher=teacher, images=images)
     if recipe.quantize_aware.epochs:
         distilled = step(quantize_aware, recipe.quantize_aware, student=distilled, teacher=teacher, images=images)
@@ -68,13 +76,14 @@ def pressed(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -
 
 def compress(recipe: Recipe, step: Stages) -> Iterator[dict[str, Any]]:
     """Run the pipeline; yield, per engine, what the report needs to find what the stages left."""
+    check_targets(recipe.budget, list(recipe.targets))
     images, teacher = baseline_of(recipe, step)
     check_budget(recipe, images.metrics)
     # What can fail, fails before hours are spent on the student.
     if recipe.checkpoint is not None:
         check(recipe.expect, answers_of_reference(recipe, step, images, teacher), images.path)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
-    distilled = pressed(recipe, step, images, teacher)
+    distilled = pressed(recipe, step, images, teacher, baseline)
 
     onnx = (
         baseline if distilled is teacher else step(export_onnx, recipe.export, label="student", model=distilled, images=images)

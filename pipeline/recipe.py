@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from calibration.fragile import Fragile
 from calibration.observe import Calibrate
+from compress.budget import Budget
 from compress.derive import Student
 from compress.distill import Distill
 from compress.features import Features
@@ -65,6 +66,7 @@ class Recipe(Config):
     features: Features = Features()
     student: Student = Student()
     sensitivity: Sensitivity = Sensitivity()
+    budget: Budget = Budget()
     prune: Prune = Prune()
     distill: Distill = Distill()
     quantize_aware: QuantizeAware = QuantizeAware()
@@ -125,7 +127,7 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
 
 def check_sense(recipe: Recipe) -> None:
     """ValueError for wishes that contradict each other."""
-    if not recipe.finetune and (recipe.prune.max_params or recipe.prune.max_macs):
+    if not recipe.finetune and limited(recipe):
         raise ValueError("BUDGET needs pruning and --no-finetune leaves it out; drop one of them")
     if recipe.checkpoint is None and recipe.expect.top1 is not None:
         raise ValueError("--expect-top1 is about a trained network; pass CHECKPOINT=file")
@@ -133,9 +135,13 @@ def check_sense(recipe: Recipe) -> None:
         raise ValueError("--no-finetune quantizes a trained network as it is; pass CHECKPOINT=file")
 
 
+def limited(recipe: Recipe) -> bool:
+    return recipe.budget.limited or bool(recipe.prune.max_params or recipe.prune.max_macs)
+
+
 def check_budget(recipe: Recipe, images: dict[str, Any]) -> None:
     """ValueError when a budget is asked for and `images` (the metrics of `index`) has nothing to fine-tune on."""
-    if not images["trainable"] and (recipe.prune.max_params or recipe.prune.max_macs):
+    if not images["trainable"] and limited(recipe):
         raise ValueError(f"BUDGET needs training images and DATA {images['name']} has none; pass train/<class>/*, or no BUDGET")
 
 

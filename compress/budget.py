@@ -1,0 +1,86 @@
+"""What a network, or its INT8 engine, may take: the limits of a budget, and how they are told to the user."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.config import Config
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Measured = dict[str, float]  # params, macs, size@target (bytes), latency@target (ms), share@target (of the baseline's time)
+
+
+class Budget(Config):
+    """The most that the network, or its INT8 engine on a target, may take; None and {} set no limit.
+
+    max_size      bytes of the engine's file, by target
+    max_latency   milliseconds, p50 of a single image, by target
+    min_speedup   over the FP32 baseline on the same target, timed in turns with it
+    """
+
+    max_params: Positive | None = None
+    max_macs: Positive | None = None
+    max_size: dict[str, Positive] = Field(default_factory=dict)
+    max_latency: dict[str, Positive] = Field(default_factory=dict)
+    min_speedup: dict[str, Positive] = Field(default_factory=dict)
+
+    @property
+    def limited(self) -> bool:
+        return bool(self.limits())
+
+    @property
+    def targets(self) -> list[str]:
+        """Those that engines have to be built for."""
+        return sorted({*self.max_size, *self.max_latency, *self.min_speedup})
+
+    def limits(self) -> list["Limit"]:
+        """A speedup is a limit of the share of the baseline's time."""
+        own = (("params", self.max_params), ("macs", self.max_macs))
+        return [
+            *(Limit(key, most, f"{key}={most:,.0f}") for key, most in own if most is not None),
+            *(Limit(f"size@{t}", most, f"size={most / 1e6:g}MB@{t}") for t, most in self.max_size.items()),
+            *(Limit(f"latency@{t}", most, f"latency={most:g}ms@{t}") for t, most in self.max_latency.items()),
+            *(Limit(f"share@{t}", 1 / least, f"speedup={least:g}@{t}") for t, least in self.min_speedup.items()),
+        ]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What is measured as `key` must be at most `most`; `told` is what the user asked for."""
+
+    key: str
+    most: float
+    told: str
+
+    @property
+    def timed(self) -> bool:
+        return self.key.startswith(("latency", "share"))
+
+    @property
+    def exact(self) -> bool:
+        """Whether it can be counted without a machine."""
+        return "@" not in self.key
+
+    def tell(self, found: Measured) -> str:
+        """What `found` has of it, in words."""
+        kind, _, target = self.key.partition("@")
+        value = found[self.key]
+        words = {
+            "size": f"{value / 1e6:.3g} MB on {target} (INT8, built here)",
+            "latency": f"{value:.3g} ms on {target} (p50, INT8, measured here)",
+            "share": f"a speedup of {1 / value:.3g} on {target} (p50, INT8 over the FP32 baseline, measured here)",
+        }
+        return words.get(kind, f"{value:,.0f} {kind}")
+
+
+def unmet(limits: Sequence[Limit], found: Measured) -> list[Limit]:
+    return [limit for limit in limits if found[limit.key] > limit.most]
+
+
+def refuse(limits: Sequence[Limit], narrowest: Measured, arch: str) -> None:
+    """ValueError with the best that can be had, when even the narrowest network takes too much."""
+    if over := unmet(limits, narrowest):
+        wanted, have = ",".join(limit.told for limit in over), ", ".join(limit.tell(narrowest) for limit in over)
+        raise ValueError(f"BUDGET {wanted} cannot be met: at its smallest widths {arch} has {have}; allow more")

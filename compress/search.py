@@ -1,0 +1,204 @@
+"""model + images -> widths that meet a budget (plan.json): what is saved is bought with the least importance.
+
+What counts is measured on engines built of the network as it is, before anything is spent on fine-tuning, as NetAdapt does
+(Yang et al. 2018, arXiv:1804.03230).
+  1. The widest and the narrowest network are measured: the budget may be met already, or it is refused with the best there is.
+  2. Networks with one kind of channels halved (of a resolution, inside the blocks or between them), and some narrower all
+     over, are timed in turns. Latency = overhead + MACs and values written at each resolution is fitted to them.
+  3. From the widest network on, one group of channels after the other is narrowed: the one that saves most per importance.
+  4. Where on this path the budget is met is found by bisection, on engines that are built and measured.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from scipy.optimize import nnls
+from torch import nn
+
+from compress.budget import Budget, Limit, Measured, refuse, unmet
+from compress.importance import accumulate_gradients
+from compress.prune import CannotPrune, Prune, cut
+from compress.widths import Graph, graph_of
+from data.loader import Split, batches
+from models.checkpoint import load
+from models.cost import cost
+from pipeline.config import Config
+
+Amounts = Callable[[np.ndarray], np.ndarray]  # widths [..., groups] -> what each limit counts [..., limits]
+AIM = 0.95  # of a limit that is measured: the next measurement will differ
+CLOSE = 0.9  # of a limit: near enough
+TRIES = 6
+
+
+class Search(Config):
+    """The budget, how `prune` will prune, and how engines are built (options by target) and timed."""
+
+    budget: Budget
+    prune: Prune = Prune()
+    targets: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    threads: int | None = None
+
+
+def search(
+    config: Search, out: Path, *, model: Path, images: Path, baseline: Path, trial: Callable[..., list[Measured]]
+) -> dict[str, Any]:
+    """Write {"ratios": {convolution: pruning ratio}} to `out`/plan.json: what `prune` is to do to `model`.
+
+    `trial(networks, target, options=, threads=, images=, baseline=, exact=)` builds INT8 engines and answers for each network
+    {"p50": ms, "size": bytes, "baseline": ms}; `baseline` is the folder of the FP32 baseline's model.onnx, and `exact` asks
+    for engines of just the size that those that ship have.
+    Raises ValueError when the budget cannot be met, with the best that can be had.
+    """
+    network, spec = load(model)
+    split = Split(images, "train")
+    channels, height, width = split.dataset["input_shape"]
+    shape = (channels, height, width)
+    feed = batches(split, 64, shuffle=True, limit=config.prune.gradient_images)
+    accumulate_gradients(config.prune.importance, network, feed)
+
+    def measured(networks: Sequence[nn.Module], exact: bool) -> list[Measured]:
+        counted = [cost(one, shape) for one in networks]
+        found: list[Measured] = [{"params": one["params"], "macs": one["macs"]} for one in counted]
+        for target in config.budget.targets:
+            answers = trial(networks, target, options=config.targets.get(target, {}), threads=config.threads, images=images,
+                            baseline=baseline, exact=exact and target in config.budget.max_size)  # fmt: skip
+            for one, answer in zip(found, answers, strict=True):
+                share = answer["p50"] / answer["baseline"]
+                one |= {f"size@{target}": answer["size"], f"latency@{target}": answer["p50"], f"share@{target}": share}
+        return found
+
+    limits = config.budget.limits()
+    try:
+        graph = graph_of(network, spec, config.prune, shape)
+        once = config.prune.model_copy(update={"steps": 1, "importance": "random"})  # the quickest: only widths matter here
+        bench = Bench(graph, lambda ratios: cut(network, spec, once, 0.0, shape, ratios), measured)
+        widest, narrowest = bench.measure([graph.full, graph.smallest], exact=True)
+        refuse(limits, narrowest, spec.arch)
+        widths, found = graph.full, widest
+        if unmet(limits, widest):
+            widths, found = settle(graph, limits, bench, predictor(bench, limits, widest, narrowest), narrowest)
+    except CannotPrune as hindrance:
+        raise ValueError(f"BUDGET cannot be met: {hindrance}; pass no BUDGET for this MODEL") from hindrance
+    (out / "plan.json").write_text(json.dumps({"ratios": graph.ratios(widths)}, indent=1))
+    lost = graph.loss(widths).sum() / graph.writers.sum()
+    return {
+        "limits": {limit.key: limit.most for limit in limits},
+        "measured": found,
+        "unpruned": widest,
+        "smallest": narrowest,
+        "networks": bench.measurements,
+        "importance_kept": round(float(np.exp(-lost)), 4),
+        "widths": {group.name: [group.full, int(w)] for group, w in zip(graph.groups, widths, strict=True)},
+        "notes": [
+            f"BUDGET {limit.told}: {spec.arch} with the widths found for it has {limit.tell(found)}, before fine-tuning; "
+            f"unpruned {limit.tell(widest)}."
+            for limit in limits
+        ],
+    }
+
+
+@dataclass
+class Bench:
+    """Makes networks of widths and measures them."""
+
+    graph: Graph
+    cut: Callable[[dict[str, float]], nn.Module]
+    measured: Callable[[Sequence[nn.Module], bool], list[Measured]]
+    measurements: int = 0
+
+    def network(self, widths: np.ndarray) -> nn.Module:
+        return self.cut(self.graph.ratios(widths))
+
+    def measure(self, many: Sequence[np.ndarray], exact: bool) -> list[Measured]:
+        self.measurements += len(many)
+        return self.measured([self.network(widths) for widths in many], exact)
+
+
+def predictor(bench: Bench, limits: Sequence[Limit], widest: Measured, narrowest: Measured) -> Amounts:
+    """What networks of any widths will take of each limit."""
+    graph, samples, found = bench.graph, [bench.graph.full, bench.graph.smallest], [widest, narrowest]
+    if any(limit.timed for limit in limits):
+        # Not without the ends: compared is what was timed in the same minutes.
+        samples += probes(graph)
+        found = bench.measure(samples, exact=False)
+    at = np.stack(samples)
+    fits: list[Amounts] = []
+    for limit in limits:
+        if limit.exact:
+            fits.append(graph.params if limit.key == "params" else graph.macs)
+        elif limit.timed:
+            fits.append(fitted(graph.work, at, np.array([one[limit.key] for one in found])))
+        else:
+            fits.append(fitted(graph.storage, at[:2], np.array([one[limit.key] for one in (widest, narrowest)])))
+    return lambda widths: np.stack([fit(widths) for fit in fits], axis=-1)
+
+
+def fitted(features: Amounts, at: np.ndarray, values: np.ndarray) -> Amounts:
+    """The sum of `features` with weights >= 0 that comes closest to `values` [n] at the widths `at` [n, groups], relatively."""
+    unit = features(at).max(axis=0)
+    weights, _ = nnls(features(at) / unit / values[:, None], np.ones(len(values)))
+    return lambda widths: np.asarray(features(widths) / unit @ weights)
+
+
+def probes(graph: Graph) -> list[np.ndarray]:
+    """Widths to time: one kind of channels halved and the others whole; all of them at 3/4, 1/2 and 1/4."""
+    every = np.full(len(graph.groups), True)
+    kinds = [(group.pixels, group.writers > 1) for group in graph.groups]
+    halved = [np.array([kind == chosen for kind in kinds]) for chosen in sorted(set(kinds))]
+    return [
+        np.where(chosen, graph.scaled(share), graph.full)
+        for chosen, share in [*((one, 1 / 2) for one in halved), *((every, share) for share in (3 / 4, 1 / 2, 1 / 4))]
+    ]
+
+
+def narrowing(graph: Graph, amounts: Amounts, most: np.ndarray) -> np.ndarray:
+    """Widths [steps, groups] from the widest to the narrowest, each with one group narrower than the one before.
+
+    It is the group with the least importance lost per saving: the share of a limit in `most` [limits], summed over those that
+    are not met yet.
+    """
+    widths = graph.full
+    path = [widths]
+    while (widths > graph.smallest).any():
+        less = np.where(np.eye(len(widths), dtype=bool), graph.narrower(widths), widths)
+        now = amounts(widths)
+        wanted = now > most if (now > most).any() else np.full(len(most), True)
+        saved = ((now - amounts(less)) / most)[:, wanted].sum(axis=1)
+        lost = np.diagonal(graph.loss(less)) - graph.loss(widths)
+        price = np.where(np.diagonal(less) < widths, lost / np.maximum(saved, 1e-12), np.inf)
+        chosen = int(np.argmin(price))
+        widths = less[chosen]
+        path.append(widths)
+    return np.stack(path)
+
+
+def settle(
+    graph: Graph, limits: Sequence[Limit], bench: Bench, amounts: Amounts, narrowest: Measured
+) -> tuple[np.ndarray, Measured]:
+    """The widest network on the path that meets the `limits`, near enough, and what was measured of it."""
+    most = np.array([limit.most for limit in limits])
+    aim = most * [1.0 if limit.exact else AIM for limit in limits]
+    path = narrowing(graph, amounts, aim)
+    expected = amounts(path)
+    low, high, found = 0, len(path) - 1, narrowest  # too wide, narrow enough
+    correction = np.ones(len(limits))
+    for _ in range(TRIES):
+        if high - low <= 1:
+            break
+        fits = (expected * correction <= aim).all(axis=1)
+        place = int(np.clip(np.argmax(fits) if fits.any() else high, low + 1, high - 1))
+        (measured,) = bench.measure([path[place]], exact=True)
+        got = np.array([measured[limit.key] for limit in limits])
+        if (got > most).any():
+            low = place
+        else:
+            high, found = place, measured
+            if (got > CLOSE * most).any():
+                break
+        correction = got / expected[place]
+    return path[high], found

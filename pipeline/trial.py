@@ -1,0 +1,129 @@
+"""Networks -> INT8 engines of them, and how long these take: what the search for a budget's widths measures with.
+
+Engines are built as the page builds them, except that nobody asks what they answer.
+"""
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from calibration.observe import Calibrate, observe
+from calibration.place import place_qdq
+from compress.budget import Budget
+from data.loader import Split, batches
+from export import targets
+from export.half import Half, half
+from export.onnx import Export, export
+from pipeline import hardware
+from reports.measure import Measure, Runner, timed
+
+RANGES = Calibrate(method="max", images=16, samples=16)  # any will do for the time an engine takes
+TURNS = (3, 12)  # the fewest and the most
+AGREE = 1.03  # the two quickest turns, p50 to p50
+CALM = 1.3  # and p50 to p10 of each
+QUERIES = (5, 50)  # of a turn, the fewest and the most
+SECONDS = 0.1  # of a turn, warm-up aside
+
+
+def check_targets(budget: Budget, chosen: Sequence[str]) -> None:
+    """ValueError when something is to be measured on a target that has no INT8 engine, cannot run here, or is not `chosen`."""
+    for name in budget.targets:
+        target = targets.get(name)
+        if target.PLACEMENT is None:
+            able = ", ".join(n for n in targets.names() if targets.get(n).PLACEMENT)
+            raise ValueError(f"BUDGET is for INT8 engines and {name} has none; expected one of {able}")
+        if reason := target.unavailable() or target.cannot_run():
+            raise ValueError(
+                f"BUDGET on {name} has to be measured and {name} cannot run here ({reason}); set one on another target"
+            )
+        if name not in chosen:
+            raise ValueError(f"BUDGET is on {name} and TARGETS leaves it out; expected it among {', '.join(chosen)}")
+
+
+def trial(
+    networks: Sequence[nn.Module],
+    target: str,
+    *,
+    options: dict[str, Any],
+    threads: int | None,
+    images: Path,
+    baseline: Path,
+    exact: bool,
+) -> list[dict[str, float]]:
+    """For each network {"p50": ms, "size": bytes, "baseline": ms} of its INT8 engine, batch 1; all engines take turns.
+
+    `baseline` is the folder of the FP32 baseline's model.onnx. p50 is the median of the quickest turn: what else the
+    machine does only ever adds to it. `exact` engines come from the exporter that those that ship come from, which is slower
+    and writes larger files.
+    """
+    module = targets.get(target)
+    settings = module.Options(**options)
+    x, _ = next(batches(Split(images, "train"), 2, limit=2))
+    with tempfile.TemporaryDirectory() as folder:
+        engines = [Path(folder) / str(i) for i in range(len(networks) + 1)]
+        for engine in engines:
+            engine.mkdir()
+        built = module.build(settings, engines[0], model=baseline, images=images)
+        sizes = [built["size_bytes"]]
+        for network, engine in zip(networks, engines[1:], strict=True):
+            with tempfile.TemporaryDirectory() as parts:
+                model = quantized(network, x, module, images, Path(parts), exact)
+                sizes.append(module.build(settings, engine, model=model, images=images)["size_bytes"])
+        reference, *times = p50s([module.load(engine, threads or hardware.cores()) for engine in engines], x[:1].numpy())
+    return [{"p50": p50, "size": size, "baseline": reference} for p50, size in zip(times, sizes[1:], strict=True)]
+
+
+def quantized(network: nn.Module, x: Tensor, module: targets.Target, images: Path, folder: Path, exact: bool) -> Path:
+    """A folder with the Q/DQ model.onnx of `network`, as the target `module` wants it."""
+    plain, ranges, placed, halved = (folder / name for name in ("plain", "ranges", "placed", "halved"))
+    for part in (plain, ranges, placed, halved):
+        part.mkdir()
+    exporters = (True, False) if exact else (False, True)
+    exported(fuse(network.eval()), x, plain / "model.onnx", exporters)
+    observe(RANGES, ranges, model=plain, images=images)
+    assert module.PLACEMENT is not None
+    place_qdq(module.PLACEMENT, placed, model=plain, ranges=ranges)
+    if module.PLACEMENT.floats != "float16":
+        return placed
+    half(Half(), halved, model=placed)
+    return halved
+
+
+def exported(network: nn.Module, x: Tensor, file: Path, exporters: tuple[bool, bool]) -> None:
+    """By the first of the `exporters` (dynamo or not) that can; ValueError when neither can."""
+    problems = []
+    for dynamo in exporters:
+        try:
+            return export(network, x, file, Export().opset, dynamo)
+        except Exception as error:  # both raise whatever they stumble over
+            problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+    raise ValueError(f"BUDGET cannot be measured: the network cannot be exported to ONNX ({'; '.join(problems)})")
+
+
+def p50s(runners: Sequence[Runner], image: np.ndarray) -> list[float]:
+    """The median of each runner's quickest turn, milliseconds for one image [1, C, H, W]."""
+    rough = [statistics.median(timed(run, image, QUERIES[0], warmup=0)) for run in runners]
+    queries = [int(np.clip(SECONDS / seconds, *QUERIES)) for seconds in rough]
+    turns: list[list[tuple[float, float]]] = [[] for _ in runners]
+    while unsettled := [i for i, taken in enumerate(turns) if not settled(taken)]:
+        for i in unsettled:
+            p50, p10 = np.percentile(timed(runners[i], image, queries[i], Measure().warmup), (50, 10))
+            turns[i].append((float(p50), float(p10)))
+    return [1000 * min(taken)[0] for taken in turns]
+
+
+def settled(taken: Sequence[tuple[float, float]]) -> bool:
+    """Whether no other work fell into the quickest turns (p50, p10), or there were turns enough.
+
+    It did not when they agree, and most queries took about as long as the quickest ones: an engine whose threads wait for a
+    busy core has a p50 several times its p10.
+    """
+    quickest = sorted(taken)[:2]
+    calm = len(taken) >= TURNS[0] and all(p50 <= CALM * p10 for p50, p10 in quickest)
+    return len(taken) >= TURNS[1] or (calm and quickest[1][0] <= AGREE * quickest[0][0])
