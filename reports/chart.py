@@ -119,7 +119,12 @@ def said(row: Row, point: Throughput) -> str:
 
 def grid(largest: float) -> list[float]:
     """Round values from 0 to `largest` or just above, three to six of them."""
-    rough = max(largest, 1e-9) / 4
-    power: float = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))
+    step = step_of(largest)
     return [step * i for i in range(math.ceil(largest / step - 1e-9) + 1)]
+
+
+def step_of(span: float) -> float:
+    """The smallest round number of which four or fewer make `span`."""
+    rough = max(span, 1e-9) / 4
+    power: float = 10.0 ** math.floor(math.log10(rough))
+    return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))

@@ -84,8 +84,9 @@ def write(path: Path, content: str) -> None:
     temporary.replace(path)
 
 
-def text(report: Report, template: str, **more: Any) -> str:
-    environment = Environment(
+def environment() -> Environment:
+    """Where the templates are, and the filters that they use."""
+    found = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
@@ -93,22 +94,30 @@ def text(report: Report, template: str, **more: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(numbers.FILTERS, rate=rate)
+    found.filters.update(numbers.FILTERS, rate=rate)
+    return found
+
+
+def text(report: Report, template: str, **more: Any) -> str:
     opening = headline(report)
-    return environment.get_template(template).render(
-        report=report,
-        headline=opening,
-        agreement=report.gate.metric == "agreement",
-        worst=worst([entry for entry in report.per_class if opening and entry.row == opening.row.id]),
-        latency_bars=bars({row.id: row.latency_ms.p50 for row in report.rows if row.latency_ms}, numbers.milliseconds),
-        size_bars=bars({row.id: row.size_bytes for row in report.rows if row.size_bytes}, numbers.megabytes),
-        conditions=conditions(report.rows),
-        charts=charts(report.rows),
-        speeds=speeds(report.rows),
-        sensitivity=heat(report.stages),
-        # A top-1 while training would be of labels that are not there.
-        curves=[curve_of(stage) for stage in report.stages if report.dataset.labelled and trained(stage)],
-        **more,
+    return (
+        environment()
+        .get_template(template)
+        .render(
+            report=report,
+            headline=opening,
+            agreement=report.gate.metric == "agreement",
+            worst=worst([entry for entry in report.per_class if opening and entry.row == opening.row.id]),
+            latency_bars=bars({row.id: row.latency_ms.p50 for row in report.rows if row.latency_ms}, numbers.milliseconds),
+            size_bars=bars({row.id: row.size_bytes for row in report.rows if row.size_bytes}, numbers.megabytes),
+            conditions=conditions(report.rows),
+            charts=charts(report.rows),
+            speeds=speeds(report.rows),
+            sensitivity=heat(report.stages),
+            # A top-1 while training would be of labels that are not there.
+            curves=[curve_of(stage) for stage in report.stages if report.dataset.labelled and trained(stage)],
+            **more,
+        )
     )
 
 
