@@ -24,9 +24,9 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,bench]'
 	touch $@
 
-compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRICT=1 RECIPE= OUT= ARGS=]: press, measure, gate
+compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRICT=1 BUDGET= SWEEP= RECIPE= OUT= ARGS=]: press, measure, gate
 	@$(RUN) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
-	  $(call flag,MAX_DROP,max-drop) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,RECIPE,recipe) \
+	  $(call flag,MAX_DROP,max-drop) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) $(call flag,RECIPE,recipe) \
 	  $(call flag,OUT,out) $(ARGS)
 
 train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA

@@ -4,9 +4,11 @@ A deeper ResNet holds a shallower one: dropping residual blocks leaves the famil
 (Veit et al. 2016, arXiv:1605.06431: residual networks behave like ensembles of paths).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import PositiveInt
 from torch import nn
 
 from models.checkpoint import AnySpec, load, save
@@ -15,25 +17,31 @@ from pipeline.config import Config
 
 
 class Student(Config):
-    """`arch` is the family member to derive; None keeps the teacher's own."""
+    """`arch` is the family member to derive; None keeps the teacher's own.
+
+    `depths` is how many blocks of every stage stay; None for as many as `arch` has. Where latency counts, fewer blocks save
+    more than narrower ones: each convolution costs a call, however few its channels.
+    """
 
     arch: str | None = None
+    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
 
 
 def derive_student(config: Student, out: Path, *, teacher: Path) -> dict[str, Any]:
     """Keep evenly spread blocks of every stage, always the first (it changes shape) and the last.
 
-    Raises ValueError when `config.arch` is unknown or is not contained in the teacher.
+    Raises ValueError when `config.arch` is unknown, or what is asked for is not contained in the teacher.
     """
     model, spec = load(teacher)
     if not (isinstance(model, ResNet) and isinstance(spec, Spec)):
         return itself(config, out, model, spec)
     kept = [list(range(len(stage))) for stage in spec.widths]
-    if config.arch is not None and config.arch != spec.arch:
-        kept = kept_blocks(spec, config.arch)
+    arch = config.arch or spec.arch
+    if arch != spec.arch or config.depths:
+        kept = kept_blocks(spec, arch, config.depths)
         spec = spec.model_copy(
             update={
-                "arch": config.arch,
+                "arch": arch,
                 "widths": tuple(tuple(stage[i] for i in keep) for stage, keep in zip(spec.widths, kept, strict=True)),
             }
         )
@@ -46,8 +54,9 @@ def derive_student(config: Student, out: Path, *, teacher: Path) -> dict[str, An
 
 def itself(config: Student, out: Path, model: nn.Module, spec: AnySpec) -> dict[str, Any]:
     """A user's own network has no shallower relative."""
-    if config.arch is not None:
-        raise ValueError(f"student {config.arch!r}: {spec.arch} has no shallower relative; expected no student arch")
+    if config.arch is not None or config.depths is not None:
+        wish = config.arch or f"depths {list(config.depths or ())}"
+        raise ValueError(f"student {wish}: {spec.arch} has no shallower relative; expected no student arch or depths")
     save(model, spec, out)
     return {
         "arch": spec.arch,
@@ -55,19 +64,20 @@ def itself(config: Student, out: Path, model: nn.Module, spec: AnySpec) -> dict[
     }
 
 
-def kept_blocks(spec: Spec, arch: str) -> list[list[int]]:
-    """Per stage, the teacher's blocks that the student keeps."""
+def kept_blocks(spec: Spec, arch: str, depths: Sequence[int] | None) -> list[list[int]]:
+    """Per stage, the teacher's blocks that the student keeps: as many as `depths` says, or else as `arch` has."""
     if arch not in FAMILY:
         raise ValueError(f"unknown student {arch!r}; known models: {', '.join(FAMILY)}")
     member, own = FAMILY[arch], FAMILY.get(spec.arch)
     have = [len(stage) for stage in spec.widths]
+    wanted = list(depths or member.depths)
     alike = own is not None and member._replace(depths=own.depths) == own
-    if not alike or any(want > there for want, there in zip(member.depths, have, strict=True)):
+    if not alike or any(want > there for want, there in zip(wanted, have, strict=True)):
         raise ValueError(
-            f"student {arch} (blocks {list(member.depths)}) is not contained in {spec.arch} (blocks {have}); expected a "
+            f"student {arch} (blocks {wanted}) is not contained in {spec.arch} (blocks {have}); expected a "
             f"shallower network with the same kind of blocks, or no student arch for the teacher's own"
         )
-    return [spread(want, there) for want, there in zip(member.depths, have, strict=True)]
+    return [spread(want, there) for want, there in zip(wanted, have, strict=True)]
 
 
 def spread(want: int, there: int) -> list[int]:

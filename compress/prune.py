@@ -27,7 +27,7 @@ from pipeline.config import Config
 
 
 class Prune(Config):
-    """`pruning_ratio` is the share of channels that goes; a budget overrides it with the smallest ratio that fits.
+    """`pruning_ratio` is the share of channels that goes, where no plan says otherwise.
 
     importance        how channels are ranked; see `group_importance`
     scope             what they are ranked among: their own layer's ("local"), those of all layers that are connected alike
@@ -49,15 +49,13 @@ class Prune(Config):
     gradient_images: int = Field(default=512, ge=1)
     norm_images: int = Field(default=2048, ge=2)
     seed: int = 0
-    max_params: float | None = None
-    max_macs: float | None = None
 
 
 def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | None = None) -> dict[str, Any]:
     """Prune `model` and re-estimate its batch norm. A user's own network that cannot be pruned keeps its channels, with a note.
 
-    `plan`: a folder with plan.json, {"ratios": {name of a channel group: its own pruning ratio}}; it was made for the
-    budget, so none is searched for. Raises ValueError when a budget cannot be met, with the least that can be had.
+    `plan`: a folder with plan.json, {"ratios": {name of a channel group: its own pruning ratio}}, made for a budget.
+    Raises ValueError when there is a plan and it cannot be carried out.
     """
     network, spec = load(model)
     split = Split(images, "train")
@@ -65,7 +63,6 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | N
     shape = (channels, height, width)
     before = cost(network, shape)
     ratios = read_plan(plan) if plan else {}
-    bounded = plan is None and (config.max_params is not None or config.max_macs is not None)
 
     def refresh(changed: nn.Module) -> None:
         reestimate(changed, (x for x, _ in batches(split, 128, shuffle=True, limit=config.norm_images)))
@@ -77,11 +74,9 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | N
     gradients(network)
     ratio, notes = config.pruning_ratio, []
     try:
-        if bounded:
-            ratio = smallest_ratio(network, spec, config, shape, refresh)
         pruned = cut(network, spec, config, ratio, shape, ratios, refresh)
     except CannotPrune as hindrance:
-        if bounded or plan:
+        if plan:
             raise ValueError(f"BUDGET cannot be met: {hindrance}; pass no BUDGET for this MODEL") from hindrance
         pruned, ratio, notes = network, 0.0, [f"Pruning was left out: {hindrance}."]
     after = cost(pruned, shape)
@@ -216,30 +211,3 @@ def residual_convolutions(network: ResNet) -> list[nn.Module]:
             if block.downsample is not None:
                 layers.append(block.downsample[0])
     return layers
-
-
-def smallest_ratio(
-    network: nn.Module,
-    spec: AnySpec,
-    config: Prune,
-    shape: tuple[int, int, int],
-    refresh: Callable[[nn.Module], None] | None = None,
-) -> float:
-    """The smallest pruning ratio, to two decimals, that meets the budget; found by bisection (cost falls with the ratio)."""
-    if config.scope == "local":  # the steps make no difference to widths
-        config = config.model_copy(update={"steps": 1})
-
-    def excess(percent: int) -> list[str]:
-        found = cost(cut(network, spec, config, percent / 100, shape, refresh=refresh), shape)
-        limits = (("params", found["params"], config.max_params), ("macs", found["macs"], config.max_macs))
-        return [f"{name} {n:,} > {limit:,.0f}" for name, n, limit in limits if limit is not None and n > limit]
-
-    low, high = 0, 89
-    if not excess(low):
-        return 0.0
-    if over := excess(high):
-        raise ValueError(f"the budget cannot be met: at the highest pruning ratio, 0.{high}, {', '.join(over)}; allow more")
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if excess(middle) else (low, middle)
-    return high / 100

@@ -41,6 +41,7 @@ def compress(
     max_drop: Annotated[float | None, typer.Option(help="percentage points of top-1")] = None,
     strict: Annotated[bool, typer.Option(help="fail when the verdict is inconclusive")] = False,
     budget: Annotated[str, typer.Option(help="params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")] = "",
+    sweep: Annotated[str, typer.Option(help="pruning ratios or budgets to try, 0.3,0.5,0.7; the best that passes ships")] = "",
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")] = True,
     expect_top1: Annotated[float | None, typer.Option(help="percent the checkpoint should have; far below it, stop")] = None,
     minutes: Annotated[float | None, typer.Option(help="of distillation, instead of epochs")] = None,
@@ -66,10 +67,12 @@ def compress(
         finetune=None if finetune else False, expect__top1=expect_top1, latency_limit=latency_limit, distill__minutes=minutes,
     )  # fmt: skip
     loaded = load_recipe(model, recipe, overrides, wanted)
+    tried = options.sweep_of(sweep, overrides)
+    variants = {label: load_recipe(model, recipe, overrides | changed, wanted) for label, changed in tried.items()}
     out = out or default_out(model)
     with locked(out):
         step = Stages(out / "stages")
-        found = list(press(loaded, step))
+        found = list(press(loaded, step, variants))
         seconds = round(time.perf_counter() - started, 1)
         (out / "run.json").write_text(json.dumps(run_record(model, loaded, wanted, out, step, found, seconds), indent=1))
         report = render(out)
@@ -161,7 +164,7 @@ def run_record(
             return str(value.path.relative_to(out))
         return {key: relative(v) for key, v in value.items()} if isinstance(value, dict) else value
 
-    shared = {key: relative(found[0][key]) for key in ("images", "baseline", "student")}
+    shared = {key: relative(found[0][key]) for key in ("images", "baseline", "students")}
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),

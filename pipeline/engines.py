@@ -1,5 +1,6 @@
 """What the page does for one target: every method is a stage, and what it needs of the target is filled in."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from export.bundle import bundle, device_code
 from export.half import half
 from pipeline.recipe import Recipe
 from pipeline.stage import Artifact, Stages
+from pipeline.student import Student
 from reports.measure import latency, predict
 
 
@@ -44,14 +46,25 @@ class Workshop:
         assert self.target.PLACEMENT is not None
         return self.in_half(int8, f"int8 {self.name}") if self.target.PLACEMENT.floats == "float16" else int8
 
-    def models(self, baseline: Artifact, student: Artifact, int8: Artifact | None) -> dict[str, Artifact]:
-        """What to build engines of, by row."""
+    def forms(self, student: Student) -> dict[str, Artifact]:
+        """The float32 files of what could ship, by row; none where the target has no INT8."""
+        int8 = self.place(student.onnx, student.ranges)
+        if int8 is None:
+            return {}
+        floats = self.target.half()
+        return ({student.row(floats): student.onnx} if floats else {}) | {student.row("int8"): int8}
+
+    def models(self, baseline: Artifact, students: Sequence[Student], forms: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        """What to build engines of, by row; `forms` are those of all `students`."""
         found = {"baseline-fp32": baseline}
-        if student is not baseline:
-            found["student-fp32"] = student
-        if floats := self.target.half():
-            found[f"student-{floats}"] = self.in_half(student, "student")
-        return found | ({"student-int8": self.as_built(int8)} if int8 else {})
+        for student in students:
+            if student.onnx is not baseline:
+                found[student.row("fp32")] = student.onnx
+            if floats := self.target.half():
+                found[student.row(floats)] = self.in_half(student.onnx, f"student {student.label}".strip())
+            if (int8 := student.row("int8")) in forms:
+                found[int8] = self.as_built(forms[int8])
+        return found
 
     def build(self, row: str, model: Artifact) -> Artifact:
         options, label = self.recipe.targets[self.name], f"{row}/{self.name}"

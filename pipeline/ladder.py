@@ -9,32 +9,33 @@ that passes ends it.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from calibration.fragile import fragile
 from pipeline.engines import Workshop
 from pipeline.stage import Artifact
+from pipeline.student import Student
 from reports.answers import read_answers
 from reports.gate import drop_of
+from reports.schema import Drop
 
-Network = tuple[Artifact, Artifact]  # an ONNX file and its ranges
 
-
-def climb(
-    shop: Workshop, network: Network, trained_on: Callable[[], Network] | None, found: dict[str, Any]
-) -> dict[str, Artifact]:
+def climb(shop: Workshop, students: Sequence[Student], found: dict[str, Any]) -> dict[str, Artifact]:
     """Add to `found` the engines and predictions of rungs until one passes; the Q/DQ file of each, by row.
 
-    `trained_on` gives the network after quantization-aware training, None where nothing can be trained.
+    Of several students, all of which miss, it is the one that lost least.
     """
     forms: dict[str, Artifact] = {}
     answers = found["predictions"]
-    if "student-int8" not in answers or not misses(shop, answers, "student-int8"):
+    judged = [(student, drop(shop, answers, student.row("int8"))) for student in students if student.row("int8") in answers]
+    lost = [(one.points, i) for i, (_, one) in enumerate(judged) if one and kept_back(shop, one)]
+    if not lost or len(lost) < len(judged):
         return forms
+    student, _ = judged[min(lost)[1]]
     found["rungs"] = []
     started = time.perf_counter()
-    for row, what, placed in rungs(shop, network, trained_on):
+    for row, what, placed in rungs(shop, student):
         found["engines"][row] = shop.build(row, shop.as_built(placed))
         answers[row], forms[row] = shop.ask(row, found["engines"][row]), placed
         missed = misses(shop, answers, row)
@@ -46,23 +47,23 @@ def climb(
     return forms
 
 
-def rungs(shop: Workshop, network: Network, trained_on: Callable[[], Network] | None) -> Iterator[tuple[str, str, Artifact]]:
+def rungs(shop: Workshop, student: Student) -> Iterator[tuple[str, str, Artifact]]:
     """Row, what it is in words, and the Q/DQ file; each is made when it is asked for."""
     ladder = shop.recipe.ladder
-    onnx, ranges = network
     if "mixed" in ladder.rungs:
-        found = shop.step(fragile, shop.recipe.fragile, model=onnx, ranges=ranges, images=shop.images)
+        found = shop.step(fragile, shop.recipe.fragile, model=student.onnx, ranges=student.ranges, images=shop.images)
         order = [node for node, _ in json.loads((found.path / "fragile.json").read_text())]
         for count in counts(int(ladder.most * len(order))):
             names = tuple(order[:count])
-            placed = shop.place(onnx, ranges, skip=names)
+            placed = shop.place(student.onnx, student.ranges, skip=names)
             assert placed is not None
             layers = f"{count} of {len(order)} layers in floating point ({', '.join(names[:3])}{', …' if count > 3 else ''})"
-            yield f"student-mixed{count}", layers, placed
-    if "quantize_aware" in ladder.rungs and trained_on is not None:
-        placed = shop.place(*trained_on())
+            yield student.row(f"mixed{count}"), layers, placed
+    if "quantize_aware" in ladder.rungs and student.trained_on is not None:
+        trained = student.trained_on()
+        placed = shop.place(trained.onnx, trained.ranges)
         assert placed is not None
-        yield "student-qat", "quantization-aware distillation", placed
+        yield student.row("qat"), "quantization-aware distillation", placed
 
 
 def counts(most: int) -> list[int]:
@@ -76,10 +77,18 @@ def counts(most: int) -> list[int]:
 
 def misses(shop: Workshop, answers: dict[str, Artifact], row: str) -> bool:
     """Whether the gate would keep the engine of `row` from shipping; False where there is no baseline to compare with."""
-    gate = shop.recipe.gate
+    found = drop(shop, answers, row)
+    return found is not None and kept_back(shop, found)
+
+
+def drop(shop: Workshop, answers: dict[str, Artifact], row: str) -> Drop | None:
+    """What `row` lost against the baseline, None where there is none; on unlabelled images, of its answers."""
     if "baseline-fp32" not in answers:
-        return False
+        return None
     before, after = read_answers(answers["baseline-fp32"].path), read_answers(answers[row].path)
     truth = before.labels if (before.labels >= 0).all() else before.first
-    verdict = drop_of(before.first == truth, after.first == truth, gate.max_drop).verdict
-    return verdict == "fail" or (gate.strict and verdict == "inconclusive")
+    return drop_of(before.first == truth, after.first == truth, shop.recipe.gate.max_drop)
+
+
+def kept_back(shop: Workshop, found: Drop) -> bool:
+    return found.verdict == "fail" or (shop.recipe.gate.strict and found.verdict == "inconclusive")

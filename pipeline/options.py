@@ -99,6 +99,30 @@ def limits_of(budget: str) -> dict[str, Any]:
     return parsed
 
 
+def sweep_of(text: str, overrides: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """ "0.3,0.5" -> {"0.3": {"prune.pruning_ratio": 0.3}, …}; budgets likewise. `;` separates budgets of several limits.
+
+    Raises ValueError for what is neither, for fewer than two, for one that comes twice, and beside a budget in `overrides`.
+    """
+    parts = [part.strip() for part in re.split(";" if ";" in text else ",", text) if part.strip()]
+    if not parts:
+        return {}
+    expected = "expected different pruning ratios (0.3,0.5,0.7) or budgets (params=5M,params=2M, or with ; between them)"
+    if len(parts) < 2 or len(set(parts)) < len(parts):
+        raise ValueError(f"SWEEP {text!r}: {expected}")
+    if any(key.startswith("budget.") for key in overrides):
+        raise ValueError(
+            f"SWEEP {text!r} and BUDGET both say how much to prune; put the budgets into SWEEP, or drop one of them"
+        )
+    found: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        ratio = float(part) if re.fullmatch(r"0?\.\d+|0", part) else None
+        if ratio is None and "=" not in part:
+            raise ValueError(f"SWEEP {part!r}: {expected}")
+        found[part] = limits_of(part) if ratio is None else {"prune.pruning_ratio": ratio}
+    return found
+
+
 def amount_of(text: str, units: dict[str, float]) -> float | None:
     """ "10M" -> 1e7; None for what is not a plain number with one of the `units`."""
     found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.lower())

@@ -23,8 +23,9 @@ class Dot(Part):
 
 
 class Line(Part):
-    """The curve of one engine; `points` for a polyline in a box of 100 x 100, `kind` the start of the engine's row id."""
+    """The curve of one engine; `points` for a polyline in a box of 100 x 100."""
 
+    engine: str
     kind: str
     points: str
     dots: list[Dot]
@@ -91,7 +92,8 @@ def chart(rows: list[Row]) -> Chart:
             Dot(x=across(p.batch), y=down(p.images_per_s), text=said(row, p), limit=p.batch == limit) for p in row.throughput
         ]
         return Line(
-            kind=row.id.split("/")[0],
+            engine=row.engine,
+            kind=row.kind,
             points=" ".join(f"{dot.x:.2f},{dot.y:.2f}" for dot in dots),
             dots=dots,
             best=max(row.throughput, key=lambda point: point.images_per_s),

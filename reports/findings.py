@@ -27,15 +27,23 @@ def findings(rows: list[Row], gate: GateResult) -> list[str]:
     ]
 
 
+def plainly_int8(row: Row) -> bool:
+    """Whether it is an INT8 engine that no rung of the ladder made."""
+    return row.engine.partition("[")[0] == "student-int8"
+
+
 def plain_of(row: Row, rows: list[Row]) -> Row | None:
     """FP32 of the same network on the same target: the baseline where nothing was pruned, which leaves no student in FP32."""
-    found = {other.id: other for other in rows}
-    return found.get(f"student-fp32/{row.target}", found.get(f"baseline-fp32/{row.target}"))
+    found = {
+        (other.network, other.variant): other for other in rows if other.target == row.target and other.precision == "fp32"
+    }
+    return found.get(("student", row.variant), found.get(("baseline", None)))
 
 
 def half_of(row: Row, rows: list[Row]) -> Row | None:
     """16-bit floats of the same network on the same target, where it computes in them."""
-    return next((other for other in rows if other.target == row.target and other.precision in ("fp16", "bf16")), None)
+    alike = (other for other in rows if (other.target, other.variant) == (row.target, row.variant))
+    return next((other for other in alike if other.precision in ("fp16", "bf16")), None)
 
 
 def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
@@ -76,7 +84,7 @@ def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
 
 def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
     """INT8 is there to be faster than the same network in floats; where it is not, floats may make the better engine."""
-    if not row.id.startswith("student-int8/"):
+    if not plainly_int8(row):
         return
     for other in (plain_of(row, rows), half_of(row, rows)):
         slow, fast = row.latency_ms, other and other.latency_ms
@@ -91,7 +99,7 @@ def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
 def size_notes(row: Row, rows: list[Row]) -> Iterator[str]:
     """Engines hold programs besides weights: of a small network, INT8 can be the larger file."""
     plain = plain_of(row, rows)
-    if not row.id.startswith("student-int8/") or plain is None:
+    if not plainly_int8(row) or plain is None:
         return
     if row.size_bytes and plain.size_bytes and row.size_bytes >= plain.size_bytes:
         yield (
@@ -101,5 +109,5 @@ def size_notes(row: Row, rows: list[Row]) -> Iterator[str]:
 
 
 def share_notes(row: Row) -> Iterator[str]:
-    if row.id.startswith("student-int8/") and row.int8_share is not None and row.int8_share < MOSTLY:
+    if plainly_int8(row) and row.int8_share is not None and row.int8_share < MOSTLY:
         yield f"Only {100 * row.int8_share:.0f} % of the conv and gemm MACs of {row.id} execute in INT8."

@@ -3,7 +3,7 @@
 Templates hold the words and the layout; this file chooses the headline, scales the charts and writes the files.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from reports.rows import collect
 from reports.run import images_of
 from reports.schema import ClassDrop, LostImage, Part, Report, Row, Stage
 from reports.sensitivity import heat
+from reports.sweep import trades
 from reports.thumbnails import thumbnails
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -108,8 +109,9 @@ def text(report: Report, template: str, **more: Any) -> str:
             headline=opening,
             agreement=report.gate.metric == "agreement",
             worst=worst([entry for entry in report.per_class if opening and entry.row == opening.row.id]),
-            latency_bars=bars({row.id: row.latency_ms.p50 for row in report.rows if row.latency_ms}, numbers.milliseconds),
-            size_bars=bars({row.id: row.size_bytes for row in report.rows if row.size_bytes}, numbers.megabytes),
+            latency_bars=bars([(row, row.latency_ms.p50) for row in report.rows if row.latency_ms], numbers.milliseconds),
+            size_bars=bars([(row, row.size_bytes) for row in report.rows if row.size_bytes], numbers.megabytes),
+            trades=trades(report.rows),
             conditions=conditions(report.rows),
             charts=charts(report.rows),
             speeds=speeds(report.rows),
@@ -169,12 +171,9 @@ def conditions(rows: list[Row]) -> list[str]:
     ]
 
 
-def bars(values: Mapping[str, float], label: Callable[[float], str]) -> list[Bar]:
-    """A bar for every row id of `values`."""
-    longest = max(values.values(), default=1.0)
-    return [
-        Bar(label=key, text=label(value), share=100 * value / longest, kind=key.split("/")[0]) for key, value in values.items()
-    ]
+def bars(values: Sequence[tuple[Row, float]], label: Callable[[float], str]) -> list[Bar]:
+    longest = max((value for _, value in values), default=1.0)
+    return [Bar(label=row.id, text=label(value), share=100 * value / longest, kind=row.kind) for row, value in values]
 
 
 def trained(stage: Stage) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from data.loader import Split
 from reports.answers import accuracy_of, agreement_of
 from reports.batching import batch_at_limit, unmet
+from reports.budget import budget_notes
 from reports.classes import lost_images, per_class
 from reports.findings import findings
 from reports.gate import Gate, drop_of, worst
@@ -30,6 +31,7 @@ from reports.schema import (
     Throughput,
     Verdict,
 )
+from reports.sweep import sweep_notes, with_front
 
 
 def collect(out: Path) -> Report:
@@ -42,7 +44,7 @@ def collect(out: Path) -> Report:
     images = out / run["images"]
     dataset = dataset_of(images)
     folders = [Folder(out, run, target, dataset.labelled) for target in run["targets"]]
-    rows = [row for folder in folders for row in rows_of(folder, gate)]
+    rows = with_front([row for folder in folders for row in rows_of(folder, gate)])
     candidates = {folder.candidate_id for folder in folders}
     result = gate_result([row for row in rows if row.id in candidates], gate, "top1" if dataset.labelled else "agreement")
     names = Split(images, "test").name
@@ -65,6 +67,8 @@ def collect(out: Path) -> Report:
                     *said,
                     *findings(rows, result),
                     *(note for folder in folders for note in rung_notes(folder)),
+                    *budget_notes(stages, rows),
+                    *sweep_notes(rows, result),
                     *unmet(rows, run.get("latency_limit")),
                 ]
             )
@@ -96,8 +100,8 @@ def rows_of(folder: Folder, gate: Gate) -> list[Row]:
             )
         ]
     refused = [
-        Row(id=f"{key}/{target['target']}", network=network_of(key), precision=key.split("-")[1], target=target["target"],
-            status="unavailable", reason=reason)
+        Row(id=f"{key}/{target['target']}", network=network_of(key), variant=variant_of(key),
+            precision=key.partition("[")[0].split("-")[1], target=target["target"], status="unavailable", reason=reason)
         for key, reason in target.get("refused", {}).items()
     ]  # fmt: skip
     return [row_of(folder, key, path, gate) for key, path in target["engines"].items()] + refused
@@ -105,15 +109,15 @@ def rows_of(folder: Folder, gate: Gate) -> list[Row]:
 
 def row_of(folder: Folder, key: str, path: str, gate: Gate) -> Row:
     target = folder.target
-    network = network_of(key)
-    build, exported = metrics(folder.out, path), metrics(folder.out, folder.run[network])
+    build, exported = metrics(folder.out, path), metrics(folder.out, folder.exported(key))
     accuracy, agreement, drop = judged(folder, key, gate)
     latency = latency_of(folder.latency, key)
     reference = latency_of(folder.latency, BASELINE)
     throughput = [Throughput(**point) for point in folder.latency.get("throughput", {}).get(key, [])]
     return Row(
         id=f"{key}/{target['target']}",
-        network=network,
+        network=network_of(key),
+        variant=variant_of(key),
         precision="mixed" if key.startswith("student-mixed") else build["precision"],
         target=target["target"],
         status="measured" if key in folder.answers else "built",
@@ -144,6 +148,11 @@ def rung_notes(folder: Folder) -> Iterator[str]:
 
 def network_of(key: str) -> Literal["baseline", "student"]:
     return "baseline" if key.startswith("baseline") else "student"
+
+
+def variant_of(key: str) -> str | None:
+    """ "student-int8[0.5]" -> "0.5"."""
+    return key.partition("[")[2].removesuffix("]") or None
 
 
 def judged(folder: Folder, key: str, gate: Gate) -> tuple[Accuracy | None, Agreement | None, Drop | None]:

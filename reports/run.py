@@ -52,6 +52,11 @@ class Folder:
         """The id of its row."""
         return f"{self.candidate}/{self.target['target']}"
 
+    def exported(self, key: str) -> str:
+        """The folder of the FP32 ONNX file that the engine `key` comes from."""
+        label = key.partition("[")[2].removesuffix("]")
+        return str(self.run["baseline"] if key == BASELINE else self.run["students"][label])
+
     @cached_property
     def latency(self) -> dict[str, Any]:
         return metrics(self.out, self.target["latency"]) if "latency" in self.target else {"timed": {}}

@@ -116,10 +116,15 @@ class BatchAtLimit(Part):
 
 
 class Row(Part):
-    """One engine, or the reason why there is none. What was not measured is None."""
+    """One engine, or the reason why there is none. What was not measured is None.
+
+    `variant` tells the students of a sweep apart; `front`: no other engine of the target that could ship is as quick and as
+    accurate.
+    """
 
     id: str
     network: Literal["baseline", "student"]
+    variant: str | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8", "mixed"]
     target: str
     status: Literal["measured", "built", "unavailable"]
@@ -137,7 +142,18 @@ class Row(Part):
     batch_at_limit: BatchAtLimit | None = None
     speedup: float | None = None
     int8_share: float | None = None
+    front: bool = False
     ships: bool = False
+
+    @property
+    def engine(self) -> str:
+        """What stands before the target in the id."""
+        return self.id.rsplit("/", 1)[0]
+
+    @property
+    def kind(self) -> str:
+        """Its colour in the charts."""
+        return f"{self.network}-{self.precision}"
 
 
 class GateRow(Part):

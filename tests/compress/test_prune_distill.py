@@ -1,8 +1,7 @@
-"""Oracles of pruning and of deriving a student."""
+"""Oracles of pruning."""
 
 import torch
 
-from compress.derive import spread
 from compress.prune import Prune, cut
 from models.cost import cost
 from models.resnet import ResNet, blocks_of, family_spec, spec_of
@@ -39,7 +38,3 @@ def test_a_higher_ratio_never_gives_a_larger_network() -> None:
     for smaller, larger in zip(costs[1:], costs, strict=False):
         assert smaller["params"] <= larger["params"] and smaller["macs"] <= larger["macs"]
     assert costs[-1]["params"] < costs[2]["params"]
-
-
-def test_kept_blocks_include_the_first_and_the_last() -> None:
-    assert spread(6, 23) == [0, 4, 9, 13, 18, 22]

@@ -161,7 +161,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             },
             "images": images,
             "baseline": baseline,
-            "student": stage("export_onnx-student", {"params": 10_000_000, "macs": 1_900_000_000}) if tuned else baseline,
+            "students": {
+                "": stage("export_onnx-student", {"params": 10_000_000, "macs": 1_900_000_000}) if tuned else baseline
+            },
             "stages": [{"path": path, "cached": i == 0, "name": path.split("/")[1]} for i, path in enumerate(stages)],
             "targets": [
                 onnxruntime,

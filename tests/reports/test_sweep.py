@@ -1,0 +1,70 @@
+"""Which engines of a sweep are on the front, and what is said of them."""
+
+import numpy as np
+
+from reports.gate import drop_of
+from reports.schema import Accuracy, GateResult, Latency, Row
+from reports.sweep import sweep_notes, trades, with_front
+
+N = 1000
+
+
+def row(key: str, p50: float | None, wrong: int, ships: bool = False) -> Row:
+    """`wrong` of 1,000 images; the baseline gets all right and 10 points may be lost."""
+    right = np.arange(N) >= wrong
+    engine, _, label = key.partition("[")
+    network, precision = engine.split("-")
+    return Row(
+        id=f"{key}/onnxruntime", network=network, precision=precision, target="onnxruntime", status="measured",
+        variant=label.removesuffix("]") or None, ships=ships,
+        accuracy=Accuracy(top1=float(right.mean() * 100), top5=100, correct=int(right.sum()), n=N),
+        drop=None if network == "baseline" else drop_of(np.ones(N, bool), right, 10.0),
+        latency_ms=None if p50 is None else Latency(batch=1, threads=2, n=100, p50=p50, p90=p50, p99=p50, mean=p50),
+    )  # fmt: skip
+
+
+ROWS = [
+    row("baseline-fp32", 10.0, 0),
+    row("student-fp32[0.3]", 3.0, 10),
+    row("student-int8[0.3]", 2.0, 20),
+    row("student-int8[0.5]", 1.0, 40, ships=True),
+    row("student-int8[0.6]", 1.5, 50),  # beaten by 0.5
+    row("student-int8[0.9]", 0.5, 200),  # misses the gate
+]
+GATE = GateResult(max_drop=10.0, strict=False, verdict="pass", rows=[])
+
+
+def test_what_is_beaten_or_misses_the_gate_is_not_on_the_front() -> None:
+    assert [one.engine for one in with_front(ROWS) if one.front] == ["student-int8[0.3]", "student-int8[0.5]"]
+
+
+def test_a_run_without_a_sweep_has_no_front_and_no_drawing() -> None:
+    alone = [row("baseline-fp32", 10.0, 0), row("student-int8", 1.0, 40)]
+    assert with_front(alone) == alone
+    assert trades(alone) == [] and not list(sweep_notes(alone, GATE))
+
+
+def test_the_drawing_has_the_baseline_and_every_candidate() -> None:
+    (trade,) = trades(ROWS)
+    assert [(dot.label, dot.kind, dot.on_front) for dot in trade.drawn.dots] == [
+        ("baseline-fp32", "baseline", False),
+        ("int8[0.3]", "pass", True),
+        ("int8[0.5]", "pass", True),
+        ("int8[0.6]", "pass", False),
+        ("int8[0.9]", "fail", False),
+    ]
+
+
+def test_it_is_told_what_ships_and_why() -> None:
+    (note,) = sweep_notes(with_front(ROWS), GATE)
+    assert "3 of 4 engines do not miss the gate of 10 points; student-int8[0.5] ships" in note
+    assert "more accurate than student-int8[0.3], student-int8[0.5]." in note
+    nothing = [one.model_copy(update={"ships": False}) for one in (ROWS[0], ROWS[-1])]
+    (note,) = sweep_notes(nothing, GATE)
+    assert "0 of 1 engines do not miss" in note and "none ships" in note
+
+
+def test_engines_that_nobody_could_ask_are_said_to_be_so() -> None:
+    unasked = row("student-int8[0.3]", None, 0).model_copy(update={"accuracy": None, "drop": None, "status": "built"})
+    (note,) = sweep_notes([unasked], GATE)
+    assert note == "SWEEP on onnxruntime: none of the 1 engines could be asked here."
