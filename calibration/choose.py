@@ -1,4 +1,6 @@
-"""Histograms + images that did not calibrate -> the ranges that the answers suffer least from; bias corrections if they help.
+"""Histograms + images that did not calibrate -> the ranges that the answers suffer least from.
+
+And whether equalization and bias correction help, by the same measure.
 
 Whole assignments of ranges to tensors are compared, not one tensor at a time: choosing tensor by tensor on the same 256 images
 fits those images (their KL divergence fell by a quarter, that of others by a tenth or not at all) and takes minutes.
@@ -16,46 +18,73 @@ from calibration.place import NEUTRAL, quantize
 from calibration.ranges import Histogram, Range, rounding_error, select
 
 PER_TENSOR = "per tensor"
+# Equalization is to leave at most this share of the divergence. Networks whose channels differ little are as good with it as
+# without, give or take a tenth on 256 images; what it is for, it divides by ten and more.
+CLEARLY = 0.75
+
+
+@dataclass(frozen=True)
+class Form:
+    """A network and what its activations were seen to be."""
+
+    proto: ModelProto
+    histograms: dict[str, Histogram]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The ranges {tensor: (low, high)}; the method that gave each; what to subtract from the biases {layer: [channels]}, empty
-    where that does not help; and the KL divergence of every candidate from the FP32 answers."""
+    """The ranges {tensor: (low, high)}; the method that gave each; whether they are those of the equalized network; what to
+    subtract from the biases {layer: [channels]}, empty where that does not help; and the KL divergence of every candidate from
+    the FP32 answers."""
 
     name: str
     ranges: dict[str, Range]
     methods: dict[str, str]
+    equalized: bool
     corrections: dict[str, np.ndarray]
     divergences: dict[str, float]
 
 
 def choose(
-    proto: ModelProto,
-    histograms: dict[str, Histogram],
-    percentile: float,
-    held_out: list[np.ndarray],
-    calibrating: list[np.ndarray],
+    plain: Form, equalized: Form | None, percentile: float, held_out: list[np.ndarray], calibrating: list[np.ndarray]
 ) -> Choice:
-    """The best of `assignments` on the batches `held_out`, with bias corrections from `calibrating` if they help there, too.
+    """The best of `assignments` on the batches `held_out`, with equalization if it clearly helps there, and bias corrections
+    from `calibrating` if they help.
 
-    Batches are float32 [n, C, H, W].
+    Equalization is tried with the method that is best without; where it helps, all of them are tried anew: which is best for a
+    network that 8 bits break says little of the network that was mended. Batches are float32 [n, C, H, W].
     """
-    expected = answers(proto, held_out)
+    expected = answers(plain.proto, held_out)
 
-    def judged(ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None) -> float:
-        quantized = copied(proto)
+    def judged(form: Form, ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None) -> float:
+        quantized = copied(form.proto)
         quantize(quantized, ranges, NEUTRAL, corrected)
         return divergence(expected, answers(quantized, held_out))
 
-    candidates = assignments(histograms, percentile)
-    divergences = {name: judged(ranges) for name, (ranges, _) in candidates.items()}
-    best = min(divergences, key=lambda name: divergences[name])
+    form, candidates = plain, assignments(plain.histograms, percentile)
+    divergences = {name: judged(form, ranges) for name, (ranges, _) in candidates.items()}
+    best = lowest(divergences)
+    if equalized is not None:
+        # Only the tensors between pairs are others than before.
+        changed = {name: h for name, h in equalized.histograms.items() if h is not plain.histograms[name]}
+        again = {}
+        for name, (ranges, methods) in assignments(changed, percentile).items():
+            again[f"{name}, equalized"] = (candidates[name][0] | ranges, candidates[name][1] | methods)
+        first = f"{best}, equalized"
+        divergences[first] = judged(equalized, again[first][0])
+        if divergences[first] < CLEARLY * divergences[best]:
+            form, candidates = equalized, again
+            divergences |= {name: judged(form, ranges) for name, (ranges, _) in again.items() if name != first}
+            best = lowest(divergences)
     ranges, methods = candidates[best]
-    found = corrections(proto, ranges, calibrating)
-    divergences[f"{best}, corrected"] = judged(ranges, found)
+    found = corrections(form.proto, ranges, calibrating)
+    divergences[f"{best}, corrected"] = judged(form, ranges, found)
     helps = divergences[f"{best}, corrected"] < divergences[best]
-    return Choice(best, ranges, methods, found if helps else {}, divergences)
+    return Choice(best, ranges, methods, form is equalized, found if helps else {}, divergences)
+
+
+def lowest(divergences: dict[str, float]) -> str:
+    return min(divergences, key=lambda name: divergences[name])
 
 
 def assignments(histograms: dict[str, Histogram], percentile: float) -> dict[str, tuple[dict[str, Range], dict[str, str]]]:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import onnx
 from pydantic import Field
 
+from calibration.place import network_of
 from calibration.sensitivity import sensitivity
 from data.loader import Split, batches
 from pipeline.config import Config
@@ -20,8 +20,7 @@ class Fragile(Config):
 
 def fragile(config: Fragile, out: Path, *, model: Path, ranges: Path, images: Path) -> dict[str, Any]:
     """Write [[node, KL divergence when only it is quantized, in nats per image], …] to `out`/fragile.json."""
-    proto = onnx.load(model / "model.onnx")
-    limits = {name: (low, high) for name, (low, high) in json.loads((ranges / "ranges.json").read_text()).items()}
+    proto, limits = network_of(model, ranges)
     held_out = Split(images, "val")
     split = held_out if len(held_out) else Split(images, "train")
     found = sensitivity(proto, limits, [x.numpy() for x, _ in batches(split, 16, shuffle=True, limit=config.images)])

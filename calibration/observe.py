@@ -1,6 +1,7 @@
 """FP32 ONNX + training images -> ranges.json: the range of every activation tensor that a quantizer may want.
 
-By the method "best" also corrections.safetensors, where correcting biases helps (choose.py, correct.py).
+By the method "best" also equalization.safetensors and corrections.safetensors, where scaling channels and correcting biases
+help (choose.py, equalize.py, correct.py). With the former beside them, the ranges are those of the equalized network.
 
 One pass. The graph itself reduces each tensor to its minimum, its maximum and a sample of its values, so that only these leave
 ONNX Runtime. Minimum and maximum are exact. The sample is every `step`-th value of the images taken as one long row; `step` has
@@ -25,7 +26,9 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import Field
 from safetensors.numpy import save_file
 
-from calibration.choose import Choice, choose, counted
+from calibration.choose import Choice, Form, choose, counted
+from calibration.correct import copied
+from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for, with_twins
 from calibration.place import CORRECTIONS, range_source
 from calibration.ranges import Histogram, Method, select
 from data.loader import Split, batches
@@ -38,6 +41,7 @@ READERS = {
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax",
 }  # fmt: skip
 CORRECTING = 128  # images that bias corrections are measured on
+PEEKING = 64  # images that the scales of equalization are taken from: any scales are right, these are to be good
 WORKERS = 2  # runs side by side: reductions use one core, however many there are
 MEMORY = 128 * 2**20  # bytes of observed activations per run
 
@@ -45,7 +49,8 @@ MEMORY = 128 * 2**20  # bytes of observed activations per run
 class Calibrate(Config):
     """`images` training images, a random choice; `percentile` is used by the method of that name.
 
-    "best" is whichever method's ranges change the answers least about up to `held_out` images that did not calibrate.
+    "best" is whichever method's ranges change the answers least about up to `held_out` images that did not calibrate. It alone
+    corrects biases and, if `equalize`, scales channels between layers, both where the answers then change less.
     At most `batch_size` images at a time, fewer where they are large. A histogram counts `samples` values of a tensor per
     image or up to twice as many; minimum and maximum look at all.
     """
@@ -56,6 +61,7 @@ class Calibrate(Config):
     held_out: int = Field(default=256, gt=0)
     batch_size: int = Field(default=16, gt=0)
     samples: int = Field(default=16384, gt=0)
+    equalize: bool = True
 
 
 def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
@@ -66,29 +72,39 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
     proto = onnx.load(model / "model.onnx")
     tensors = observed(proto)
     batch_size = min(config.batch_size, max(1, MEMORY // (4 * sum(tensors.values()))))
-    feed = batches(Split(images, "train"), batch_size, shuffle=True, limit=config.images)
-    seen, histograms = statistics(proto, tensors, (x.numpy() for x, _ in feed), config.samples)
+    scales: dict[str, np.ndarray] = {}
+    if config.method == "best" and config.equalize and pairs_of(proto):
+        scales = scales_for(proto, peaks_of(proto, first_images(images, batch_size, min(config.images, PEEKING))))
+    watched, twins = with_twins(proto, scales)
+    feed = (x.numpy() for x, _ in batches(Split(images, "train"), batch_size, shuffle=True, limit=config.images))
+    seen, found = statistics(watched, tensors | {twin: tensors[name] for name, twin in twins.items()}, feed, config.samples)
+    plain = Form(proto, {name: found[name] for name in tensors})
     metrics = {"method": config.method, "images": seen, "tensors": len(tensors)}
     if config.method == "best":
-        chosen, about = best(config, proto, histograms, images, batch_size, seen)
-        metrics |= about
+        equalized = Form(copied(proto), {name: found[twins.get(name, name)] for name in tensors}) if twins else None
+        if equalized:
+            equalize(equalized.proto, scales)
+        chosen, about = best(config, plain, equalized, images, batch_size, seen)
+        metrics |= about | {"equalized": len(scales) if chosen.equalized else 0}
         ranges = chosen.ranges
+        if chosen.equalized:
+            save_file(scales, out / EQUALIZATION)
         if chosen.corrections:
             save_file(chosen.corrections, out / CORRECTIONS)
     else:
-        ranges = {name: select(h, method=config.method, percentile=config.percentile) for name, h in histograms.items()}
+        ranges = {name: select(h, method=config.method, percentile=config.percentile) for name, h in plain.histograms.items()}
     (out / "ranges.json").write_text(json.dumps(ranges, indent=0))
     return metrics
 
 
 def best(
-    config: Calibrate, proto: onnx.ModelProto, histograms: dict[str, Histogram], images: Path, batch_size: int, seen: int
+    config: Calibrate, plain: Form, equalized: Form | None, images: Path, batch_size: int, seen: int
 ) -> tuple[Choice, dict[str, Any]]:
     """What `choose` chose, and what is worth telling of it."""
     began = time.perf_counter()
     split, held_out = held_out_images(config, images, batch_size, seen)
-    calibrating = [x.numpy() for x, _ in batches(Split(images, "train"), batch_size, shuffle=True, limit=min(seen, CORRECTING))]
-    chosen = choose(proto, histograms, config.percentile, held_out, calibrating)
+    calibrating = first_images(images, batch_size, min(seen, CORRECTING))
+    chosen = choose(plain, equalized, config.percentile, held_out, calibrating)
     return chosen, {
         "chosen": chosen.name,
         "methods": counted(chosen.methods),
@@ -97,6 +113,11 @@ def best(
         "held_out": {"split": split, "images": sum(map(len, held_out))},
         "choosing_seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def first_images(images: Path, batch_size: int, limit: int) -> list[np.ndarray]:
+    """The first `limit` of the images that calibrate, in batches."""
+    return [x.numpy() for x, _ in batches(Split(images, "train"), batch_size, shuffle=True, limit=limit)]
 
 
 def held_out_images(config: Calibrate, images: Path, batch_size: int, seen: int) -> tuple[str, list[np.ndarray]]:

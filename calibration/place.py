@@ -15,6 +15,7 @@ import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
+from calibration.equalize import EQUALIZATION, equalize
 from calibration.weights import name_of, quantize_weights
 from pipeline import hardware
 from pipeline.placement import Placement
@@ -37,14 +38,22 @@ LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 def place_qdq(config: Placement, out: Path, *, model: Path, ranges: Path) -> dict[str, Any]:
     """Write the quantized twin of `model` to `out/model.onnx`."""
-    proto = onnx.load(model / "model.onnx")
-    limits = {name: (low, high) for name, (low, high) in json.loads((ranges / "ranges.json").read_text()).items()}
+    proto, limits = network_of(model, ranges)
     file = ranges / CORRECTIONS
     corrections = load_file(file) if file.exists() and same_grid(config) else {}
     metrics = quantize(proto, limits, config, corrections)
     onnx.checker.check_model(proto)
     onnx.save(proto, out / "model.onnx")
     return metrics
+
+
+def network_of(model: Path, ranges: Path) -> tuple[ModelProto, dict[str, tuple[float, float]]]:
+    """The float network whose ranges {tensor: (low, high)} these are: `model`, equalized where that helped."""
+    proto = onnx.load(model / "model.onnx")
+    file = ranges / EQUALIZATION
+    if file.exists():
+        equalize(proto, load_file(file))
+    return proto, {name: (low, high) for name, (low, high) in json.loads((ranges / "ranges.json").read_text()).items()}
 
 
 def same_grid(config: Placement) -> bool:

@@ -34,7 +34,7 @@ def test_divergence_is_that_of_the_probabilities() -> None:
 @pytest.fixture(scope="module")
 def chosen(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
     folder = tmp_path_factory.mktemp("chosen")
-    return folder, observe(Calibrate(images=64), folder, model=small.onnx, images=small.images)
+    return folder, observe(Calibrate(images=64, equalize=False), folder, model=small.onnx, images=small.images)
 
 
 def test_the_placed_file_diverges_as_little_as_the_choice_says_and_no_candidate_less(

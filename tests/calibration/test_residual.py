@@ -18,16 +18,11 @@ from export.targets.onnxruntime import PLACEMENT as ORT
 from export.targets.openvino import PLACEMENT as OPENVINO
 from export.targets.tensorrt import PLACEMENT as TRT
 from export.targets.tensorrt_rtx import PLACEMENT as RTX
-from models.resnet import ResNet, Spec, blocks_of, family_spec
+from models.resnet import ResNet, blocks_of, family_spec
 from pipeline.placement import Placement
+from tests.calibration.conftest import narrow
 
 ARCHS = ("resnet18", "resnet50", "resnet101", "resnext50_32x4d", "resnetv2_50")
-
-
-def narrow(spec: Spec) -> Spec:
-    """As many blocks, an eighth of the channels: the same graph in a fraction of the time."""
-    widths = tuple(tuple(tuple(width // 8 for width in block) for block in stage) for stage in spec.widths)
-    return spec.model_copy(update={"stem_width": spec.stem_width // 8, "widths": widths, "groups": max(1, spec.groups // 8)})
 
 
 @pytest.fixture(scope="module", params=ARCHS)

@@ -1,4 +1,4 @@
-"""A network that INT8 breaks passes the gate through the recovery ladder."""
+"""A network that INT8 breaks passes the gate: equalization mends it, and without that the recovery ladder does."""
 
 import json
 import shutil
@@ -59,7 +59,7 @@ def test_the_layer_that_eight_bits_break_goes_back_to_floats(
     broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["compress", "resnet18", "--checkpoint", str(broken), "--no-finetune", "--targets", "onnxruntime"]
-    command += ["--out", str(tmp_path), "--max-drop", "5"]
+    command += ["--out", str(tmp_path), "--max-drop", "5", "--set", "calibrate.equalize=false"]
     assert run(monkeypatch, *command, "--set", "ladder.rungs=[]") == 1
     assert rows_of(tmp_path)["student-int8"]["drop"]["verdict"] == "fail"
 
@@ -73,6 +73,20 @@ def test_the_layer_that_eight_bits_break_goes_back_to_floats(
     (note,) = [note for note in rows["report"]["notes"] if shipping in note and "passes" in note]
     assert "of 29 layers in floating point" in note
     assert (tmp_path / "bundle/onnxruntime/engine.onnx").stat().st_size == mixed["size_bytes"]
+
+
+def test_equalization_mends_it_before_the_ladder_is_needed(
+    broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["compress", "resnet18", "--checkpoint", str(broken), "--no-finetune", "--targets", "onnxruntime"]
+    assert run(monkeypatch, *command, "--out", str(tmp_path), "--max-drop", "5") == 0
+    rows = rows_of(tmp_path)
+    assert rows["student-int8"]["drop"]["verdict"] == "pass"
+    assert not [row for row in rows if row.startswith("student-mixed")]
+    (observed,) = [stage for stage in rows["report"]["stages"] if stage["name"] == "observe"]
+    assert observed["metrics"]["equalized"] == 8
+    kept = min(found for name, found in observed["metrics"]["divergence"].items() if "equalized" not in name)
+    assert observed["metrics"]["divergence"][observed["metrics"]["chosen"]] < 0.1 * kept
 
 
 def test_each_rung_takes_more_layers_back() -> None:

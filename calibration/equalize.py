@@ -1,0 +1,151 @@
+"""Cross-layer equalization: channels that differ widely between two convolutions are brought closer, the function stays.
+
+Nagel et al. 2019 (arXiv:1906.04721), section 4.1: where nothing but a ReLU lies between two convolutions, channel c of the
+first may be divided by any s_c > 0 if the weights that read it are multiplied by s_c, because relu(x / s) = relu(x) / s.
+
+    s_c = sqrt(a_c / w_c)    a_c  largest magnitude seen in channel c of the tensor between the two
+                             w_c  largest |weight| that reads channel c, as a share of the largest of its output channel
+
+The paper equalizes the ranges of the weights of both layers, r1_c and r2_c, because it rounds weights per tensor:
+s_c = sqrt(r1_c / r2_c). Ours have a scale per output channel, which takes up r1_c whatever it is and makes w_c relative. What
+has one scale for all channels is the activation, so a_c stands for r1_c, as in SmoothQuant (Xiao et al. 2023, arXiv:2211.10438,
+alpha 0.5). Behind it both a_c and w_c have become sqrt(a_c w_c), but for a factor: the spread is shared by what rounds the
+activation and what rounds the weights. As w_c is relative, pairs in a row hardly disturb one another, so nothing is iterated.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from calibration.answers import session_of
+from calibration.weights import name_of
+
+EQUALIZATION = "equalization.safetensors"  # beside ranges.json, where it helps: {first layer of a pair: float32 [channels]}
+# Below this share of the largest, a channel counts as this: one that was silent so far may speak up on the next image.
+FLOOR = 1e-4
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two convolutions, and the tensor [N, C, H, W] that only the `second` reads: the first's output, or that behind a ReLU."""
+
+    first: NodeProto
+    between: str
+    second: NodeProto
+
+
+def pairs_of(proto: ModelProto) -> list[Pair]:
+    """Whatever of `proto` can be equalized, in order.
+
+    Between the two may be a ReLU or nothing: a Clip (ReLU6) cuts at a fixed value, a pooling or an addition has other readers.
+    Either may have groups. Constants that other nodes read as well are left alone.
+    """
+    readers: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in proto.graph.node:
+        for name in node.input:
+            readers[name].append(node)
+    for output in proto.graph.output:
+        readers[output.name].append(NodeProto())  # whoever asks for the answers
+    constants = {i.name for i in proto.graph.initializer}
+
+    def own(names: Iterable[str]) -> bool:
+        return all(name in constants and len(readers[name]) == 1 for name in names)
+
+    found = []
+    for first in proto.graph.node:
+        between, following = first.output[0], readers[first.output[0]]
+        if [node.op_type for node in following] == ["Relu"]:
+            between, following = following[0].output[0], readers[following[0].output[0]]
+        if first.op_type == "Conv" and [node.op_type for node in following] == ["Conv"]:
+            second = following[0]
+            if second.input[0] == between and own([*first.input[1:], second.input[1]]):
+                found.append(Pair(first, between, second))
+    return found
+
+
+def scales_for(proto: ModelProto, peaks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{first layer: s float32 [channels]} of every pair, from the largest magnitudes `peaks` {tensor between: [channels]}.
+
+    The largest value of each tensor stays as it is: what is equal for all channels, the scales of the integers take up.
+    """
+    weights = {i.name: i for i in proto.graph.initializer}
+    found = {}
+    for pair in pairs_of(proto):
+        peak = peaks[pair.between].astype(np.float64)
+        if peak.max() > 0:
+            a = np.maximum(peak, FLOOR * peak.max())
+            scale = np.sqrt(
+                a / relative(by_input(numpy_helper.to_array(weights[pair.second.input[1]]), groups_of(pair.second)))
+            )
+            found[name_of(pair.first)] = (scale * (a / scale).max() / a.max()).astype(np.float32)
+    return found
+
+
+def relative(weight: np.ndarray) -> np.ndarray:
+    """w [channels] of `weight` [groups, outputs, inputs, …], at least FLOOR."""
+    magnitude = np.abs(weight).reshape(*weight.shape[:3], -1).max(axis=3).astype(np.float64)
+    rows = magnitude.max(axis=2, keepdims=True)
+    share = np.divide(magnitude, rows, out=np.zeros_like(magnitude), where=rows > 0)
+    return np.asarray(np.maximum(share.max(axis=1).ravel(), FLOOR))
+
+
+def groups_of(conv: NodeProto) -> int:
+    return next((int(a.i) for a in conv.attribute if a.name == "group"), 1)
+
+
+def by_input(weight: np.ndarray, groups: int) -> np.ndarray:
+    """[outputs, inputs / groups, …] as [groups, outputs / groups, inputs / groups, …]: axes 0 and 2 are the input channels."""
+    return weight.reshape(groups, -1, *weight.shape[1:])
+
+
+def equalize(proto: ModelProto, scales: Mapping[str, np.ndarray]) -> None:
+    """Scale the weights and biases of the pairs whose first layer is in `scales`, in place."""
+    constants = {i.name: i for i in proto.graph.initializer}
+
+    def put(name: str, values: np.ndarray) -> None:
+        constants[name].CopyFrom(numpy_helper.from_array(values.astype(np.float32), name))
+
+    for pair in pairs_of(proto):
+        if (scale := scales.get(name_of(pair.first))) is None:
+            continue
+        for name in pair.first.input[1:]:  # weight [channels, …] and, where there is one, bias [channels]
+            values = numpy_helper.to_array(constants[name])
+            put(name, values / scale.reshape(-1, *[1] * (values.ndim - 1)))
+        name = pair.second.input[1]
+        values = numpy_helper.to_array(constants[name])
+        groups = groups_of(pair.second)
+        factors = scale.reshape(groups, 1, -1, *[1] * (values.ndim - 2))
+        put(name, (by_input(values, groups) * factors).reshape(values.shape))
+
+
+def peaks_of(proto: ModelProto, batches: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """{tensor between a pair: [channels]}, the largest magnitudes on `batches`, each float32 [n, C, H, W]."""
+    extended = ModelProto()
+    extended.CopyFrom(proto)
+    tensors = [pair.between for pair in pairs_of(proto)]
+    del extended.graph.output[:]
+    for name in tensors:
+        extended.graph.node.append(helper.make_node("Abs", [name], [f"{name}/magnitude"]))
+        extended.graph.node.append(helper.make_node("GlobalMaxPool", [f"{name}/magnitude"], [f"{name}/peaks"]))
+        extended.graph.output.append(helper.make_tensor_value_info(f"{name}/peaks", TensorProto.FLOAT, None))
+    session, image = session_of(extended), proto.graph.input[0].name
+    seen = (session.run(None, {image: x}) for x in batches)
+    largest = [[np.asarray(peak).max(axis=0).ravel() for peak in peaks] for peaks in seen]
+    return {name: np.max(found, axis=0) for name, found in zip(tensors, zip(*largest, strict=True), strict=True)}
+
+
+def with_twins(proto: ModelProto, scales: Mapping[str, np.ndarray]) -> tuple[ModelProto, dict[str, str]]:
+    """A copy of `proto` that also computes the tensors between as they are in the equalized network; {tensor: its twin}."""
+    extended = ModelProto()
+    extended.CopyFrom(proto)
+    twins = {}
+    for pair in pairs_of(proto):
+        if (scale := scales.get(name_of(pair.first))) is not None:
+            twins[pair.between] = twin = f"{pair.between}/equalized"
+            factors = (1 / scale).reshape(1, -1, 1, 1)
+            extended.graph.initializer.append(numpy_helper.from_array(factors, f"{twin}/factors"))
+            extended.graph.node.append(helper.make_node("Mul", [pair.between, f"{twin}/factors"], [twin]))
+    return extended, twins
