@@ -1,4 +1,4 @@
-"""FP32 ONNX + ranges + training images -> fragile.json: the layers that 8 bits hurt most, worst first."""
+"""FP32 ONNX + ranges + training images -> fragile.json: the layers that 8 bits hurt most on one target, worst first."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from calibration.place import network_of
 from calibration.sensitivity import sensitivity
 from data.loader import Split, batches
 from pipeline.config import Config
+from pipeline.placement import Placement
 
 
 class Fragile(Config):
@@ -18,11 +19,18 @@ class Fragile(Config):
     images: int = Field(default=64, gt=0)
 
 
-def fragile(config: Fragile, out: Path, *, model: Path, ranges: Path, images: Path) -> dict[str, Any]:
+class Ranking(Fragile):
+    """The same for one target: what is hurt depends on the weights' bits and on which inputs of an addition are rounded."""
+
+    placement: Placement
+
+
+def fragile(config: Ranking, out: Path, *, model: Path, ranges: Path, images: Path) -> dict[str, Any]:
     """Write [[node, KL divergence when only it is quantized, in nats per image], …] to `out`/fragile.json."""
     proto, limits = network_of(model, ranges)
     held_out = Split(images, "val")
     split = held_out if len(held_out) else Split(images, "train")
-    found = sensitivity(proto, limits, [x.numpy() for x, _ in batches(split, 16, shuffle=True, limit=config.images)])
+    feed = [x.numpy() for x, _ in batches(split, 16, shuffle=True, limit=config.images)]
+    found = sensitivity(proto, limits, feed, config.placement)
     (out / "fragile.json").write_text(json.dumps(list(found.items()), indent=0))
     return {"nodes": len(found), "worst": dict(list(found.items())[:5])}

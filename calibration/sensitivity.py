@@ -11,13 +11,13 @@ from onnx import ModelProto
 
 from calibration.answers import answers, divergence
 from calibration.correct import copied
-from calibration.place import LAYERS, NEUTRAL, edges_to_quantize, quantize
+from calibration.place import LAYERS, edges_to_quantize, quantize
 from calibration.weights import name_of
 from pipeline.placement import Placement
 
 
 def sensitivity(
-    proto: ModelProto, ranges: Mapping[str, tuple[float, float]], batches: list[np.ndarray], placement: Placement = NEUTRAL
+    proto: ModelProto, ranges: Mapping[str, tuple[float, float]], batches: list[np.ndarray], placement: Placement
 ) -> dict[str, float]:
     """{node: KL divergence from the FP32 logits in nats per image when only this node is quantized}, most sensitive first.
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from calibration.fragile import fragile
+from calibration.fragile import Ranking, fragile
 from pipeline.engines import Workshop
 from pipeline.stage import Artifact
 from pipeline.student import Student
@@ -51,7 +51,9 @@ def rungs(shop: Workshop, student: Student) -> Iterator[tuple[str, str, Artifact
     """Row, what it is in words, and the Q/DQ file; each is made when it is asked for."""
     ladder = shop.recipe.ladder
     if "mixed" in ladder.rungs:
-        found = shop.step(fragile, shop.recipe.fragile, model=student.onnx, ranges=student.ranges, images=shop.images)
+        assert shop.target.PLACEMENT is not None
+        ranking = Ranking(**shop.recipe.fragile.model_dump(), placement=shop.target.PLACEMENT)
+        found = shop.step(fragile, ranking, label=shop.name, model=student.onnx, ranges=student.ranges, images=shop.images)
         order = [node for node, _ in json.loads((found.path / "fragile.json").read_text())]
         for count in counts(int(ladder.most * len(order))):
             names = tuple(order[:count])

@@ -13,6 +13,7 @@ from calibration.answers import answers, divergence
 from calibration.choose import Form, choose
 from calibration.correct import copied
 from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for
+from calibration.fragile import Ranking, fragile
 from calibration.observe import Calibrate, observe, observed, statistics
 from calibration.place import NEUTRAL, place_qdq
 from calibration.weights import name_of
@@ -226,3 +227,20 @@ def test_the_ranges_between_are_those_of_the_equalized_network(
         equalized = float((peaks[pair.between] / scales[name_of(pair.first)]).max())
         assert 0.3 * equalized < written[pair.between][1] <= 1.001 * equalized  # clipped at most
     assert written["input"][1] <= plain["input"].high
+
+
+def test_the_ranking_of_layers_finds_nothing_broken_in_it(
+    mended: tuple[Path, dict[str, Any]], thin: Small, tmp_path: Path
+) -> None:
+    folder, _ = mended
+    culprit = name_of(pairs_of(onnx.load(folder / "model.onnx"))[2].second)
+    (tmp_path / "off").mkdir()
+    off = observe(Calibrate(images=64, equalize=False), tmp_path / "off", model=folder, images=thin.images)
+    assert off["equalized"] == 0 and not any("equalized" in name for name in off["divergence"])
+    assert not (tmp_path / "off" / EQUALIZATION).exists()
+    worst, ranking = {}, Ranking(images=32, placement=NEUTRAL)
+    for name, ranges in (("off", tmp_path / "off"), ("on", folder)):
+        found = fragile(ranking, tmp_path, model=folder, ranges=ranges, images=thin.images)
+        worst[name] = next(iter(found["worst"].items()))
+    assert worst["off"][0] == culprit
+    assert worst["on"][1] < 0.1 * worst["off"][1]

@@ -1,5 +1,8 @@
 """The layer that breaks a network is found, and leaving it in floating point repairs the network."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -7,8 +10,9 @@ from onnx import ModelProto
 
 from calibration.answers import answers, divergence
 from calibration.correct import copied
-from calibration.observe import observed, statistics
-from calibration.place import NEUTRAL, edges_to_quantize, quantize
+from calibration.fragile import Ranking, fragile
+from calibration.observe import Calibrate, observe, observed, statistics
+from calibration.place import NEUTRAL, edges_to_quantize, network_of, quantize
 from calibration.ranges import Range, select
 from calibration.sensitivity import quantized_nodes, sensitivity
 from calibration.weights import name_of
@@ -57,11 +61,23 @@ def test_the_layer_that_breaks_a_network_is_found_and_skipping_it_repairs_it(
 
 
 def test_every_layer_and_addition_has_a_sensitivity_the_most_sensitive_first(sound: ModelProto, x: list[np.ndarray]) -> None:
-    found = sensitivity(sound, ranges_of(sound, x), x[:1])
+    found = sensitivity(sound, ranges_of(sound, x), x[:1], NEUTRAL)
     assert len(found) == 21 + 8  # of a resnet18
     assert list(found.values()) == sorted(found.values(), reverse=True)
     assert min(found.values()) >= 0
     assert set(found) == set(quantized_nodes(sound, NEUTRAL))
+
+
+def test_the_ranking_is_that_of_the_target_with_its_own_placement(thin: Small, tmp_path: Path) -> None:
+    observe(Calibrate(images=64), tmp_path, model=thin.onnx, images=thin.images)
+    network, limits = network_of(thin.onnx, tmp_path)
+    images = [x.numpy() for x, _ in batches(Split(thin.images, "val"), 16, shuffle=True, limit=16)]
+    found = {}
+    for name, placement in (("neutral", NEUTRAL), ("tensorrt", TRT)):
+        fragile(Ranking(images=16, placement=placement), tmp_path, model=thin.onnx, ranges=tmp_path, images=thin.images)
+        found[name] = dict(json.loads((tmp_path / "fragile.json").read_text()))
+        assert found[name] == pytest.approx(sensitivity(network, limits, images, placement), rel=1e-3, abs=1e-7)
+    assert any(abs(found["tensorrt"][node] - harm) > 0.1 * harm for node, harm in found["neutral"].items())
 
 
 def test_a_skipped_node_keeps_its_weights_and_reads_floats(sound: ModelProto) -> None:
