@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 flag = $(if $($(1)),--$(2) "$($(1))")
 
-.PHONY: help compress train report doctor test check bench bench-engines
+.PHONY: help compress train report doctor test check bench bench-engines bench-pruning bench-peers
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -41,10 +41,17 @@ doctor: $(VENV)/.ready ## which targets work here, and why the others do not
 test: $(VENV)/.ready-dev ## all tests
 	$(VENV)/bin/python -m pytest -q
 
-bench: bench-engines ## all benchmarks, into benchmarks/RESULTS.md
+bench: bench-engines bench-pruning bench-peers ## all benchmarks, into benchmarks/RESULTS.md
 
 bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
 	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
+
+bench-pruning: $(VENV)/.ready ## [MODEL= CHECKPOINT= RATIOS=0.5,… EPOCHS= SEEDS=0,1,2 ARGS=]: our students and plain torch-pruning's, at equal MACs
+	$(VENV)/bin/python -m benchmarks.pruning --model $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,RATIOS,ratios) \
+	  $(call flag,EPOCHS,epochs) $(call flag,SEEDS,seeds) $(ARGS)
+
+bench-peers: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet101=FILE ARGS=]: the whole way to an engine, by respress and by other tools
+	$(VENV)/bin/python -m benchmarks.whole "$(MODELS)" $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .

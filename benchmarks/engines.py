@@ -6,18 +6,16 @@
 Without a checkpoint the baseline is that of `make compress MODEL=…`: from its cache where it has run, else trained now.
 """
 
-import importlib.metadata
-import platform
-import shlex
 import sys
 import tempfile
-from datetime import date
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from benchmarks.conditions import RESULTS, conditions
 from benchmarks.peers import TOOLS, quantized
 from benchmarks.runtimes import Made, rows_of
 from benchmarks.table import goal, markdown, terminal, with_section
@@ -33,7 +31,6 @@ from pipeline.recipe import Recipe, load_recipe
 from pipeline.stage import Artifact, Stages, locked
 
 PACKAGES = ("onnxruntime", "openvino", "nncf", "nvidia-modelopt", "onnx", "numpy")
-RESULTS = Path("benchmarks/RESULTS.md")
 # FP32 / INT8 of a ResNet-50 at 224x224 on a CPU with VNNI: what the project promises.
 GOALS = {"onnxruntime": 2.7, "openvino": 3.2}
 LARGE = {"data.input_size": 224, "data.resize": "squash"}  # --input-size 224 --resize squash: enlarged, not padded
@@ -50,9 +47,8 @@ def main(
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
 ) -> None:
     """Compare the INT8 engines of MODELS ("name" or "name=checkpoint", also separated by commas)."""
-    chosen = [part.partition("=") for argument in models for part in argument.split(",") if part]
     todo: list[tuple[str, Recipe, Recipe]] = []
-    for name, _, checkpoint in chosen:  # what can fail, fails before hours are spent
+    for name, checkpoint in chosen(models):  # what can fail, fails before hours are spent
         changes: dict[str, Any] = {"calibrate.images": images} | ({"checkpoint": checkpoint} if checkpoint else {})
         recipe, wide = (load_recipe(name, None, changes | more, list(GOALS)) for more in ({}, LARGE))
         todo.append((name, recipe, wide))
@@ -66,6 +62,12 @@ def main(
                 section(wide, step, name, teacher, data, large_queries, None, results)
 
 
+def chosen(models: list[str]) -> list[tuple[str, str]]:
+    """["resnet18,resnet50=FILE"] -> the names and their checkpoints, "" where none is given."""
+    parts = [part.partition("=") for argument in models for part in argument.split(",") if part]
+    return [(name, checkpoint) for name, _, checkpoint in parts]
+
+
 def section(
     recipe: Recipe, step: Stages, name: str, teacher: Artifact, images: Artifact, queries: int,
     accuracy: tuple[int | None] | None, results: Path,
@@ -77,7 +79,8 @@ def section(
     if accuracy is None:
         lines += ["No accuracy: these weights were trained at another size, here they are only timed.", ""]
     with tempfile.TemporaryDirectory() as work:
-        files = made_by_peers(model, images, recipe.calibrate.images, large=accuracy is None, work=Path(work))
+        able = [tool for tool, how in TOOLS.items() if how.large or accuracy is not None]
+        files = made_by_peers(able, model, images, recipe.calibrate.images, Path(work))
         for runtime in GOALS:
             if reason := targets.get(runtime).unavailable():
                 lines += [f"### {runtime}", "", f"Not compared: {reason}.", ""]
@@ -96,11 +99,10 @@ def section(
     console.print(f"written to {results}", markup=False)
 
 
-def made_by_peers(model: Artifact, images: Artifact, count: int, *, large: bool, work: Path) -> dict[str, Made]:
+def made_by_peers(tools: Iterable[str], model: Artifact, images: Artifact, count: int, work: Path) -> dict[str, Made]:
+    """What each of the `tools` made of the ONNX file `model` with `count` images, in a folder of its own in `work`."""
     found: dict[str, Made] = {}
-    for number, (name, tool) in enumerate(TOOLS.items()):
-        if large and not tool.large:
-            continue
+    for number, name in enumerate(tools):
         console.print(f"[bold]{name}[/bold]")
         try:
             found[name] = quantized(name, model.path, images.path, count, work / str(number))
@@ -111,15 +113,11 @@ def made_by_peers(model: Artifact, images: Artifact, count: int, *, large: bool,
 
 def about(recipe: Recipe, queries: int, images: Artifact, accuracy: tuple[int | None] | None) -> str:
     """When, with what and how."""
-    cpu = hardware.cpu()
-    installed = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()}
-    versions = ", ".join(f"{name} {installed.get(name, 'not installed')}" for name in PACKAGES)
     there = images.metrics["splits"]["test"]
     asked = "" if accuracy is None else f" accuracy of {min(there, accuracy[0] or there):,} test images;"
     return (
-        f"{date.today()}: `{shlex.join(['python', '-m', 'benchmarks.engines', *sys.argv[1:]])}`; {cpu['cpu']}, {cpu['cores']} "
-        f"cores, {' '.join(cpu['isa'])}; Python {platform.python_version()}, {versions}; {images.metrics['name']}, "
-        f"{recipe.calibrate.images} calibration images;{asked} {TURNS} turns of {-(-queries // TURNS)} queries per engine."
+        f"{conditions('benchmarks.engines', PACKAGES)}; {images.metrics['name']}, {recipe.calibrate.images} calibration images;"
+        f"{asked} {TURNS} turns of {-(-queries // TURNS)} queries per engine."
     )
 
 

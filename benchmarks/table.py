@@ -10,18 +10,22 @@ from benchmarks.turns import CLEARLY, TURNS, Row, difference, ratios
 OURS = "respress"
 INTRO = f"""# Engines of other tools, side by side
 
-Written by `make bench`; a section is replaced when its benchmark runs again. Every table: one FP32 network, one runtime, the
-same calibration images; engines take turns at batch 1 on all cores. *p50 of turns* is the range of the turns' medians;
-*p50 / {OURS}* is the median and the range of the ratios within a turn, above 1 where {OURS} is faster. Accuracy is top-1 on
-the test split; *points* is the difference to {OURS} with its 95 % interval (Tango, paired); *lost* are images that only {OURS}
-has right, *gained* those that only the other has. *Seconds* is what quantizing took. "Clearly better" is computed:
-faster in at least {CLEARLY} of {TURNS} turns, or more accurate with an interval that excludes 0.
+Written by `make bench`; a section is replaced when its benchmark runs again. Tables of engines: one FP32 checkpoint, one
+runtime, the same calibration images; engines take turns at batch 1 on all cores. *p50 of turns* is the range of the turns'
+medians; *p50 / {OURS}* is the median and the range of the ratios within a turn, above 1 where {OURS} is faster. Accuracy is
+top-1 on the test split; *points* is the difference to {OURS} with its 95 % interval (Tango, paired); *lost* are images that
+only {OURS} has right, *gained* those that only the other has. *Seconds* is what quantizing took, *minutes* what pruning,
+fine-tuning and quantizing took. "Clearly better" is computed: faster in at least {CLEARLY} of {TURNS} turns, or more accurate
+with an interval that excludes 0. Tables of pruning: networks in floating point; mean (least … greatest; standard deviation)
+over the seeds of fine-tuning, differences taken seed by seed.
 """
 
 
 def columns(rows: list[Row]) -> list[str]:
     accuracy = ["top-1 %", f"points to {OURS}", "lost / gained"] if asked(rows) else []
-    return ["engine", *accuracy, "p50 ms", "p50 of turns", f"p50 / {OURS}", "INT8 share", "seconds"]
+    p50, whole = ["p50 ms", "p50 of turns", f"p50 / {OURS}"], whole_way(rows)
+    network = ["MB", "M params", "M MACs"] if whole else []
+    return ["engine", *accuracy, *network, *p50, "INT8 share", "minutes" if whole else "seconds"]
 
 
 def cells(rows: list[Row]) -> list[list[str]]:
@@ -37,11 +41,14 @@ def cells(rows: list[Row]) -> list[list[str]]:
             lost, gained, points, low, high = difference(row, ours)
             against = ["", ""] if row is ours else [f"{points:+.2f} ({low:+.2f} … {high:+.2f})", f"{lost} / {gained}"]
             texts += [f"{100 * row.right.mean():.2f}", *against]
+        if row.cost is not None:
+            megabytes = "" if row.size is None else f"{row.size / 1e6:.2f}"
+            texts += [megabytes, f"{row.cost['params'] / 1e6:.2f}", f"{row.cost['macs'] / 1e6:.2f}"]
         medians, to_ours = row.medians, ratios(row, ours)
         texts += [f"{row.p50:.3f}", f"{medians.min():.3f} … {medians.max():.3f}", "1" if row is ours else spread(to_ours)]
         texts += [
             "" if row.int8_share is None else f"{row.int8_share:.3f}",
-            "" if row.seconds is None else f"{row.seconds:.1f}",
+            "" if row.seconds is None else f"{row.seconds / 60 if row.cost else row.seconds:.1f}",
         ]
         found.append(texts)
     return found
@@ -82,6 +89,11 @@ def ours_of(rows: list[Row]) -> Row:
 
 def asked(rows: list[Row]) -> bool:
     return any(row.right is not None for row in rows)
+
+
+def whole_way(rows: list[Row]) -> bool:
+    """Whether the rows are of several networks."""
+    return any(row.cost is not None for row in rows)
 
 
 def terminal(title: str, rows: list[Row]) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.loader import Split, batches
+from models.cost import Cost
 from reports.measure import timed
 from reports.statistics import tango_interval
 
@@ -17,9 +18,11 @@ TURNS, CLEARLY, WARMUP = 10, 9, 0.2
 
 @dataclass
 class Row:
-    """One engine. `run` is None where a tool failed, `why` says how; `seconds` is None where nothing was quantized.
+    """One engine. `run` is None where a tool failed, `why` says how; `seconds` is what making it took, None where it was given.
 
-    `right` [N]: whether it was right about each test image. `turns` [TURNS, queries]: seconds.
+    size, cost   bytes of its file, and what its network costs, where rows are of several networks
+    right        [N]: whether it was right about each test image
+    turns        [TURNS, queries]: seconds
     """
 
     name: str
@@ -27,6 +30,8 @@ class Row:
     why: str = ""
     int8_share: float | None = None
     seconds: float | None = None
+    size: int | None = None
+    cost: Cost | None = None
     right: np.ndarray | None = None
     turns: list[list[float]] = field(default_factory=list)
 

@@ -1,0 +1,131 @@
+"""model -> what users make of it without us: pruned by torch-pruning's own pruner (model.json, model.safetensors).
+
+DepGraph, Fang et al. 2023 (arXiv:2301.12900): group L2, every layer by the same ratio, the residual stream too, the classifier
+left alone. A stage, so that the network goes through the same training, export and measurement as ours.
+"""
+
+import copy
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from pydantic import Field
+from safetensors.torch import load_file
+from torch import nn
+
+from compress.distill import Distill
+from compress.fit import dataset_of
+from models.checkpoint import AnySpec, classifier, load, respecified, save
+from models.cost import cost
+from pipeline.config import Config
+from pipeline.stage import Artifact, Stages
+
+PLAIN = "torch-pruning"
+Shape = tuple[int, int, int]
+
+
+class Plain(Config):
+    """`macs` is what the pruned network should cost. Channel counts are multiples of `round_to`, which is halved as long as the
+    `macs` cannot be had within `tolerance` of them: torch-pruning leaves a layer whole when rounding would take all of it.
+    """
+
+    macs: int = Field(gt=0)
+    round_to: int = Field(default=16, ge=1)
+    tolerance: float = Field(default=0.05, ge=0)
+
+
+def torch_pruned(config: Plain, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
+    """Prune `model` by the ratio that brings its MACs nearest to `config.macs`.
+
+    `seconds` in the metrics are those of pruning once: whoever uses the tool as it is gives it a ratio and does not search.
+    """
+    network, spec = load(model)
+    channels, height, width = dataset_of(images)["input_shape"]
+    shape = (channels, height, width)
+    ratio, round_to = nearest(network, spec, config, shape)
+    started = time.perf_counter()
+    pruned = narrowed(network, spec, ratio, round_to, shape)
+    seconds = round(time.perf_counter() - started, 3)
+    save(pruned, respecified(pruned, spec), out)
+    before, after = cost(network, shape), cost(pruned, shape)
+    return {"pruning_ratio": ratio, "round_to": round_to, "seconds": seconds, "before": before, "after": after}
+
+
+def narrowed(network: nn.Module, spec: AnySpec, ratio: float, round_to: int, shape: Shape) -> nn.Module:
+    """A copy of `network` as torch-pruning's MetaPruner leaves it."""
+    pruned = copy.deepcopy(network)
+    tp.pruner.MetaPruner(
+        pruned, torch.zeros(1, *shape), importance=tp.importance.GroupMagnitudeImportance(p=2), global_pruning=False,
+        pruning_ratio=ratio, ignored_layers=[classifier(pruned, spec)], round_to=round_to,
+    ).step()  # fmt: skip
+    return pruned
+
+
+def nearest(network: nn.Module, spec: AnySpec, config: Plain, shape: Shape) -> tuple[float, int]:
+    """The pruning ratio whose MACs are nearest to `config.macs`, and what channels are rounded to; found by bisection.
+
+    Among ratios that leave some of the narrowest layer: there MACs fall with the ratio. They change where the widest layer
+    loses another `round_to` channels, so these steps are all there is to try.
+    """
+    widths = [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    round_to = config.round_to
+
+    def ratio_of(step: int) -> float:
+        return step * round_to / max(widths)
+
+    @cache
+    def macs(step: int, multiple: int) -> int:
+        return cost(narrowed(network, spec, ratio_of(step), multiple, shape), shape)["macs"] if step else whole
+
+    whole = cost(network, shape)["macs"]
+    while True:
+        high = max(widths) // round_to - -(-max(widths) // min(widths))
+        if round_to == 1 or (high >= 0 and macs(high, round_to) <= config.macs * (1 + config.tolerance)):
+            break
+        round_to //= 2
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if macs(middle, round_to) > config.macs else (low, middle)
+    return ratio_of(min((low, high), key=lambda step: abs(macs(step, round_to) - config.macs))), round_to
+
+
+def on_labels(config: Distill, epochs: int) -> Distill:
+    """The same training without a teacher: cross-entropy alone, for so many epochs."""
+    changes = {"alpha": 0.0, "feature": 0.0, "control": False, "epochs": epochs, "min_steps": 0, "minutes": None}
+    return config.model_copy(update=changes)
+
+
+def made_by(step: Stages, stage: str) -> Artifact:
+    """What the stage of that name left, of those that `step` was asked for.
+
+    Raises ValueError when there was none: nothing could be trained.
+    """
+    for artifact in step.asked:
+        if stage_of(artifact) == stage:
+            return artifact
+    raise ValueError(f"the pipeline had no stage {stage!r}; expected labelled training images and finetune = true")
+
+
+def stage_of(artifact: Artifact) -> str:
+    return str(artifact.manifest["stage"]).split(".")[-1]
+
+
+def told_of(ours: Artifact, plain: Artifact) -> str:
+    """How torch-pruning came to its MACs, beside those of `ours`, what our `prune` left."""
+    by, mine, its = plain.metrics, ours.metrics["after"]["macs"], plain.metrics["after"]["macs"]
+    same = " Both kept the same channels: what we re-estimated of batch norm is all that differs." if alike(ours, plain) else ""
+    return (
+        f"torch-pruning's pruning_ratio {by['pruning_ratio']:.4g}, channels in multiples of {by['round_to']}: {its:,} MACs, "
+        f"{100 * (its - mine) / mine:+.1f} % to our {mine:,}.{same}"
+    )
+
+
+def alike(one: Artifact, other: Artifact) -> bool:
+    """Whether two networks have the same weights, whatever batch norm has seen."""
+    a, b = (load_file(artifact.path / "model.safetensors") for artifact in (one, other))
+    seen = ("running_mean", "running_var", "num_batches_tracked")
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a if not name.endswith(seen))

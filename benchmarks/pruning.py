@@ -1,0 +1,120 @@
+"""Our pruned student beside plain torch-pruning's: equal MACs, equal fine-tuning, over seeds.
+
+    python -m benchmarks.pruning --model resnet50 --checkpoint FILE --ratios 0.5 --epochs 1 --seeds 0,1,2
+
+Pruning and distillation are told apart: both networks are trained by our distillation, and on the labels alone.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks.conditions import RESULTS, conditions
+from benchmarks.plain import PLAIN, Plain, made_by, on_labels, told_of, torch_pruned
+from benchmarks.seeds import Trained, markdown, terminal
+from benchmarks.table import OURS, with_section
+from compress.distill import Distill, distill
+from export import targets
+from export.onnx import export_onnx
+from pipeline.console import console
+from pipeline.engines import Workshop
+from pipeline.options import Checkpoint, Set, changes_of, given
+from pipeline.page import baseline_of, planned, pressed
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.stage import Artifact, Stages, locked
+
+PACKAGES = ("torch", "torch-pruning", "numpy")
+
+
+def main(
+    model: str = "resnet50",
+    checkpoint: Checkpoint = None,
+    ratios: Annotated[str, typer.Option(help="shares of channels that we prune, comma-separated")] = "0.5",
+    epochs: Annotated[int, typer.Option(min=1, help="of fine-tuning")] = 1,
+    seeds: Annotated[str, typer.Option(help="of the fine-tuning, comma-separated")] = "0,1,2",
+    train_limit: Annotated[int | None, typer.Option(help="training images; default: all")] = None,
+    test_limit: Annotated[int | None, typer.Option(help="images that accuracy is of; default: all")] = None,
+    changes: Set = [],  # noqa: B006 - typer reads it and nobody changes it
+    runs: Annotated[Path, typer.Option(help="RUNS/<model> has the cache")] = Path("runs"),
+    results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
+) -> None:
+    """Compare respress with torch-pruning; --set changes whatever of prune.*, budget.* and distill.* our side should use."""
+    shares, numbers = list_of("--ratios", ratios, float), list_of("--seeds", seeds, int)
+    overrides = changes_of(changes) | given(checkpoint=checkpoint, data__train_limit=train_limit, data__test_limit=test_limit)
+    overrides |= {"distill.epochs": epochs, "distill.min_steps": 0, "distill.minutes": None, "quantize_aware.epochs": 0}
+    recipes = [load_recipe(model, None, overrides | {"prune.pruning_ratio": share}, []) for share in shares]
+    lines: list[str] = []
+    with locked(runs / model):
+        for share, recipe in zip(shares, recipes, strict=True):
+            images, found, remark = compared(recipe, Stages(runs / model / "stages"), numbers)
+            title = f"pruning_ratio {share:g}"
+            Console(width=None if console.is_terminal else 200, highlight=False).print(terminal(title, found), remark, sep="\n")
+            lines = lines or [about(recipe, images, numbers), ""]
+            lines += markdown(title, found, remark)
+    before = results.read_text() if results.exists() else ""
+    results.write_text(with_section(before, f"{model}, pruning at equal MACs", lines))
+    console.print(f"written to {results}", markup=False)
+
+
+def list_of(flag: str, text: str, kind: type[Any]) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{flag} {text!r}: expected numbers, comma-separated") from error
+
+
+def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, list[Trained], str]:
+    """The images, what was trained, and how torch-pruning came to its MACs.
+
+    Raises ValueError when there is nothing to train on.
+    """
+    images, teacher = baseline_of(recipe, step)
+    baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
+    seeded = recipe.distill.model_copy(update={"seed": seeds[0]})
+    plan = planned("", recipe, step, images, teacher, baseline)
+    pressed("", recipe.model_copy(update={"distill": seeded}), step, images, teacher, plan)
+    ours = made_by(step, "prune")
+    like = Plain(macs=ours.metrics["after"]["macs"], round_to=recipe.prune.round_to)
+    plain = step(torch_pruned, like, model=made_by(step, "derive_student"), images=images)
+
+    taught, alone = recipe.distill, on_labels(recipe.distill, recipe.distill.epochs)
+    ways: dict[str, tuple[Artifact, Distill]] = {
+        OURS: (ours, taught),
+        f"{OURS}, on the labels alone": (ours, alone),
+        PLAIN: (plain, alone),
+        f"{PLAIN}, distilled by {OURS}": (plain, taught),
+    }
+    shop = Workshop(recipe, step, targets.REFERENCE, images)
+    found = []
+    for name, (student, config) in ways.items():
+        top1, minutes = [], []
+        for seed in seeds:
+            # A teacher without a say is still asked at the end, for a note: the student itself costs nobody minutes.
+            guide, label = student if config is alone else teacher, f"{name}, seed {seed}"
+            seeded = config.model_copy(update={"seed": seed})
+            trained = step(distill, seeded, label=label, student=student, teacher=guide, images=images)
+            top1.append(float(shop.ask(label, shop.build(label, trained)).metrics["top1"]))
+            minutes.append(trained.manifest["seconds"] / 60)
+        found.append(Trained(name, student.metrics["after"], top1, minutes))
+    return images, found, told_of(ours, plain)
+
+
+def about(recipe: Recipe, images: Artifact, seeds: list[int]) -> str:
+    """When, with what and how."""
+    there, training = images.metrics["splits"], recipe.distill
+    return (
+        f"{conditions('benchmarks.pruning', PACKAGES)}; {images.metrics['name']}, {there['train']:,} training images, top-1 of "
+        f"{there['test']:,} test images in PyTorch, float32; every network {training.epochs} epoch(s), batch "
+        f"{training.batch_size}, peak learning rate {training.lr:g}, seeds {', '.join(map(str, seeds))}."
+    )
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
