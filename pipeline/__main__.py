@@ -1,34 +1,28 @@
-"""The command line: python -m pipeline compress | train | report | doctor."""
+"""The command line: python -m pipeline compress | compare | train | report | doctor."""
 
-import datetime
-import json
-import platform
-import shlex
-import shutil
 import sys
-import time
 import traceback
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
 from export import targets
-from export.triton import serves, triton
 from pipeline import hardware, options
+from pipeline.compare import compare as side_by_side
+from pipeline.compare import folder_of, wishes
 from pipeline.console import console
-from pipeline.page import compress as press
 from pipeline.page import learn
-from pipeline.recipe import Recipe, load_recipe
-from pipeline.stage import Artifact, Stages, locked
+from pipeline.recipe import load_recipe
+from pipeline.run import run
+from pipeline.stage import Stages, locked
+from reports.compare import exit_code as exit_code_of
 from reports.gate import exit_code
 from reports.render import render
 from reports.rows import missing_requested
 from reports.schema import Report
 
-PACKAGES = ("torch", "onnx", "onnxruntime", "torch-pruning", "nvidia-modelopt", "numpy", "openvino", "tensorrt", "tensorrt-rtx")
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -37,14 +31,14 @@ def compress(
     model: str,
     checkpoint: options.Checkpoint = None,
     data: options.DataName = None,
-    target_list: Annotated[str, typer.Option("--targets", help="comma-separated; default: all that work here")] = "",
-    max_drop: Annotated[float | None, typer.Option(help="percentage points of top-1")] = None,
-    strict: Annotated[bool, typer.Option(help="fail when the verdict is inconclusive")] = False,
-    budget: Annotated[str, typer.Option(help="params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")] = "",
+    target_list: options.Targets = "",
+    max_drop: options.MaxDrop = None,
+    strict: options.Strict = False,
+    budget: options.Budget = "",
     sweep: Annotated[str, typer.Option(help="pruning ratios or budgets to try, 0.3,0.5,0.7; the best that passes ships")] = "",
-    finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")] = True,
+    finetune: options.Finetune = True,
     expect_top1: Annotated[float | None, typer.Option(help="percent the checkpoint should have; far below it, stop")] = None,
-    minutes: Annotated[float | None, typer.Option(help="of distillation, instead of epochs")] = None,
+    minutes: options.Minutes = None,
     latency_limit: Annotated[float | None, typer.Option(help="ms; the report names the largest batch within it")] = None,
     input_size: options.InputSize = None,
     resize: options.Resize = None,
@@ -58,27 +52,48 @@ def compress(
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
-    started = time.perf_counter()
-    wanted = [name.strip() for name in target_list.split(",") if name.strip()]
-    overrides = options.changes_of(changes) | options.limits_of(budget)
+    wanted = options.listed(target_list)
+    overrides = options.changes_of(changes) | options.common(data, max_drop, strict, budget, finetune, minutes)
     overrides |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels)
-    overrides |= options.given(
-        checkpoint=checkpoint, data__name=data, gate__max_drop=max_drop, gate__strict=strict or None,
-        finetune=None if finetune else False, expect__top1=expect_top1, latency_limit=latency_limit, distill__minutes=minutes,
-    )  # fmt: skip
+    overrides |= options.given(checkpoint=checkpoint, expect__top1=expect_top1, latency_limit=latency_limit)
     loaded = load_recipe(model, recipe, overrides, wanted)
     tried = options.sweep_of(sweep, overrides)
     variants = {label: load_recipe(model, recipe, overrides | changed, wanted) for label, changed in tried.items()}
     out = out or default_out(model)
-    with locked(out):
-        step = Stages(out / "stages")
-        found = list(press(loaded, step, variants))
-        seconds = round(time.perf_counter() - started, 1)
-        (out / "run.json").write_text(json.dumps(run_record(model, loaded, wanted, out, step, found, seconds), indent=1))
-        report = render(out)
-        publish(report, loaded, found, out)
+    report = run(model, loaded, wanted, out, variants).report
     tell(report, out)
     raise typer.Exit(exit_code(report.gate.verdict, report.gate.strict, bool(missing_requested(report))))
+
+
+@app.command()
+def compare(
+    models: Annotated[str, typer.Argument(help='"name" or "name=checkpoint", comma-separated; each by its own recipe')],
+    data: options.DataName = None,
+    target_list: options.Targets = "",
+    max_drop: options.MaxDrop = None,
+    strict: options.Strict = False,
+    budget: options.Budget = "",
+    finetune: options.Finetune = True,
+    minutes: options.Minutes = None,
+    out: Path = Path("runs/compare"),
+    changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
+) -> None:
+    """Press several MODELS, time their engines side by side, and say which one to take."""
+    wanted = options.listed(target_list)
+    overrides = options.changes_of(changes) | options.common(data, max_drop, strict, budget, finetune, minutes)
+    recipes = {
+        wish.name: (wish.model, load_recipe(wish.model, None, overrides | options.given(checkpoint=wish.checkpoint), wanted))
+        for wish in wishes(models)
+    }
+    found = side_by_side(recipes, wanted, out)
+    for table in found.targets:
+        for note in [f"{choice.what} that ships: {choice.text}" for choice in table.choices] + table.notes:
+            console.print(f"· {table.target}: {note}", markup=False)
+    console.print(f"{out / 'compare.html'}", markup=False)
+    for model in found.models:
+        if model.reason:
+            print(f"error: {model.name}: {model.reason}", file=sys.stderr)
+    raise typer.Exit(exit_code_of(found))
 
 
 @app.command()
@@ -120,7 +135,7 @@ def train(
 
 
 def default_out(model: str) -> Path:
-    return Path("runs") / model.replace(":", ".")
+    return Path("runs") / folder_of(model)
 
 
 @app.command()
@@ -152,63 +167,6 @@ def state_of(target: targets.Target) -> str:
     able = ", ".join(filter(None, precisions))
     hindrance = target.cannot_run()
     return f"builds {able}; cannot run: {hindrance}" if hindrance else f"works: {able}"
-
-
-def run_record(
-    model: str, recipe: Recipe, wanted: list[str], out: Path, step: Stages, found: list[dict[str, Any]], seconds: float
-) -> dict[str, Any]:
-    """What the report needs to find everything: see reports/rows.py."""
-
-    def relative(value: Any) -> Any:
-        if isinstance(value, Artifact):
-            return str(value.path.relative_to(out))
-        return {key: relative(v) for key, v in value.items()} if isinstance(value, dict) else value
-
-    shared = {key: relative(found[0][key]) for key in ("images", "baseline", "students")}
-    return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
-        "seconds": seconds,
-        "model": model,
-        "gate": recipe.gate.model_dump(),
-        "latency_limit": recipe.latency_limit,
-        "requested": wanted,
-        "environment": environment(recipe),
-        **shared,
-        "stages": [{"path": relative(a), "cached": a.manifest["cached"], "name": a.manifest["name"]} for a in step.asked],
-        "targets": [{k: relative(v) for k, v in f.items() if k not in shared} for f in found],
-    }
-
-
-def environment(recipe: Recipe) -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    threads = recipe.measure.threads or hardware.cores()
-    return {
-        **hardware.cpu(),
-        "threads": threads,
-        "gpu": (hardware.gpu() or {}).get("name"),
-        "os": platform.platform(),
-        "versions": versions,
-    }
-
-
-def publish(report: Report, recipe: Recipe, found: list[dict[str, Any]], out: Path) -> None:
-    """Make OUT/bundle exactly what ships: an engine of an earlier run that this report does not name goes."""
-    shipped = {row.target for row in report.rows if row.ships}
-    shutil.rmtree(out / "bundle", ignore_errors=True)
-    for entry in found:
-        if entry["target"] in shipped:
-            folder = out / "bundle" / entry["target"]
-            shutil.copytree(entry["bundle"].path, folder, ignore=shutil.ignore_patterns("manifest.json"))
-            if serves(entry["target"]) and "candidate" in entry:
-                triton(recipe.triton, out / "bundle" / "triton", engine=entry["engines"][entry["candidate"]].path,
-                       images=entry["images"].path, target=entry["target"],
-                       name=f"{report.model.replace('/', '.')}-{entry['target']}")  # fmt: skip
 
 
 def tell(report: Report, out: Path) -> None:

@@ -24,6 +24,12 @@ EXPECTED = "params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10
 Set = Annotated[list[str], typer.Option("--set", help="section.key=value, any key of the recipe; may be repeated")]
 Checkpoint = Annotated[Path | None, typer.Option(help=".pt, .pth or .safetensors; none trains a baseline")]
 DataName = Annotated[str | None, typer.Option("--data", help="fashion-mnist, cifar10 or a folder of images")]
+Targets = Annotated[str, typer.Option("--targets", help="comma-separated; default: all that work here")]
+MaxDrop = Annotated[float | None, typer.Option(help="percentage points of top-1")]
+Strict = Annotated[bool, typer.Option(help="fail when the verdict is inconclusive")]
+Budget = Annotated[str, typer.Option(help="params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")]
+Finetune = Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")]
+Minutes = Annotated[float | None, typer.Option(help="of distillation, instead of epochs")]
 InputSize = Annotated[int | None, typer.Option(help="side of the network's square input, pixels")]
 Resize = Annotated[str | None, typer.Option(help="pixels of the shorter side before the crop; or pad, or squash")]
 CropPct = Annotated[float | None, typer.Option(help="input size / resize, instead of --resize")]
@@ -31,6 +37,16 @@ Interpolation = Annotated[str | None, typer.Option(help="bilinear, bicubic, …"
 Mean = Annotated[str | None, typer.Option(help="of the training images on the 0 … 1 scale: one number, or one per channel")]
 Std = Annotated[str | None, typer.Option(help="likewise")]
 Channels = Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB); default: the checkpoint's")]
+
+
+def common(
+    data: str | None, max_drop: float | None, strict: bool, budget: str, finetune: bool, minutes: float | None
+) -> dict[str, Any]:
+    """The changes that `compress` and `compare` both know."""
+    return limits_of(budget) | given(
+        data__name=data, gate__max_drop=max_drop, gate__strict=strict or None, finetune=None if finetune else False,
+        distill__minutes=minutes,
+    )  # fmt: skip
 
 
 def preprocessing(
@@ -47,6 +63,11 @@ def preprocessing(
         data__std=numbers("--std", std),
         data__channels=channels,
     )
+
+
+def listed(text: str) -> list[str]:
+    """ "onnxruntime, openvino" -> the names."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def numbers(flag: str, text: str | None) -> list[float] | None:

@@ -33,9 +33,16 @@ from reports.expect import check
 def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact]:
     """The images, and the FP32 network everything is compared with: the user's checkpoint, or one trained here."""
     if recipe.checkpoint is None:
-        images = step(index, recipe.data, context=fingerprint(recipe.data))
+        images = images_of(recipe, step)
         return images, step(train, recipe.train, images=images)
     return checkpoint_of(recipe, step)
+
+
+def images_of(recipe: Recipe, step: Stages) -> Artifact:
+    """The images alone, as the user's checkpoint expects them where there is one."""
+    if recipe.checkpoint is None:
+        return step(index, recipe.data, context=fingerprint(recipe.data))
+    return checkpoint_of(recipe, step)[0]
 
 
 def checkpoint_of(recipe: Recipe, step: Stages, new_classes: bool = False) -> tuple[Artifact, Artifact]:

@@ -71,30 +71,38 @@ def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Pat
     }
 
 
-def latency(config: Measure, out: Path, *, load: Load, engines: dict[str, Path], images: Path) -> dict[str, Any]:
+def latency(
+    config: Measure, out: Path, *, load: Load, engines: dict[str, Path], images: Path | dict[str, Path]
+) -> dict[str, Any]:
     """Single-stream latency (ms) of engines that take turns, and their throughput by batch size.
 
+    `images` are those of all engines, or by engine where they want inputs of different sizes.
     A turn is `round` queries in a row after a warm-up: interleaved, so that all engines see the same minutes of the
     machine, yet each with its own weights in the caches, as a device that runs one network would have them.
     """
     threads = config.threads or hardware.cores()
-    x, _ = next(batches(Split(images, "test"), max(1, *config.throughput), limit=max(1, *config.throughput)))
-    image = x[:1].numpy()
+    inputs = {name: first(images[name] if isinstance(images, dict) else images, max(1, *config.throughput)) for name in engines}
     runners = {name: load(engine, threads) for name, engine in engines.items()}
     times: dict[str, list[float]] = {name: [] for name in engines}
     with progress() as bar:
         task = bar.add_task("latency", total=config.queries * len(engines))
         while open_engines := [name for name, taken in times.items() if wants_more(taken, config)]:
             for name in open_engines:
-                times[name] += timed(runners[name], image, config.round, config.warmup)
+                times[name] += timed(runners[name], inputs[name][:1], config.round, config.warmup)
                 bar.advance(task, config.round)
     largest = {name: largest_batch(engine) for name, engine in engines.items()}
     return {
         "batch": 1,
         "threads": threads,
         "timed": {name: summary(taken) for name, taken in times.items()},
-        "throughput": throughput(config, runners, x.numpy(), largest),
+        "throughput": throughput(config, runners, inputs, largest),
     }
+
+
+def first(images: Path, count: int) -> np.ndarray:
+    """The first `count` test images, or as many as there are: float32 [N, C, H, W]."""
+    x, _ = next(batches(Split(images, "test"), count, limit=count))
+    return x.numpy()
 
 
 def wants_more(taken: list[float], config: Measure) -> bool:
@@ -129,16 +137,16 @@ def summary(taken: list[float]) -> dict[str, float]:
 
 
 def throughput(
-    config: Measure, runners: Mapping[str, Runner], images: np.ndarray, largest: Mapping[str, int]
+    config: Measure, runners: Mapping[str, Runner], inputs: Mapping[str, np.ndarray], largest: Mapping[str, int]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The curve of every engine, its points by batch size; at each size all engines take a turn. `images` is [N, C, H, W]."""
+    """The curve of every engine, its points by batch size; at each size all engines take a turn. `inputs` are [N, C, H, W]."""
     curves: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
     sizes = sorted(set(config.throughput))
     with progress() as bar:
         task = bar.add_task("throughput", total=len(sizes) * len(runners))
         for batch in sizes:
-            x = np.resize(images, (batch, *images.shape[1:]))
             for name, run in runners.items():
+                x = np.resize(inputs[name], (batch, *inputs[name].shape[1:]))
                 if batch <= largest[name] and affordable(curves[name], batch, config.longest):
                     curves[name].append(throughput_of(run, x, config.warmup))
                 bar.advance(task)

@@ -57,6 +57,17 @@ def test_the_makefile_forwards_every_variable_of_the_contract() -> None:
     )
 
 
+def test_the_makefile_forwards_what_is_compared() -> None:
+    words = forwarded(
+        "compare", "MODELS=resnet18,resnet50=a b.pt", "DATA=b", "TARGETS=onnxruntime", "MAX_DROP=0.5", "STRICT=1",
+        "BUDGET=params=10M", "OUT=o", "ARGS=--no-finetune",
+    )  # fmt: skip
+    assert words[words.index("compare") :] == [
+        "compare", "resnet18,resnet50=a b.pt", "--data", "b", "--targets", "onnxruntime", "--max-drop", "0.5", "--strict",
+        "--budget", "params=10M", "--out", "o", "--no-finetune",
+    ]  # fmt: skip
+
+
 def test_doctor_names_every_target_and_why_it_cannot() -> None:
     done = subprocess.run([sys.executable, "-m", "pipeline", "doctor"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -71,4 +82,4 @@ def test_help_lists_every_target_of_the_makefile() -> None:
     done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
     listed = {line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line}
     benchmarks = {"bench", "bench-engines", "bench-pruning", "bench-peers"}
-    assert {"compress", "train", "report", "doctor", "test", "check", "help"} | benchmarks <= listed
+    assert {"compress", "compare", "train", "report", "doctor", "test", "check", "help"} | benchmarks <= listed

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.index import Data, index
 from export import targets
 from reports.measure import Measure, Runner, affordable, largest_batch, latency, predict, throughput
 from reports.schema import Throughput
@@ -36,6 +37,24 @@ def test_every_engine_gets_a_curve(small: Small, engine: Path, tmp_path: Path) -
     json.dumps(metrics)
 
 
+def test_engines_of_different_inputs_are_timed_together(small: Small, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.mkdir()
+    index(Data(train_limit=40, test_limit=2, input_size=48, resize="squash", channels=3), large)
+    seen: dict[str, set[tuple[int, ...]]] = {"a": set(), "b": set()}
+
+    def load(engine: Path, threads: int) -> Runner:
+        def run(x: np.ndarray) -> np.ndarray:
+            seen[engine.name].add(x.shape)
+            return x
+
+        return run
+
+    engines, images = {"a": tmp_path / "a", "b": tmp_path / "b"}, {"a": small.images, "b": large}
+    latency(Measure(throughput=(3,), **QUICK), tmp_path, load=load, engines=engines, images=images)
+    assert seen == {"a": {(1, 1, 32, 32), (3, 1, 32, 32)}, "b": {(1, 3, 48, 48), (3, 3, 48, 48)}}
+
+
 def test_engines_take_turns_batch_by_batch_and_see_every_image() -> None:
     asked: list[tuple[str, int]] = []
     seen: list[np.ndarray] = []
@@ -52,7 +71,7 @@ def test_engines_take_turns_batch_by_batch_and_see_every_image() -> None:
 
     images = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1)
     runners = {"a": engine_called("a"), "b": engine_called("b")}
-    curves = throughput(Measure(throughput=(4, 1, 2, 2), warmup=0), runners, images, {"a": 99, "b": 2})
+    curves = throughput(Measure(throughput=(4, 1, 2, 2), warmup=0), runners, {"a": images, "b": images}, {"a": 99, "b": 2})
     assert asked == [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 4)], "b was built for two images at most"
     assert seen[-1].tolist() == [0, 1, 2, 0], "a short test split is repeated"
     assert {name: [point["batch"] for point in points] for name, points in curves.items()} == {"a": [1, 2, 4], "b": [1, 2]}

@@ -1,0 +1,24 @@
+"""Which images the gate asks about, in one hash: networks can be compared where they are asked about the same ones."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+def gated(images: Path) -> str:
+    """SHA-256 over the test images of the folder `images` (a finished `index`) and their classes, in their order.
+
+    Of a folder of images the place and the names of the files count; how a network wants them prepared does not, nor in which
+    order it knows the classes.
+    """
+    dataset = json.loads((images / "dataset.json").read_text())
+    names = np.asarray([*dataset["classes"], ""])  # label -1: no class
+    of_array = dataset["kind"] == "array"
+    digest = hashlib.sha256(b"" if of_array else os.fsencode(dataset["root"]))
+    for part in ("images",) if of_array else ("names", "ends"):
+        digest.update((images / f"test.{part}.npy").read_bytes())
+    digest.update("\n".join(names[np.load(images / "test.labels.npy")]).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

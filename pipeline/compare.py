@@ -1,0 +1,147 @@
+"""Several networks through the same pipeline, then all their engines timed in turns: which one for this device?"""
+
+import datetime
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.gated import gated
+from export import targets
+from pipeline.console import console
+from pipeline.page import images_of
+from pipeline.recipe import Recipe
+from pipeline.run import Run, command, run
+from pipeline.stage import Artifact, Stages, locked
+from reports.compare import Entrant, compared, render_comparison
+from reports.comparison import Comparison
+from reports.measure import latency
+from reports.run import BASELINE
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One of the MODELS: `name` is what it is called here and its folder in OUT."""
+
+    name: str
+    model: str
+    checkpoint: Path | None
+
+
+def wishes(text: str) -> list[Wish]:
+    """ "resnet18,resnet50=mine.pth" -> what to compare; networks that come twice are called after their checkpoints.
+
+    Raises ValueError for fewer than two, and for the same twice.
+    """
+    found = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    models = [model for model, _, _ in found]
+    named = [
+        Wish(
+            model if models.count(model) == 1 else f"{model}-{Path(file).stem or 'trained'}",
+            model,
+            Path(file) if file else None,
+        )
+        for model, _, file in found
+    ]
+    folders = [folder_of(wish.name) for wish in named]
+    if twice := [wish.name for wish in named if folders.count(folder_of(wish.name)) > 1]:
+        raise ValueError(f"MODELS {text!r} names {twice[0]} twice; expected networks or checkpoints of different names")
+    if len(named) < 2:
+        raise ValueError(f"MODELS {text!r}: expected at least two, comma-separated, such as resnet18,resnet50=checkpoint.pth")
+    return named
+
+
+def folder_of(name: str) -> str:
+    return name.replace(":", ".")
+
+
+def compare(recipes: dict[str, tuple[str, Recipe]], wanted: list[str], out: Path) -> Comparison:
+    """Press every network of `recipes` ({name: (model, recipe)}) into OUT/<name>, time all that ships, write OUT/compare.*.
+
+    What a network is refused for becomes its row, and the others go on. Raises ValueError when all are refused, and when they
+    would not be asked about the same labelled test images.
+    """
+    started = time.perf_counter()
+    failed: dict[str, str] = {}
+    images: dict[str, Artifact] = {}
+    runs: dict[str, Run] = {}
+    folders = {name: out / folder_of(name) for name in recipes}
+    with locked(out):
+        for name, (_, recipe) in recipes.items():
+            with going_on(name, failed):
+                images[name] = indexed(recipe, folders[name])
+        check_same(images)  # before hours are spent
+        for name in images:
+            with going_on(name, failed):
+                runs[name] = run(*recipes[name], wanted, folders[name])
+        if not runs:
+            raise ValueError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
+        comparison = compared(
+            {name: Entrant(folders[name], runs[name].report if name in runs else None, failed.get(name)) for name in recipes},
+            time_together({name: (recipes[name][1], done) for name, done in runs.items()}, images, Stages(out / "stages")),
+            out,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            command=command(),
+            started=started,
+        )
+        render_comparison(comparison, out)
+    return comparison
+
+
+@contextmanager
+def going_on(name: str, failed: dict[str, str]) -> Iterator[None]:
+    """What refuses the network `name` goes into `failed`, in one line."""
+    console.rule(name)
+    try:
+        yield
+    except ValueError as error:
+        failed[name] = " ".join(str(error).split())
+        console.print(f"{name} is out: {failed[name]}", markup=False)
+
+
+def indexed(recipe: Recipe, out: Path) -> Artifact:
+    with locked(out):
+        return images_of(recipe, Stages(out / "stages"))
+
+
+def check_same(images: dict[str, Artifact]) -> None:
+    """ValueError unless all networks are asked about the same images, whose classes are known."""
+    if not images:
+        return
+    first = next(iter(images))
+    theirs, asked = images[first].metrics, gated(images[first].path)
+    for name, artifact in images.items():
+        data = artifact.metrics
+        if not data["labelled"]:
+            raise ValueError(
+                f"DATA {data['name']} has no labels, and agreement with different baselines cannot be compared; "
+                "expected test images in one folder per class"
+            )
+        if gated(artifact.path) != asked:
+            raise ValueError(
+                f"MODELS are not asked about the same test images: {first} {theirs['splits']['test']:,} of {theirs['name']}, "
+                f"{name} {data['splits']['test']:,} of {data['name']}; pass the same DATA and data.test_limit to all"
+            )
+
+
+def time_together(runs: dict[str, tuple[Recipe, Run]], images: dict[str, Artifact], step: Stages) -> dict[str, dict[str, Any]]:
+    """By target the metrics of `latency` for the baselines and candidates of all runs, which are called "name/row".
+
+    They are measured as the first run's recipe says.
+    """
+    config = next(iter(runs.values()))[0].measure
+    found = {}
+    for target in dict.fromkeys(target for _, done in runs.values() for target in done.targets):
+        engines: dict[str, Artifact] = {}
+        for name, (_, done) in runs.items():
+            entry = done.targets.get(target, {})
+            if "latency" in entry and "candidate" in entry:
+                rows = (BASELINE, entry["candidate"])
+                engines |= {f"{name}/{row}": entry["engines"][row] for row in rows if row in entry["engines"]}
+        if engines:
+            module, inputs = targets.get(target), {key: images[key.split("/")[0]] for key in engines}
+            found[target] = step(latency, config, label=target, context=module.platform(), load=module.load, engines=engines,
+                                 images=inputs).metrics  # fmt: skip
+    return found

@@ -1,0 +1,84 @@
+"""Engines of one target -> which to take, in words, and which of them are alike in accuracy."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports import numbers
+from reports.comparison import Choice, Engine
+from reports.statistics import tango_interval
+
+Right = Mapping[str, NDArray[np.bool_]]  # by row id: whether the engine is right about each test image
+
+
+def choices(engines: list[Engine], right: Right) -> list[Choice]:
+    """Of the engines that were judged and ship; none where there are none."""
+    able = [engine for engine in engines if engine.ships and engine.drop and p50(engine)]
+    wishes: tuple[tuple[Literal["quickest", "most accurate", "smallest"], Callable[[Engine], tuple[float, float]]], ...] = (
+        ("quickest", lambda engine: (p50(engine), -top1(engine))),
+        ("most accurate", lambda engine: (-top1(engine), p50(engine))),
+        ("smallest", lambda engine: (engine.size_bytes or 0, p50(engine))),
+    )
+    return [
+        Choice(what=what, engine=found.id, text=told(found), note=alike(found, able, right))
+        for what, order in wishes
+        for found in sorted(able, key=order)[:1]
+    ]
+
+
+def p50(engine: Engine) -> float:
+    return engine.latency_ms.p50 if engine.latency_ms else 0.0
+
+
+def top1(engine: Engine) -> float:
+    return engine.accuracy.top1 if engine.accuracy else 0.0
+
+
+def told(engine: Engine) -> str:
+    doubt = engine.drop is not None and engine.drop.verdict == "inconclusive"
+    return (
+        f"{engine.label}: p50 {numbers.milliseconds(p50(engine))}, top-1 {top1(engine):.2f} %, "
+        f"{numbers.megabytes(engine.size_bytes)}{'; whether it loses too much is inconclusive' if doubt else ''}"
+    )
+
+
+def alike(engine: Engine, others: list[Engine], right: Right) -> str | None:
+    """A note that names those of `others` whose accuracy the test images cannot tell from that of `engine`."""
+    found = []
+    for other in others:
+        if other is engine:
+            continue
+        ours, theirs = right[engine.id], right[other.id]
+        more, fewer, n = int(np.sum(ours & ~theirs)), int(np.sum(~ours & theirs)), len(ours)
+        low, high = tango_interval(more, fewer, n)
+        if low <= 0 <= high:
+            interval = f"95 % interval {numbers.signed(low)} … {numbers.signed(high)}"
+            found.append(f"{other.label} ({numbers.signed(100 * (more - fewer) / n)} points, {interval})")
+    if not found:
+        return None
+    return f"Its accuracy cannot be told apart on these {n:,} images from that of {', '.join(found)}."
+
+
+def notes(engines: list[Engine], max_drop: float) -> Iterator[str]:
+    """Why nothing can be chosen; and the baselines that beat an engine on the front, which has no baselines."""
+    candidates = [engine for engine in engines if engine.network == "student"]
+    measured = [engine for engine in candidates if engine.drop]
+    if not measured:
+        reasons = dict.fromkeys(engine.reason for engine in candidates if engine.reason)
+        yield f"Nothing that could ship was measured here{': ' if reasons else ''}{'; '.join(map(str, reasons))}."
+    elif not any(engine.ships for engine in measured):
+        yield f"No model passes the gate of {max_drop:g} points here."
+    for engine in measured:
+        for baseline in engines:
+            if engine.front and baseline.network == "baseline" and beats(baseline, engine):
+                yield (
+                    f"The FP32 baseline of {baseline.model} is no slower than {engine.label} and no less accurate: "
+                    f"{numbers.milliseconds(p50(baseline))} and {top1(baseline):.2f} % against "
+                    f"{numbers.milliseconds(p50(engine))} and {top1(engine):.2f} %."
+                )
+
+
+def beats(a: Engine, b: Engine) -> bool:
+    return bool(p50(a) and p50(b)) and p50(a) <= p50(b) and top1(a) >= top1(b)

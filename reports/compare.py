@@ -1,0 +1,189 @@
+"""Finished runs of several models, and how long their engines take in turns -> compare.json, compare.md, compare.html."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports.choices import choices, notes
+from reports.comparison import Comparison, Contestant, Engine, Table
+from reports.render import environment, write
+from reports.rows import latency_of
+from reports.run import BASELINE, Folder, run_of
+from reports.scatter import Kind, Point, Scatter, best, scatter
+from reports.schema import Report, Row, Throughput
+
+TRAINING = ("index", "load_checkpoint", "train")  # stages that a model needs before it can be pressed
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One of the models: its report and the folder of its run, or why there are none."""
+
+    folder: Path
+    report: Report | None
+    reason: str | None = None
+
+
+def compared(
+    entrants: Mapping[str, Entrant],
+    timed: Mapping[str, dict[str, Any]],
+    out: Path,
+    *,
+    created: str,
+    command: str,
+    started: float,
+) -> Comparison:
+    """The comparison of `entrants` by name, at least one with a report.
+
+    `timed` are the metrics of reports/measure.py `latency` by target; its engines are called "name/row". `started`: when, by
+    time.perf_counter(). Targets that have no engine that could ship, such as the reference, are left out.
+    """
+    reports = {name: entrant.report for name, entrant in entrants.items() if entrant.report}
+    first = next(iter(reports.values()))
+    targets = dict.fromkeys(row.target for report in reports.values() for row in report.rows if candidate(report, row.target))
+    return Comparison(
+        created=created,
+        command=command,
+        seconds=round(time.perf_counter() - started, 1),
+        environment=first.environment,
+        dataset=first.dataset,
+        max_drop=first.gate.max_drop,
+        strict=first.gate.strict,
+        requested=first.requested,
+        models=[contestant(name, entrant, out) for name, entrant in entrants.items()],
+        targets=[table(target, entrants, timed.get(target, {"timed": {}})) for target in targets],
+    )
+
+
+def contestant(name: str, entrant: Entrant, out: Path) -> Contestant:
+    if entrant.report is None:
+        return Contestant(name=name, report=None, reason=entrant.reason)
+    return Contestant(
+        name=name,
+        report=str(entrant.folder.relative_to(out)),
+        input_shape=entrant.report.dataset.input_shape,
+        minutes=minutes(entrant.report),
+    )
+
+
+def minutes(report: Report) -> float:
+    return sum(stage.seconds for stage in report.stages if stage.name.split()[0] not in TRAINING) / 60
+
+
+def candidate(report: Report, target: str) -> Row | None:
+    """The row of the engine that ships if it passes, or that says why the target has none."""
+    judged = {entry.id for entry in report.gate.rows}
+    rows = [row for row in report.rows if row.target == target]
+    refused = (row for row in rows if row.status == "unavailable" and row.network == "student" and row.precision != "fp32")
+    return next((row for row in rows if row.id in judged), next(refused, None))
+
+
+def table(target: str, entrants: Mapping[str, Entrant], timed: dict[str, Any]) -> Table:
+    engines: list[Engine] = []
+    right: dict[str, NDArray[np.bool_]] = {}
+    for name, entrant in entrants.items():
+        if entrant.report is None:
+            engines.append(
+                Engine(id=f"{name}/student-int8/{target}", model=name, network="student", precision="int8", target=target,
+                       status="unavailable", reason=entrant.reason, why_not=entrant.reason)
+            )  # fmt: skip
+            continue
+        chosen = candidate(entrant.report, target)
+        rows = [row for row in entrant.report.rows if row.id == f"{BASELINE}/{target}"] + ([chosen] if chosen else [])
+        engines += [engine_of(name, entrant.report, row, timed) for row in rows]
+        right |= {f"{name}/{key}/{target}": answers for key, answers in right_of(entrant.folder, target).items()}
+    found = set(best(points(engines)))
+    engines = [engine.model_copy(update={"front": i in found}) for i, engine in enumerate(engines)]
+    max_drop = next(entrant.report.gate.max_drop for entrant in entrants.values() if entrant.report)
+    return Table(target=target, engines=engines, choices=choices(engines, right), notes=list(notes(engines, max_drop)))
+
+
+def engine_of(name: str, report: Report, row: Row, timed: dict[str, Any]) -> Engine:
+    key = f"{name}/{row.engine}"
+    latency, reference = latency_of(timed, key), latency_of(timed, f"{name}/{BASELINE}")
+    throughput = [Throughput(**point) for point in timed.get("throughput", {}).get(key, [])]
+    why_not = why(row, report)
+    again = {
+        "id": f"{name}/{row.id}",
+        "latency_ms": latency,
+        "throughput": throughput,
+        "batch_at_limit": None,
+        "speedup": reference.p50 / latency.p50 if reference and latency else None,
+        "ships": why_not is None,
+    }
+    return Engine(
+        **{**dict(row), **again},
+        model=name,
+        minutes=minutes(report),
+        best=max(throughput, key=lambda point: point.images_per_s, default=None),
+        why_not=why_not,
+    )
+
+
+def why(row: Row, report: Report) -> str | None:
+    """Why the gate does not let the engine ship; None where it does."""
+    strict = "STRICT counts that as inconclusive" if report.gate.strict else None
+    if row.network == "baseline":
+        return "the baseline, to compare with"
+    if not row.ships and row.drop is None:
+        return row.reason or "it is not the candidate"
+    if row.status == "built" and row.drop is None:
+        return strict and f"not measured here, and {strict}"
+    if row.drop is None or (row.ships and row.drop.verdict == "pass"):
+        return None
+    if row.drop.verdict == "inconclusive":
+        return strict and f"up to {row.drop.upper_95:.2f} points may be lost, and {strict}"
+    return f"loses {row.drop.points:.2f} points; the limit is {report.gate.max_drop:g}"
+
+
+def right_of(run: Path, target: str) -> dict[str, NDArray[np.bool_]]:
+    """By row, whether the engine is right about each test image."""
+    record = run_of(run)
+    for entry in record["targets"]:
+        if entry["target"] == target and "predictions" in entry:
+            folder = Folder(run, record, entry, True)
+            return {key: answers.first == answers.labels for key, answers in folder.answers.items()}
+    return {}
+
+
+def points(engines: list[Engine]) -> list[Point]:
+    def kind(engine: Engine) -> Kind:
+        if engine.network == "baseline":
+            return "baseline"
+        return "unmeasured" if engine.drop is None else "pass" if engine.ships else "fail"
+
+    return [
+        Point(
+            label=engine.label,
+            x=engine.latency_ms.p50 if engine.latency_ms else None,
+            y=engine.accuracy.top1 if engine.accuracy else None,
+            kind=kind(engine),
+        )
+        for engine in engines
+    ]
+
+
+def render_comparison(comparison: Comparison, out: Path) -> None:
+    """Write the three files into `out`; each appears whole or not at all."""
+    drawn: list[Scatter] = [scatter(points(table.engines)) for table in comparison.targets]
+    write(out / "compare.json", comparison.model_dump_json(indent=1) + "\n")
+    for name in ("compare.md", "compare.html"):
+        write(out / name, environment().get_template(f"{name}.j2").render(comparison=comparison, drawn=drawn))
+
+
+def exit_code(comparison: Comparison) -> int:
+    """2 where a model has no report; 1 where engines of a target were built and none ships; 3 as `compress`; else 0."""
+    if any(model.reason for model in comparison.models):
+        return 2
+    candidates = {t.target: [engine for engine in t.engines if engine.network == "student"] for t in comparison.targets}
+    for engines in candidates.values():
+        built = [engine for engine in engines if engine.status != "unavailable"]
+        if built and not any(engine.ships for engine in built):
+            return 1
+    missing = [t for t in comparison.requested if any(engine.status == "unavailable" for engine in candidates.get(t, []))]
+    return 3 if missing else 0

@@ -1,0 +1,179 @@
+"""Two networks pressed, timed side by side and compared; what one is refused for does not cost the other."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.gated import gated
+from data.index import Data, index
+from models.checkpoint import Load, load_checkpoint
+from models.resnet import ResNet, family_spec
+from pipeline.__main__ import main
+from pipeline.compare import check_same, wishes
+from pipeline.stage import Stages
+
+FACTORIES = """
+from torch import nn
+
+
+def network(width, num_classes, in_channels):
+    def layer(a, b):
+        return nn.Sequential(nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
+
+    features = [layer(in_channels, width), layer(width, 2 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*features, nn.Linear(2 * width, num_classes))
+
+
+def narrow(num_classes=2, in_channels=3):
+    return network(16, num_classes, in_channels)
+
+
+def wide(num_classes=2, in_channels=3):
+    return network(64, num_classes, in_channels)
+"""
+QUICK = [
+    "data.input_size=32", "train.epochs=1", "train.batch_size=16", "distill.epochs=1", "distill.min_steps=0",
+    "prune.norm_images=64", "calibrate.images=32", "ladder.rungs=[]", "measure.queries=10", "measure.round=10",
+    "measure.throughput=[1,2]", "measure.warmup=0",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Grey pictures, bright at the left or at the right; the factories of two networks can be imported."""
+    root = tmp_path_factory.mktemp("compared")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 40), ("val", 15)):
+        for label in ("left", "right"):
+            folder = root / "data" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 120, (40, 40), np.uint8)
+                pixels[:, 20 * (label == "right") :][:, :20] += 120
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    (root / "compared_networks.py").write_text(FACTORIES)
+    sys.path.insert(0, str(root))
+    return root / "data"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, out: Path, models: str, data: Path, *arguments: str) -> int:
+    changes = [part for change in QUICK for part in ("--set", change)]
+    command = ["compare", models, "--data", str(data), "--out", str(out), "--targets", "onnxruntime"]
+    monkeypatch.setattr(sys, "argv", ["pipeline", *command, *changes, *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+def engines_of(out: Path) -> dict[str, dict[str, Any]]:
+    (table,) = json.loads((out / "compare.json").read_text())["targets"]
+    assert table["target"] == "onnxruntime"
+    return {engine["id"].removesuffix("/onnxruntime"): engine for engine in table["engines"]} | {"table": table}
+
+
+def test_two_models_side_by_side(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both, names = "compared_networks:narrow,compared_networks:wide", ["compared_networks:narrow", "compared_networks:wide"]
+    assert run(monkeypatch, tmp_path, both, images, "--max-drop", "100") == 0
+    engines = engines_of(tmp_path)
+    assert list(engines) == [f"{name}/{key}" for name in names for key in ("baseline-fp32", "student-int8")] + ["table"]
+    for name in names:
+        report = json.loads((tmp_path / name.replace(":", ".") / "report.json").read_text())
+        rows = {row["id"].split("/")[0]: row for row in report["rows"] if row["target"] == "onnxruntime"}
+        for key in ("baseline-fp32", "student-int8"):
+            engine = engines[f"{name}/{key}"]
+            assert [engine[f] for f in ("accuracy", "drop", "size_bytes", "macs")] == [
+                rows[key][f] for f in ("accuracy", "drop", "size_bytes", "macs")
+            ]
+            assert engine["latency_ms"]["n"] >= 10 and engine["best"]["batch"] in (1, 2)
+        assert engines[f"{name}/student-int8"]["ships"] and engines[f"{name}/student-int8"]["minutes"] > 0
+    assert engines[f"{names[0]}/student-int8"]["size_bytes"] < engines[f"{names[1]}/student-int8"]["size_bytes"]
+    (timed,) = (tmp_path / "stages").glob("latency-*")
+    taken = json.loads((timed / "manifest.json").read_text())["metrics"]["timed"]
+    assert {key: engine["latency_ms"]["p50"] for key, engine in engines.items() if key != "table"} == {
+        key: times["p50"] for key, times in taken.items()
+    }, "all in one stage, so that they can be compared"
+    choices = {choice["what"]: choice["engine"].removesuffix("/onnxruntime") for choice in engines["table"]["choices"]}
+    assert choices["smallest"] == f"{names[0]}/student-int8"
+    assert choices["quickest"] == min((f"{n}/student-int8" for n in names), key=lambda k: float(taken[k]["p50"]))
+    assert engines[choices["quickest"]]["front"] and engines[choices["most accurate"]]["front"]
+
+    # Another network that is refused, and another limit: the first two come from the cache.
+    (tmp_path / "bad.pth").write_text("no weights")
+    three = f"{both},resnet18={tmp_path / 'bad.pth'}"
+    capsys.readouterr()
+    assert run(monkeypatch, tmp_path, three, images, "--max-drop", "100") == 2
+    refused = engines_of(tmp_path)["resnet18/student-int8"]
+    assert refused["status"] == "unavailable" and "bad.pth" in refused["why_not"] and not refused["ships"]
+    assert capsys.readouterr().err == f"error: resnet18: {refused['why_not']}\n"
+    again = engines_of(tmp_path)
+    assert {key: again[key] for key in engines if key != "table"} == {key: engines[key] for key in engines if key != "table"}
+    assert refused["why_not"] in (tmp_path / "compare.md").read_text()
+
+    assert run(monkeypatch, tmp_path, both, images, "--max-drop", "-100") == 1
+    engines = engines_of(tmp_path)
+    assert engines["table"]["choices"] == [] and engines["table"]["notes"] == ["No model passes the gate of -100 points here."]
+    assert "the limit is -100" in engines[f"{names[0]}/student-int8"]["why_not"]
+    assert not any(engine["front"] for key, engine in engines.items() if key != "table")
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        ("resnet18", "at least two"),
+        ("resnet18,resnet19", "unknown model 'resnet19'"),
+        ("resnet18,resnet18", "names resnet18-trained twice"),
+        ("resnet18=a/x.pth,resnet18=b/x.pth", "names resnet18-x twice"),
+        ("resnet18=none.pth,resnet34=none.pth", "resnet34: none.pth cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: str, told: str
+) -> None:
+    assert run(monkeypatch, tmp_path, models, images) == 2
+    error = capsys.readouterr().err
+    assert told in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "compare.json").exists()
+
+
+def test_a_network_may_come_with_several_checkpoints() -> None:
+    found = wishes("resnet18, resnet50=a/x.pth, resnet50=y.pth, resnet50")
+    assert [wish.name for wish in found] == ["resnet18", "resnet50-x", "resnet50-y", "resnet50-trained"]
+    assert [wish.checkpoint for wish in found] == [None, Path("a/x.pth"), Path("y.pth"), None]
+
+
+def test_all_must_be_asked_about_the_same_labelled_images(images: Path, tmp_path: Path) -> None:
+    step = Stages(tmp_path / "stages")
+    asked = Data(name=str(images), channels=3, input_size=32)
+    first, larger = (step(index, asked.model_copy(update={"input_size": side})) for side in (32, 40))
+    check_same({"a": first, "b": larger})
+    fewer = step(index, asked.model_copy(update={"test_limit": 10}))
+    with pytest.raises(ValueError, match="same test images: a 30 of data, b 10 of data; pass the same DATA"):
+        check_same({"a": first, "b": fewer})
+    (tmp_path / "plain").mkdir()
+    for i, path in enumerate(sorted((images / "val").rglob("*.png"))):
+        (tmp_path / "plain" / f"{i}.png").symlink_to(path)
+    torch.save(ResNet(family_spec("resnet18", num_classes=2)).state_dict(), tmp_path / "mine.pth")
+    network = step(load_checkpoint, Load(arch="resnet18"), checkpoint=tmp_path / "mine.pth")
+    nameless = step(index, asked.model_copy(update={"name": str(tmp_path / "plain")}), network=network)
+    with pytest.raises(ValueError, match="plain has no labels"):
+        check_same({"a": nameless, "b": nameless})
+
+
+def test_the_order_of_a_networks_classes_makes_no_other_images(images: Path, tmp_path: Path) -> None:
+    found = tmp_path / "found"
+    found.mkdir()
+    index(Data(name=str(images), channels=3, input_size=32), found)
+    before = gated(found)
+    dataset, labels = json.loads((found / "dataset.json").read_text()), np.load(found / "test.labels.npy")
+    np.save(found / "test.labels.npy", 1 - labels)
+    assert gated(found) != before
+    (found / "dataset.json").write_text(json.dumps({**dataset, "classes": dataset["classes"][::-1]}))
+    assert gated(found) == before
