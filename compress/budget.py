@@ -79,8 +79,8 @@ def unmet(limits: Sequence[Limit], found: Measured) -> list[Limit]:
     return [limit for limit in limits if found[limit.key] > limit.most]
 
 
-def refuse(limits: Sequence[Limit], narrowest: Measured, arch: str) -> None:
+def refuse(limits: Sequence[Limit], narrowest: Measured, arch: str, remedy: str = "allow more") -> None:
     """ValueError with the best that can be had, when even the narrowest network takes too much."""
     if over := unmet(limits, narrowest):
         wanted, have = ",".join(limit.told for limit in over), ", ".join(limit.tell(narrowest) for limit in over)
-        raise ValueError(f"BUDGET {wanted} cannot be met: at its smallest widths {arch} has {have}; allow more")
+        raise ValueError(f"BUDGET {wanted} cannot be met: at its smallest widths {arch} has {have}; {remedy}")

@@ -78,7 +78,8 @@ def search(
         once = config.prune.model_copy(update={"steps": 1, "importance": "random"})  # the quickest: only widths matter here
         bench = Bench(graph, lambda ratios: cut(network, spec, once, 0.0, shape, ratios), measured)
         widest, narrowest = bench.measure([graph.full, graph.smallest], exact=True)
-        refuse(limits, narrowest, spec.arch)
+        whole = "" if config.prune.residual else ", or --set prune.residual=true: here channels go inside the blocks only"
+        refuse(limits, narrowest, spec.arch, f"allow more{whole}")
         widths, found = graph.full, widest
         if unmet(limits, widest):
             widths, found = settle(graph, limits, bench, predictor(bench, limits, widest, narrowest), narrowest)

@@ -133,3 +133,6 @@ def test_an_impossible_budget_is_refused_with_the_best_there_is(parts: tuple[Pat
     ):
         search(config, tmp_path, model=model, images=images, baseline=onnx, trial=trial)
     assert not (tmp_path / "plan.json").exists()
+    inside = Search(budget=Budget(max_params=100), prune=Prune(residual=False))
+    with pytest.raises(ValueError, match=r"params=100 cannot be met: .* params; allow more, or --set prune.residual=true"):
+        search(inside, tmp_path, model=model, images=images, baseline=onnx, trial=trial)
