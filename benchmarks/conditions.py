@@ -1,11 +1,14 @@
-"""What a section of RESULTS.md opens with: when, with which command, on what."""
+"""What all benchmarks share: how they start, and what a section of RESULTS.md opens with."""
 
 import importlib.metadata
 import platform
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+
+import typer
 
 from pipeline import hardware
 
@@ -21,3 +24,12 @@ def conditions(program: str, packages: tuple[str, ...]) -> str:
         f"{date.today()}: `{shlex.join(['python', '-m', program, *sys.argv[1:]])}`; {cpu['cpu']}, {cpu['cores']} cores, "
         f"{' '.join(cpu['isa'])}; Python {platform.python_version()}, {versions}"
     )
+
+
+def started_with(main: Callable[..., None]) -> None:
+    """Run `main` with the command line; bad input is one line and exit code 2, as everywhere."""
+    try:
+        typer.run(main)
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

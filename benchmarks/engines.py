@@ -6,7 +6,6 @@
 Without a checkpoint the baseline is that of `make compress MODEL=…`: from its cache where it has run, else trained now.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.conditions import RESULTS, conditions
+from benchmarks.conditions import RESULTS, conditions, started_with
 from benchmarks.peers import TOOLS, quantized
 from benchmarks.runtimes import Made, rows_of
 from benchmarks.table import goal, markdown, terminal, with_section
@@ -122,8 +121,4 @@ def about(recipe: Recipe, queries: int, images: Artifact, accuracy: tuple[int | 
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    started_with(main)

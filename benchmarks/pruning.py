@@ -5,14 +5,13 @@
 Pruning and distillation are told apart: both networks are trained by our distillation, and on the labels alone.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from benchmarks.conditions import RESULTS, conditions
+from benchmarks.conditions import RESULTS, conditions, started_with
 from benchmarks.plain import PLAIN, Plain, made_by, on_labels, told_of, torch_pruned
 from benchmarks.seeds import Trained, markdown, terminal
 from benchmarks.table import OURS, with_section
@@ -113,8 +112,4 @@ def about(recipe: Recipe, images: Artifact, seeds: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    started_with(main)

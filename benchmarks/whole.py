@@ -6,7 +6,6 @@ The same checkpoint, images and epochs of fine-tuning. "PTQ only": the checkpoin
 pruned to the MACs of our student, fine-tuned on the labels by our own loop and schedule, then quantized by the tool.
 """
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.conditions import RESULTS, conditions
+from benchmarks.conditions import RESULTS, conditions, started_with
 from benchmarks.engines import PACKAGES, chosen, made_by_peers
 from benchmarks.plain import PLAIN, Plain, made_by, on_labels, stage_of, told_of, torch_pruned
 from benchmarks.runtimes import OPEN, OTHERS, Made, opened
@@ -154,8 +153,4 @@ def about(recipe: Recipe, queries: int, images: Artifact, epochs: int) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    started_with(main)

@@ -127,6 +127,8 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
 
 def check_sense(recipe: Recipe) -> None:
     """ValueError for wishes that contradict each other."""
+    if not recipe.finetune and recipe.budget.limited:
+        raise ValueError("BUDGET needs pruning and --no-finetune leaves it out; drop one of them")
     if recipe.checkpoint is None and recipe.expect.top1 is not None:
         raise ValueError("--expect-top1 is about a trained network; pass CHECKPOINT=file")
     if recipe.checkpoint is None and not recipe.finetune:
@@ -136,8 +138,8 @@ def check_sense(recipe: Recipe) -> None:
 def check_trainable(recipe: Recipe, images: dict[str, Any], sweep: bool) -> None:
     """ValueError when a budget or a `sweep` is asked for and nothing can be trained: `images` are the metrics of `index`."""
     wish = "SWEEP" if sweep else "BUDGET" if recipe.budget.limited else ""
-    if wish and not recipe.finetune:
-        raise ValueError(f"{wish} needs pruning and --no-finetune leaves it out; drop one of them")
+    if sweep and not recipe.finetune:
+        raise ValueError("SWEEP needs pruning and --no-finetune leaves it out; drop one of them")
     if wish and not images["trainable"]:
         raise ValueError(f"{wish} needs training images and DATA {images['name']} has none; pass train/<class>/*, or no {wish}")
 

@@ -15,7 +15,7 @@ from reports.budget import budget_notes
 from reports.classes import lost_images, per_class
 from reports.findings import findings
 from reports.gate import Gate, drop_of, worst
-from reports.run import BASELINE, Folder, dataset_of, metrics, run_of
+from reports.run import BASELINE, Folder, dataset_of, metrics, run_of, variant_of
 from reports.schema import (
     Accuracy,
     Agreement,
@@ -148,11 +148,6 @@ def rung_notes(folder: Folder) -> Iterator[str]:
 
 def network_of(key: str) -> Literal["baseline", "student"]:
     return "baseline" if key.startswith("baseline") else "student"
-
-
-def variant_of(key: str) -> str | None:
-    """ "student-int8[0.5]" -> "0.5"."""
-    return key.partition("[")[2].removesuffix("]") or None
 
 
 def judged(folder: Folder, key: str, gate: Gate) -> tuple[Accuracy | None, Agreement | None, Drop | None]:

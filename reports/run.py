@@ -29,6 +29,11 @@ def dataset_of(images: Path) -> Dataset:
     return Dataset(**{field: described[field] for field in Dataset.model_fields if field in described})
 
 
+def variant_of(key: str) -> str | None:
+    """Which student of a sweep the engine `key` is of: "student-int8[0.5]" -> "0.5"."""
+    return key.partition("[")[2].removesuffix("]") or None
+
+
 def metrics(out: Path, stage: str) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads((out / stage / "manifest.json").read_text())["metrics"])
 
@@ -54,8 +59,7 @@ class Folder:
 
     def exported(self, key: str) -> str:
         """The folder of the FP32 ONNX file that the engine `key` comes from."""
-        label = key.partition("[")[2].removesuffix("]")
-        return str(self.run["baseline"] if key == BASELINE else self.run["students"][label])
+        return str(self.run["baseline"] if key == BASELINE else self.run["students"][variant_of(key) or ""])
 
     @cached_property
     def latency(self) -> dict[str, Any]:
