@@ -29,9 +29,9 @@ compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRI
 	  $(call flag,MAX_DROP,max-drop) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) $(call flag,RECIPE,recipe) \
 	  $(call flag,OUT,out) $(ARGS)
 
-compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= MAX_DROP= STRICT=1 OUT= ARGS=]: press all; which one to take
+compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MAX_DROP= STRICT=1 OUT= ARGS=]: press all; which one to take
 	@$(RUN) compare "$(MODELS)" $(call flag,DATA,data) $(call flag,TARGETS,targets) $(call flag,MAX_DROP,max-drop) \
-	  $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,OUT,out) $(ARGS)
+	  $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) $(call flag,OUT,out) $(ARGS)
 
 train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA
 	@$(RUN) train $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)

@@ -52,8 +52,9 @@ def main(
         overrides = changes_of(changes) | given(checkpoint=checkpoint or None, data__test_limit=test_limit)
         todo.append((name, load_recipe(name, None, overrides, list(OPEN))))
     for name, recipe in todo:
+        title = ", ".join([f"{name}, the whole way", *changes])
         with locked(runs / name):
-            section(name, recipe, Stages(runs / name / "stages"), queries, results)
+            section(title, recipe, Stages(runs / name / "stages"), queries, results)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Network:
     files: dict[str, Made]
 
 
-def section(name: str, recipe: Recipe, step: Stages, queries: int, results: Path) -> None:
+def section(title: str, recipe: Recipe, step: Stages, queries: int, results: Path) -> None:
     """Go every way and write the section of RESULTS.md. Raises ValueError when there is nothing to train on."""
     targets_found = {found["target"]: found for found in compress(recipe, step)}
     by_us = list(step.asked)
@@ -96,10 +97,10 @@ def section(name: str, recipe: Recipe, step: Stages, queries: int, results: Path
             ask(runnable, images.path, None)
             take_turns(runnable, next(batches(Split(images.path, "test"), 1))[0].numpy(), queries)
             remarks = [f"{OURS} ships {found['candidate']}."]
-            table = terminal(f"{name} on {runtime}, the whole way", rows)
+            table = terminal(f"{title}, on {runtime}", rows)
             Console(width=None if console.is_terminal else 200, highlight=False).print(table, *remarks, sep="\n")
             lines += markdown(runtime, rows, remarks)
-    results.write_text(with_section(results.read_text() if results.exists() else "", f"{name}, the whole way", lines))
+    results.write_text(with_section(results.read_text() if results.exists() else "", title, lines))
     console.print(f"written to {results}", markup=False)
 
 

@@ -10,14 +10,16 @@ from typer.exceptions import TyperException
 
 from export import targets
 from pipeline import hardware, options
+from pipeline.compare import Entry, folder_of, wishes
 from pipeline.compare import compare as side_by_side
-from pipeline.compare import folder_of, wishes
 from pipeline.console import console
 from pipeline.page import learn
 from pipeline.recipe import load_recipe
 from pipeline.run import run
 from pipeline.stage import Stages, locked
+from reports.compare import COMPARISON, comparison_of, render_comparison
 from reports.compare import exit_code as exit_code_of
+from reports.comparison import Comparison
 from reports.gate import exit_code
 from reports.render import render
 from reports.rows import missing_requested
@@ -35,7 +37,7 @@ def compress(
     max_drop: options.MaxDrop = None,
     strict: options.Strict = False,
     budget: options.Budget = "",
-    sweep: Annotated[str, typer.Option(help="pruning ratios or budgets to try, 0.3,0.5,0.7; the best that passes ships")] = "",
+    sweep: options.Sweep = "",
     finetune: options.Finetune = True,
     expect_top1: Annotated[float | None, typer.Option(help="percent the checkpoint should have; far below it, stop")] = None,
     minutes: options.Minutes = None,
@@ -73,6 +75,7 @@ def compare(
     max_drop: options.MaxDrop = None,
     strict: options.Strict = False,
     budget: options.Budget = "",
+    sweep: options.Sweep = "",
     finetune: options.Finetune = True,
     minutes: options.Minutes = None,
     out: Path = Path("runs/compare"),
@@ -81,15 +84,17 @@ def compare(
     """Press several MODELS, time their engines side by side, and say which one to take."""
     wanted = options.listed(target_list)
     overrides = options.changes_of(changes) | options.common(data, max_drop, strict, budget, finetune, minutes)
-    recipes = {
-        wish.name: (wish.model, load_recipe(wish.model, None, overrides | options.given(checkpoint=wish.checkpoint), wanted))
-        for wish in wishes(models)
-    }
-    found = side_by_side(recipes, wanted, out)
-    for table in found.targets:
-        for note in [f"{choice.what} that ships: {choice.text}" for choice in table.choices] + table.notes:
-            console.print(f"· {table.target}: {note}", markup=False)
-    console.print(f"{out / 'compare.html'}", markup=False)
+    entries = {}
+    for wish in wishes(models):
+        own = overrides | options.given(checkpoint=wish.checkpoint)
+        tried = options.sweep_of(sweep, own)
+        entries[wish.name] = Entry(
+            wish.model,
+            load_recipe(wish.model, None, own, wanted),
+            {label: load_recipe(wish.model, None, own | changed, wanted) for label, changed in tried.items()},
+        )
+    found = side_by_side(entries, wanted, out)
+    tell_comparison(found, out)
     for model in found.models:
         if model.reason:
             print(f"error: {model.name}: {model.reason}", file=sys.stderr)
@@ -140,8 +145,15 @@ def default_out(model: str) -> Path:
 
 @app.command()
 def report(out: Path) -> None:
-    """Render the report of OUT again from what is on disk."""
-    tell(render(out), out)
+    """Render the report of OUT again from what is on disk; of a comparison, and of all that it compares."""
+    if not (out / COMPARISON).exists():
+        return tell(render(out), out)
+    found = comparison_of(out)
+    for model in found.models:
+        if model.report:
+            render(out / model.report)
+    render_comparison(found, out)
+    tell_comparison(found, out)
 
 
 @app.command()
@@ -173,6 +185,13 @@ def tell(report: Report, out: Path) -> None:
     for note in report.notes:
         console.print(f"· {note}", markup=False)
     console.print(f"gate: [bold]{report.gate.verdict}[/bold] · {out / 'report.html'}")
+
+
+def tell_comparison(found: Comparison, out: Path) -> None:
+    for table in found.targets:
+        for note in [f"{choice.what} that ships: {choice.text}" for choice in table.choices] + table.notes:
+            console.print(f"· {table.target}: {note}", markup=False)
+    console.print(f"{out / 'compare.html'}", markup=False)
 
 
 def main() -> None:

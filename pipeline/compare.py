@@ -57,8 +57,17 @@ def folder_of(name: str) -> str:
     return name.replace(":", ".")
 
 
-def compare(recipes: dict[str, tuple[str, Recipe]], wanted: list[str], out: Path) -> Comparison:
-    """Press every network of `recipes` ({name: (model, recipe)}) into OUT/<name>, time all that ships, write OUT/compare.*.
+@dataclass(frozen=True)
+class Entry:
+    """How a network is pressed; `sweep` as in pipeline/page.py `compress`."""
+
+    model: str
+    recipe: Recipe
+    sweep: dict[str, Recipe]
+
+
+def compare(entries: dict[str, Entry], wanted: list[str], out: Path) -> Comparison:
+    """Press every network of `entries` by name into OUT/<name>, time all that ships, write OUT/compare.*.
 
     What a network is refused for becomes its row, and the others go on. Raises ValueError when all are refused, and when they
     would not be asked about the same labelled test images.
@@ -67,20 +76,21 @@ def compare(recipes: dict[str, tuple[str, Recipe]], wanted: list[str], out: Path
     failed: dict[str, str] = {}
     images: dict[str, Artifact] = {}
     runs: dict[str, Run] = {}
-    folders = {name: out / folder_of(name) for name in recipes}
+    folders = {name: out / folder_of(name) for name in entries}
     with locked(out):
-        for name, (_, recipe) in recipes.items():
+        for name, entry in entries.items():
             with going_on(name, failed):
-                images[name] = indexed(recipe, folders[name])
+                images[name] = indexed(entry.recipe, folders[name])
         check_same(images)  # before hours are spent
         for name in images:
             with going_on(name, failed):
-                runs[name] = run(*recipes[name], wanted, folders[name])
+                entry = entries[name]
+                runs[name] = run(entry.model, entry.recipe, wanted, folders[name], entry.sweep)
         if not runs:
             raise ValueError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
         comparison = compared(
-            {name: Entrant(folders[name], runs[name].report if name in runs else None, failed.get(name)) for name in recipes},
-            time_together({name: (recipes[name][1], done) for name, done in runs.items()}, images, Stages(out / "stages")),
+            {name: Entrant(folders[name], runs[name].report if name in runs else None, failed.get(name)) for name in entries},
+            time_together({name: (entries[name].recipe, done) for name, done in runs.items()}, images, Stages(out / "stages")),
             out,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             command=command(),

@@ -28,6 +28,7 @@ Targets = Annotated[str, typer.Option("--targets", help="comma-separated; defaul
 MaxDrop = Annotated[float | None, typer.Option(help="percentage points of top-1")]
 Strict = Annotated[bool, typer.Option(help="fail when the verdict is inconclusive")]
 Budget = Annotated[str, typer.Option(help="params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")]
+Sweep = Annotated[str, typer.Option(help="pruning ratios or budgets to try, 0.3,0.5,0.7; the best that passes ships")]
 Finetune = Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")]
 Minutes = Annotated[float | None, typer.Option(help="of distillation, instead of epochs")]
 InputSize = Annotated[int | None, typer.Option(help="side of the network's square input, pixels")]

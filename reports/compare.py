@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
@@ -17,6 +18,7 @@ from reports.run import BASELINE, Folder, run_of
 from reports.scatter import Kind, Point, Scatter, best, scatter
 from reports.schema import Report, Row, Throughput
 
+COMPARISON = "compare.json"
 TRAINING = ("index", "load_checkpoint", "train")  # stages that a model needs before it can be pressed
 
 
@@ -171,9 +173,21 @@ def points(engines: list[Engine]) -> list[Point]:
 def render_comparison(comparison: Comparison, out: Path) -> None:
     """Write the three files into `out`; each appears whole or not at all."""
     drawn: list[Scatter] = [scatter(points(table.engines)) for table in comparison.targets]
-    write(out / "compare.json", comparison.model_dump_json(indent=1) + "\n")
+    write(out / COMPARISON, comparison.model_dump_json(indent=1) + "\n")
     for name in ("compare.md", "compare.html"):
         write(out / name, environment().get_template(f"{name}.j2").render(comparison=comparison, drawn=drawn))
+
+
+def comparison_of(out: Path) -> Comparison:
+    """What `render_comparison` wrote into `out`. Raises ValueError when it is none."""
+    try:
+        return Comparison.model_validate_json((out / COMPARISON).read_text())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ValueError(
+            f"{out / COMPARISON} is no comparison of this version ({where}: {problem['msg']}); run make compare again"
+        ) from error
 
 
 def exit_code(comparison: Comparison) -> int:

@@ -23,7 +23,7 @@ def test_a_checkpoint_goes_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(whole, "OPEN", {"onnxruntime": whole.OPEN["onnxruntime"]})
     recipe = load_recipe("resnet18", None, FEW | {"checkpoint": narrow(tmp_path)}, list(whole.OPEN))
     results = tmp_path / "RESULTS.md"
-    section("resnet18", recipe, Stages(tmp_path / "stages"), 20, results)
+    section("resnet18, the whole way", recipe, Stages(tmp_path / "stages"), 20, results)
     text = results.read_text()
     assert "## resnet18, the whole way" in text and "1 epoch(s) of fine-tuning each way" in text
     lines = [cells_of(line) for line in text.split("### onnxruntime")[1].splitlines() if line.startswith("| ")]

@@ -65,7 +65,11 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(monkeypatch: pytest.MonkeyPatch, out: Path, models: str, data: Path, *arguments: str) -> int:
     changes = [part for change in QUICK for part in ("--set", change)]
     command = ["compare", models, "--data", str(data), "--out", str(out), "--targets", "onnxruntime"]
-    monkeypatch.setattr(sys, "argv", ["pipeline", *command, *changes, *arguments])
+    return call(monkeypatch, *command, *changes, *arguments)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
     with pytest.raises(SystemExit) as end:
         main()
     return int(end.value.code or 0)
@@ -105,6 +109,13 @@ def test_two_models_side_by_side(
     assert choices["quickest"] == min((f"{n}/student-int8" for n in names), key=lambda k: float(taken[k]["p50"]))
     assert engines[choices["quickest"]]["front"] and engines[choices["most accurate"]]["front"]
 
+    page = (tmp_path / "compare.html").read_text()
+    for file in ("compare.html", "compare.md", f"{names[0].replace(':', '.')}/report.html"):
+        (tmp_path / file).unlink()
+    assert call(monkeypatch, "report", str(tmp_path)) == 0
+    assert (tmp_path / "compare.html").read_text() == page
+    assert (tmp_path / "compare.md").exists() and (tmp_path / names[0].replace(":", ".") / "report.html").exists()
+
     # Another network that is refused, and another limit: the first two come from the cache.
     (tmp_path / "bad.pth").write_text("no weights")
     three = f"{both},resnet18={tmp_path / 'bad.pth'}"
@@ -122,6 +133,27 @@ def test_two_models_side_by_side(
     assert engines["table"]["choices"] == [] and engines["table"]["notes"] == ["No model passes the gate of -100 points here."]
     assert "the limit is -100" in engines[f"{names[0]}/student-int8"]["why_not"]
     assert not any(engine["front"] for key, engine in engines.items() if key != "table")
+
+
+def test_each_model_is_swept_and_sends_its_best(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["compared_networks:narrow", "compared_networks:wide"]
+    assert run(monkeypatch, tmp_path, ",".join(names), images, "--max-drop", "100", "--sweep", "0.3,0.7") == 0
+    engines = engines_of(tmp_path)
+    for name in names:
+        report = json.loads((tmp_path / name.replace(":", ".") / "report.json").read_text())
+        assert {row["variant"] for row in report["rows"] if row["network"] == "student"} == {"0.3", "0.7"}
+        (shipped,) = (row["id"] for row in report["rows"] if row["ships"] and row["target"] == "onnxruntime")
+        assert engines[f"{name}/{shipped.removesuffix('/onnxruntime')}"]["ships"]
+    assert len(engines) == 2 * len(names) + 1, "of every model the baseline and what ships"
+
+
+def test_a_comparison_that_cannot_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "compare.json").write_text("{}")
+    assert call(monkeypatch, "report", str(tmp_path)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "compare.json is no comparison of this version" in line and "run make compare again" in line
 
 
 @pytest.mark.parametrize(

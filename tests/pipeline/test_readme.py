@@ -60,11 +60,11 @@ def test_the_makefile_forwards_every_variable_of_the_contract() -> None:
 def test_the_makefile_forwards_what_is_compared() -> None:
     words = forwarded(
         "compare", "MODELS=resnet18,resnet50=a b.pt", "DATA=b", "TARGETS=onnxruntime", "MAX_DROP=0.5", "STRICT=1",
-        "BUDGET=params=10M", "OUT=o", "ARGS=--no-finetune",
+        "BUDGET=params=10M", "SWEEP=0.3,0.5", "OUT=o", "ARGS=--no-finetune",
     )  # fmt: skip
     assert words[words.index("compare") :] == [
         "compare", "resnet18,resnet50=a b.pt", "--data", "b", "--targets", "onnxruntime", "--max-drop", "0.5", "--strict",
-        "--budget", "params=10M", "--out", "o", "--no-finetune",
+        "--budget", "params=10M", "--sweep", "0.3,0.5", "--out", "o", "--no-finetune",
     ]  # fmt: skip
 
 
