@@ -40,7 +40,7 @@ READERS = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Sum", "Concat", "Split", "Reshape", "Flatten",
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax",
 }  # fmt: skip
-CORRECTING = 32  # images that bias corrections are measured on: with 128 the test images agree no better
+CORRECTING = 32  # images that bias corrections are measured on: 128 are no better on the whole
 PEEKING = 64  # images that the scales of equalization are taken from: any scales are right, these are to be good
 WORKERS = 2  # runs side by side: reductions use one core, however many there are
 MEMORY = 128 * 2**20  # bytes of observed activations per run

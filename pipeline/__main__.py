@@ -3,7 +3,7 @@
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -14,7 +14,7 @@ from pipeline.compare import Entry, folder_of, wishes
 from pipeline.compare import compare as side_by_side
 from pipeline.console import console
 from pipeline.page import learn
-from pipeline.recipe import load_recipe
+from pipeline.recipe import Recipe, load_recipe
 from pipeline.run import run
 from pipeline.stage import Stages, locked
 from reports.compare import COMPARISON, comparison_of, render_comparison
@@ -58,9 +58,7 @@ def compress(
     overrides = options.changes_of(changes) | options.common(data, max_drop, strict, budget, finetune, minutes)
     overrides |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels)
     overrides |= options.given(checkpoint=checkpoint, expect__top1=expect_top1, latency_limit=latency_limit)
-    loaded = load_recipe(model, recipe, overrides, wanted)
-    tried = options.sweep_of(sweep, overrides)
-    variants = {label: load_recipe(model, recipe, overrides | changed, wanted) for label, changed in tried.items()}
+    loaded, variants = recipes_of(model, recipe, overrides, sweep, wanted)
     out = out or default_out(model)
     report = run(model, loaded, wanted, out, variants).report
     tell(report, out)
@@ -87,12 +85,7 @@ def compare(
     entries = {}
     for wish in wishes(models):
         own = overrides | options.given(checkpoint=wish.checkpoint)
-        tried = options.sweep_of(sweep, own)
-        entries[wish.name] = Entry(
-            wish.model,
-            load_recipe(wish.model, None, own, wanted),
-            {label: load_recipe(wish.model, None, own | changed, wanted) for label, changed in tried.items()},
-        )
+        entries[wish.name] = Entry(wish.model, *recipes_of(wish.model, None, own, sweep, wanted))
     found = side_by_side(entries, wanted, out)
     tell_comparison(found, out)
     for model in found.models:
@@ -137,6 +130,16 @@ def train(
     with locked(out):
         made = learn(loaded, Stages(out / "stages"), extract)
     console.print(f"{made}", markup=False)
+
+
+def recipes_of(
+    model: str, file: Path | None, overrides: dict[str, Any], sweep: str, wanted: list[str]
+) -> tuple[Recipe, dict[str, Recipe]]:
+    """The recipe, and by label those that SWEEP tries in its place."""
+    tried = options.sweep_of(sweep, overrides)
+    return load_recipe(model, file, overrides, wanted), {
+        label: load_recipe(model, file, overrides | changed, wanted) for label, changed in tried.items()
+    }
 
 
 def default_out(model: str) -> Path:

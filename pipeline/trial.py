@@ -60,7 +60,7 @@ def trial(
 
     `baseline` is the folder of the FP32 baseline's model.onnx. p50 is the median of the quickest turn: what else the
     machine does only ever adds to it. `exact` engines come from the exporter that those that ship come from: it takes longer,
-    its files are larger, and its resnet50 was 3 % quicker.
+    its files are larger, and its resnet50 was 1 to 3 % quicker (p50 of 1,000, twice).
     """
     module = targets.get(target)
     settings = module.Options(**options)
