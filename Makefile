@@ -60,4 +60,4 @@ bench-peers: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet101=FILE ARGS
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy pipeline models data compress calibration export reports benchmarks
+	$(VENV)/bin/mypy core data models compress calibration export measure reports pipeline benchmarks

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from pipeline import hardware
+from core import hardware
 
 RESULTS = Path("benchmarks/RESULTS.md")
 

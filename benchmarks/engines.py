@@ -19,15 +19,15 @@ from benchmarks.peers import TOOLS, quantized
 from benchmarks.runtimes import Made, rows_of
 from benchmarks.table import goal, markdown, terminal, with_section
 from benchmarks.turns import TURNS, ask, take_turns
+from core import hardware
+from core.cache import Artifact, Stages, locked
+from core.console import console
 from data.index import fingerprint, index
 from data.loader import Split, batches
 from export import targets
 from export.onnx import export_onnx
-from pipeline import hardware
-from pipeline.console import console
 from pipeline.page import baseline_of
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.stage import Artifact, Stages, locked
 
 PACKAGES = ("onnxruntime", "openvino", "nncf", "nvidia-modelopt", "onnx", "numpy")
 # FP32 / INT8 of a ResNet-50 at 224x224 on a CPU with VNNI: what the project promises.

@@ -18,10 +18,10 @@ from torch import nn
 
 from compress.distill import Distill
 from compress.fit import dataset_of
+from core.cache import Artifact, Stages
+from core.config import Config
 from models.checkpoint import AnySpec, classifier, load, respecified, save
 from models.cost import cost
-from pipeline.config import Config
-from pipeline.stage import Artifact, Stages
 
 PLAIN = "torch-pruning"
 Shape = tuple[int, int, int]

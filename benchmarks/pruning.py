@@ -16,14 +16,14 @@ from benchmarks.plain import PLAIN, Plain, made_by, on_labels, told_of, torch_pr
 from benchmarks.seeds import Trained, markdown, terminal
 from benchmarks.table import OURS, with_section
 from compress.distill import Distill, distill
+from core.cache import Artifact, Stages, locked
+from core.console import console
 from export import targets
 from export.onnx import export_onnx
-from pipeline.console import console
 from pipeline.engines import Workshop
 from pipeline.options import Checkpoint, Set, changes_of, given
 from pipeline.page import baseline_of, planned, pressed
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.stage import Artifact, Stages, locked
 
 PACKAGES = ("torch", "torch-pruning", "numpy")
 

@@ -11,12 +11,12 @@ from benchmarks.table import OURS
 from benchmarks.turns import Row, Runner
 from calibration.observe import observe
 from calibration.place import place_qdq
+from core import hardware
+from core.cache import Artifact, Stages
 from export import targets
 from export.targets import onnxruntime, openvino
-from pipeline import hardware
 from pipeline.engines import Workshop
 from pipeline.recipe import Recipe
-from pipeline.stage import Artifact, Stages
 
 Made = tuple[Path, float] | str  # a tool's file and its seconds, or why there is none
 OTHERS = {"onnxruntime": "NNCF", "openvino": "quantize_static"}  # whose files are for another runtime

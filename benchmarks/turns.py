@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from data.loader import Split, batches
+from measure.engines import timed
+from measure.statistics import tango_interval
 from models.cost import Cost
-from reports.measure import timed
-from reports.statistics import tango_interval
 
 Runner = Callable[[np.ndarray], np.ndarray]
 # In 9 of 10 turns the quicker one: by chance in 2 of 100 comparisons of equals (sign test, two-sided).

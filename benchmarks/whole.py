@@ -22,19 +22,19 @@ from benchmarks.runtimes import OPEN, OTHERS, Made, opened
 from benchmarks.table import OURS, markdown, terminal, with_section
 from benchmarks.turns import TURNS, Row, ask, take_turns
 from compress.distill import distill
+from core import hardware
+from core.cache import Artifact, Stages, locked
+from core.console import console
 from data.loader import Split, batches
 from export import targets
 from export.onnx import export_onnx
 from models.cost import Cost
-from pipeline import hardware
-from pipeline.console import console
 from pipeline.options import Set, changes_of, given
 from pipeline.page import baseline_of, compress
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.stage import Artifact, Stages, locked
 
 TOOLS = ("quantize_static, min-max", "modelopt.onnx", "NNCF, mixed")
-QUANTIZING = ("observe", "fragile", "place_qdq")
+QUANTIZING = ("observe", "rank_layers", "place_qdq")
 PRESSING = ("derive_student", "search", "prune", "distill", "quantize_aware", *QUANTIZING)
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
-from calibration.answers import answers, divergence
 from calibration.correct import copied, corrections
 from calibration.place import NEUTRAL, quantize
 from calibration.ranges import Histogram, Range, rounding_error, select
+from calibration.session import divergence, predict_logits
 
 PER_TENSOR = "per tensor"
 # Equalization is to leave at most this share of the divergence. Networks whose channels differ little are as good with it as
@@ -54,12 +54,12 @@ def choose(
     Equalization is tried with the method that is best without; where it helps, all of them are tried anew: which is best for a
     network that 8 bits break says little of the network that was mended. Batches are float32 [n, C, H, W].
     """
-    expected = answers(plain.proto, held_out)
+    expected = predict_logits(plain.proto, held_out)
 
     def judged(form: Form, ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None) -> float:
         quantized = copied(form.proto)
         quantize(quantized, ranges, NEUTRAL, corrected)
-        return divergence(expected, answers(quantized, held_out))
+        return divergence(expected, predict_logits(quantized, held_out))
 
     form, candidates = plain, assignments(plain.histograms, percentile)
     divergences = {name: judged(form, ranges) for name, (ranges, _) in candidates.items()}

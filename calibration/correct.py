@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from calibration.answers import answers, session_of
 from calibration.place import LAYERS, NEUTRAL, activation_scale, edges_to_quantize, quantize, range_source
+from calibration.session import predict_logits, session_of
 from calibration.weights import largest, name_of, output_axis, quantize_per_channel
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -27,7 +27,7 @@ def corrections(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) ->
     quantize(corrected, ranges, NEUTRAL, found)
     last = next((name_of(node) for node in proto.graph.node if node.output[0] == proto.graph.output[0].name), None)
     if last in found:
-        found[last] = found[last] + (answers(corrected, batches).mean(axis=0) - mean_logits).astype(np.float32)
+        found[last] = found[last] + (predict_logits(corrected, batches).mean(axis=0) - mean_logits).astype(np.float32)
     return found
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from calibration.answers import session_of
+from calibration.session import session_of
 from calibration.weights import name_of
 
 EQUALIZATION = "equalization.safetensors"  # beside ranges.json, where it helps: {first layer of a pair: float32 [channels]}

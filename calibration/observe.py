@@ -31,9 +31,9 @@ from calibration.correct import copied
 from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for, with_twins
 from calibration.place import CORRECTIONS, range_source
 from calibration.ranges import Histogram, Method, select
+from core import hardware
+from core.config import Config
 from data.loader import Split, batches
-from pipeline import hardware
-from pipeline.config import Config
 
 # What a quantizer may feed with integers. A convolution's output before its ReLU is read by none of these.
 READERS = {

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 
 from calibration.equalize import EQUALIZATION, equalize
 from calibration.weights import name_of, quantize_weights
-from pipeline import hardware
-from pipeline.placement import Placement
+from core import hardware
+from core.placement import Placement
 
 Edge = tuple[NodeProto, int]  # a node and which of its inputs
 LAYERS = ("Conv", "Gemm")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from pipeline.placement import Placement
+from core.placement import Placement
 
 
 def name_of(node: NodeProto) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.config import Config
+from core.config import Config
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Measured = dict[str, float]  # params, macs, size@target (bytes), latency@target (ms), share@target (of the baseline's time)

@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import PositiveInt
 from torch import nn
 
+from core.config import Config
 from models.checkpoint import AnySpec, load, save
 from models.resnet import FAMILY, ResNet, Spec, blocks_of
-from pipeline.config import Config
 
 
-class Student(Config):
+class Derive(Config):
     """`arch` is the family member to derive; None keeps the teacher's own.
 
     `depths` is how many blocks of every stage stay; None for as many as `arch` has. Where latency counts, fewer blocks save
@@ -27,7 +27,7 @@ class Student(Config):
     depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
 
 
-def derive_student(config: Student, out: Path, *, teacher: Path) -> dict[str, Any]:
+def derive_student(config: Derive, out: Path, *, teacher: Path) -> dict[str, Any]:
     """Keep evenly spread blocks of every stage, always the first (it changes shape) and the last.
 
     Raises ValueError when `config.arch` is unknown, or what is asked for is not contained in the teacher.
@@ -52,7 +52,7 @@ def derive_student(config: Student, out: Path, *, teacher: Path) -> dict[str, An
     return {"arch": spec.arch, "kept_blocks": kept}
 
 
-def itself(config: Student, out: Path, model: nn.Module, spec: AnySpec) -> dict[str, Any]:
+def itself(config: Derive, out: Path, model: nn.Module, spec: AnySpec) -> dict[str, Any]:
     """A user's own network has no shallower relative."""
     if config.arch is not None or config.depths is not None:
         wish = config.arch or f"depths {list(config.depths or ())}"

@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import nn
 
 from compress.fit import device_and_precision
+from core.config import Config
+from core.console import progress
 from data.loader import Split, batches
 from models.checkpoint import AnySpec, classifier, load
-from pipeline.config import Config
-from pipeline.console import progress
 
 
 class Features(Config):

@@ -17,8 +17,8 @@ from compress.average import Average
 from compress.minutes import epochs_within, seconds_of_an_epoch
 from compress.pointwise import as_products
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
+from core.console import console, progress
 from data.loader import Batch, Split, batches
-from pipeline.console import console, progress
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 

@@ -17,13 +17,13 @@ from torch import nn
 from compress.fit import top1
 from compress.groups import ChannelGroup, Scope, channel_groups, kept_channels, scores_of, thin
 from compress.importance import Importance, accumulate_gradients, group_importance
+from core.config import Config
 from data.loader import Split, batches
 from models.batchnorm import reestimate
 from models.blocks import SplitBlock
 from models.checkpoint import AnySpec, classifier, load, rebuilt, respecified, save
 from models.cost import cost
 from models.resnet import ResNet, blocks_of
-from pipeline.config import Config
 
 
 class Prune(Config):

@@ -7,8 +7,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from core.config import Config
 from data.loader import Augment
-from pipeline.config import Config
 
 
 class Schedule(Config):

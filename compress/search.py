@@ -24,10 +24,10 @@ from compress.budget import Budget, Limit, Measured, refuse, unmet
 from compress.importance import accumulate_gradients
 from compress.prune import CannotPrune, Prune, cut
 from compress.widths import Graph, graph_of
+from core.config import Config
 from data.loader import Split, batches
 from models.checkpoint import load
 from models.cost import cost
-from pipeline.config import Config
 
 Amounts = Callable[[np.ndarray], np.ndarray]  # widths [..., groups] -> what each limit counts [..., limits]
 AIM = 0.97  # of a limit that is measured: the next measurement will differ

@@ -14,9 +14,9 @@ from torch.nn import functional
 from compress.fit import Loss, device_and_precision
 from compress.losses import attention_loss, dist, kl, standardized, with_stages
 from compress.schedule import Schedule
+from core.console import progress
 from data.loader import Split, batches
 from models.resnet import ResNet
-from pipeline.console import progress
 
 
 class Taught(Schedule):

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from data import fetch, folder, readable, splits
-from data.names import Names, printable
+from data.filenames import Names, printable
 from data.network import Network, class_order, read_network, same_classes
 from data.preprocess import Spec
 from data.spec import Preprocessing, merged

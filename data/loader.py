@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from core import hardware
+from core.config import Config
 from data import preprocess, workers
-from data.names import Names, printable
+from data.filenames import Names, printable
 from data.readable import reason
-from pipeline import hardware
-from pipeline.config import Config
 
 Batch = tuple[Tensor, Tensor]
 
@@ -134,7 +134,7 @@ def random_resized_crop(image: Image.Image, spec: preprocess.Spec, min_area: flo
     return image.resize((side, side), preprocess.interpolation(spec), box=box)
 
 
-class Answers(Dataset[Batch | str]):
+class Predictions(Dataset[Batch | str]):
     """A split that answers with what is wrong instead of raising it: torch would make a traceback of many lines of it."""
 
     def __init__(self, split: Split) -> None:
@@ -173,7 +173,7 @@ def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int 
     groups = Groups(order, batch_size, keep_last=not shuffle or len(order) <= batch_size)
     folder = split.dataset["kind"] == "folder"
     count = min(len(groups), hardware.cores()) if folder else 0
-    for answer in workers.answers(Answers(split), groups, count):
+    for answer in workers.answers(Predictions(split), groups, count):
         if isinstance(answer, str):
             raise ValueError(answer)
         yield answer

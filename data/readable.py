@@ -5,10 +5,10 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from core import hardware
+from core.console import progress
 from data import preprocess, workers
-from data.names import Names, printable
-from pipeline import hardware
-from pipeline.console import progress
+from data.filenames import Names, printable
 
 TOLERATED = 0.01  # of the images; more is no accident
 GROUP = 64  # images that a worker decodes before it reports

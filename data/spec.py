@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from core.config import Config
 from data.preprocess import Spec
-from pipeline.config import Config
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 INPUT_SIZE, CROP_PCT = 224, 0.875  # where nobody says anything

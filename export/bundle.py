@@ -12,11 +12,11 @@ import PIL
 from pydantic import Field
 
 import data.preprocess
+from core import hardware
+from core.cache import file_digest
+from core.config import Config
 from data.loader import Split
 from models.sidecar import write_beside
-from pipeline import hardware
-from pipeline.config import Config
-from pipeline.stage import file_digest
 
 DEVICE = Path(__file__).parent / "device"
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper, version_converter
 
-from pipeline.config import Config
+from core.config import Config
 
 LARGEST, SMALLEST = 65504.0, 2.0**-24  # of float16, the smallest above zero
 

@@ -21,10 +21,10 @@ from onnx_ir.passes.common import IdentityEliminationPass
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from core.config import Config
 from data.loader import Split, batches
 from models.checkpoint import load
 from models.cost import cost
-from pipeline.config import Config
 
 
 class Export(Config):

@@ -18,10 +18,10 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from core.config import Config
 from data.loader import Split
 from export.bundle import engine_file
 from models.sidecar import LABELS, write_beside
-from pipeline.config import Config
 
 OPENVINO = 'optimization { execution_accelerators { cpu_execution_accelerator [ { name: "openvino" } ] } }'
 # target: (backend, file, kind of instance, more of the config)

@@ -9,13 +9,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from core.config import Config
 from models import custom
 from models.custom import Custom, is_custom
-from models.names import best_prefix, check_keys, left_out, resnet_state, spec_from
+from models.keys import best_prefix, check_keys, left_out, resnet_state, spec_from
 from models.read import read_tensors, unwrap
 from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
-from pipeline.config import Config
 
 AnySpec = Spec | Custom
 ASSUMED = (

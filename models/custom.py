@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from pipeline.config import Config
+from core.config import Config
 
 WANTED = "expected a callable that returns the torch.nn.Module, such as MODEL=my_package.my_module:my_network"
 SIDES = (224, 32, 64, 96, 128, 256, 299, 384)  # pixels; a network may take only one of them

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from core.config import Config
 from models.blocks import Block, PreactBlock, Residual, SplitBlock
-from pipeline.config import Config
 
 Stem = Literal["imagenet", "small"]
 Kind = Literal["basic", "bottleneck", "split"]

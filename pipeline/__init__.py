@@ -1,1 +1,1 @@
-"""What all stages share: the command line, the page, the stage cache and the recipes. Read page.py first."""
+"""What decides: the page (read page.py first), choosing, the ladder, runs, comparisons, recipes and the command line."""

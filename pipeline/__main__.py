@@ -8,19 +8,20 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from core import hardware
+from core.cache import Stages, locked
+from core.console import console
 from export import targets
-from pipeline import hardware, options
+from measure.gate import exit_code
+from pipeline import options
 from pipeline.compare import Entry, folder_of, wishes
 from pipeline.compare import compare as side_by_side
-from pipeline.console import console
 from pipeline.page import learn
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.run import run
-from pipeline.stage import Stages, locked
 from reports.compare import COMPARISON, comparison_of, render_comparison
 from reports.compare import exit_code as exit_code_of
 from reports.comparison import Comparison
-from reports.gate import exit_code
 from reports.render import render
 from reports.rows import missing_requested
 from reports.schema import Report

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.cache import Artifact, Stages, locked
+from core.console import console
 from data.gated import gated
 from export import targets
-from pipeline.console import console
+from measure.engines import latency
 from pipeline.page import images_of
 from pipeline.recipe import Recipe
 from pipeline.run import Run, command, run
-from pipeline.stage import Artifact, Stages, locked
 from reports.compare import Entrant, compared, render_comparison
 from reports.comparison import Comparison
-from reports.measure import latency
-from reports.run import BASELINE
+from reports.run_folder import BASELINE
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from calibration.place import place_qdq
+from core.cache import Artifact, Stages
 from export import targets
 from export.bundle import bundle, device_code
 from export.half import half
+from measure.engines import latency, predict
 from pipeline.recipe import Recipe
-from pipeline.stage import Artifact, Stages
 from pipeline.student import Student
-from reports.measure import latency, predict
 
 
 @dataclass(frozen=True)

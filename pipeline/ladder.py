@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from calibration.fragile import Ranking, fragile
+from calibration.rank_layers import RankLayersOf, rank_layers
+from core.cache import Artifact
+from measure.gate import drop_of
+from measure.predictions import read_predictions
+from measure.verdict import Drop
 from pipeline.engines import Workshop
-from pipeline.stage import Artifact
 from pipeline.student import Student
-from reports.answers import read_answers
-from reports.gate import drop_of
-from reports.schema import Drop
 
 
 def climb(shop: Workshop, students: Sequence[Student], found: dict[str, Any]) -> dict[str, Artifact]:
@@ -52,9 +52,9 @@ def rungs(shop: Workshop, student: Student) -> Iterator[tuple[str, str, Artifact
     ladder = shop.recipe.ladder
     if "mixed" in ladder.rungs:
         assert shop.target.PLACEMENT is not None
-        ranking = Ranking(**shop.recipe.fragile.model_dump(), placement=shop.target.PLACEMENT)
-        found = shop.step(fragile, ranking, label=shop.name, model=student.onnx, ranges=student.ranges, images=shop.images)
-        order = [node for node, _ in json.loads((found.path / "fragile.json").read_text())]
+        ranking = RankLayersOf(**shop.recipe.rank_layers.model_dump(), placement=shop.target.PLACEMENT)
+        found = shop.step(rank_layers, ranking, label=shop.name, model=student.onnx, ranges=student.ranges, images=shop.images)
+        order = [node for node, _ in json.loads((found.path / "rank_layers.json").read_text())]
         for count in counts(int(ladder.most * len(order))):
             names = tuple(order[:count])
             placed = shop.place(student.onnx, student.ranges, skip=names)
@@ -87,7 +87,7 @@ def drop(shop: Workshop, answers: dict[str, Artifact], row: str) -> Drop | None:
     """What `row` lost against the baseline, None where there is none; on unlabelled images, of its answers."""
     if "baseline-fp32" not in answers:
         return None
-    before, after = read_answers(answers["baseline-fp32"].path), read_answers(answers[row].path)
+    before, after = read_predictions(answers["baseline-fp32"].path), read_predictions(answers[row].path)
     truth = before.labels if (before.labels >= 0).all() else before.first
     return drop_of(before.first == truth, after.first == truth, shop.recipe.gate.max_drop)
 

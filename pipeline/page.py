@@ -11,23 +11,23 @@ from compress.derive import derive_student
 from compress.distill import distill
 from compress.features import features
 from compress.prune import prune
+from compress.prune_sensitivity import sensitivity
 from compress.quantize_aware import quantize_aware
 from compress.search import Search, search
-from compress.sensitivity import sensitivity
 from compress.train import train
 from compress.transfer import transfer
+from core.cache import Artifact, Stages
 from data.index import fingerprint, index
 from export import targets
 from export.onnx import export_onnx
+from measure.expect import check
 from models.checkpoint import load_checkpoint
 from models.sidecar import told_beside
 from pipeline.engines import Workshop
 from pipeline.ladder import climb, misses
 from pipeline.recipe import Recipe, check_trainable
-from pipeline.stage import Artifact, Stages
 from pipeline.student import Student
 from pipeline.trial import check_targets, trial
-from reports.expect import check
 
 
 def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact]:

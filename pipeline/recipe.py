@@ -9,30 +9,30 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
-from calibration.fragile import Fragile
 from calibration.observe import Calibrate
+from calibration.rank_layers import RankLayers
 from compress.budget import Budget
-from compress.derive import Student
+from compress.derive import Derive
 from compress.distill import Distill
 from compress.features import Features
 from compress.prune import Prune
+from compress.prune_sensitivity import Sensitivity
 from compress.quantize_aware import QuantizeAware
-from compress.sensitivity import Sensitivity
 from compress.train import Train
 from compress.transfer import Transfer
+from core.config import Config
 from data.index import Data
 from export import targets
 from export.bundle import Bundle
 from export.half import Half
 from export.onnx import Export
 from export.triton import Triton
+from measure.engines import Measure
+from measure.expect import Expect
+from measure.gate import Gate
 from models.checkpoint import Load
 from models.custom import is_custom, source_of
 from models.resnet import FAMILY
-from pipeline.config import Config
-from reports.expect import Expect
-from reports.gate import Gate
-from reports.measure import Measure
 
 C = TypeVar("C", bound=Config)
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
@@ -64,7 +64,7 @@ class Recipe(Config):
     train: Train
     transfer: Transfer = Transfer()
     features: Features = Features()
-    student: Student = Student()
+    student: Derive = Derive()
     sensitivity: Sensitivity = Sensitivity()
     budget: Budget = Budget()
     prune: Prune = Prune()
@@ -73,7 +73,7 @@ class Recipe(Config):
     export: Export = Export()
     half: Half = Half()
     calibrate: Calibrate = Calibrate()
-    fragile: Fragile = Fragile()
+    rank_layers: RankLayers = RankLayers()
     ladder: Ladder = Ladder()
     measure: Measure = Measure()
     bundle: Bundle = Bundle()

@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from core import hardware
+from core.cache import Artifact, Stages, locked
 from export.triton import serves, triton
-from pipeline import hardware
 from pipeline.page import compress
 from pipeline.recipe import Recipe
-from pipeline.stage import Artifact, Stages, locked
 from reports.render import render
 from reports.schema import Report
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.stage import Artifact
+from core.cache import Artifact
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from torch.fx.experimental.optimization import fuse
 from calibration.observe import Calibrate, observe
 from calibration.place import place_qdq
 from compress.budget import Budget
+from core import hardware
 from data.loader import Split, batches
 from export import targets
 from export.half import Half, half
 from export.onnx import Export, export
-from pipeline import hardware
-from reports.measure import Measure, Runner, timed
+from measure.engines import Measure, Runner, timed
 
 RANGES = Calibrate(method="max", images=16, samples=16)  # any will do for the time an engine takes
 TURNS = (3, 12)  # the fewest and the most

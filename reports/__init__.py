@@ -1,1 +1,1 @@
-"""What stages left on disk -> rows -> gate -> report.json, report.md, report.html."""
+"""What stages left on disk -> rows -> report.json, report.md, report.html."""

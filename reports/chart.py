@@ -2,8 +2,9 @@
 
 import math
 
+from measure.verdict import Part
 from reports import numbers
-from reports.schema import Part, Row, Throughput
+from reports.schema import Row, Throughput
 
 
 class Tick(Part):

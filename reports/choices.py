@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from measure.statistics import tango_interval
 from reports import numbers
 from reports.comparison import Choice, Engine
-from reports.statistics import tango_interval
 
 Right = Mapping[str, NDArray[np.bool_]]  # by row id: whether the engine is right about each test image
 

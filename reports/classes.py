@@ -1,12 +1,12 @@
-"""Answers of baseline and candidate to the same images -> what each class lost, and which images."""
+"""Predictions of baseline and candidate to the same images -> what each class lost, and which images."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from reports.answers import Classes
-from reports.run import BASELINE, Folder
+from measure.predictions import Classes
+from reports.run_folder import BASELINE, Folder
 from reports.schema import ClassDrop, LostImage
 
 MOST_IMAGES = 48

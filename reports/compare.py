@@ -14,7 +14,7 @@ from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
 from reports.render import environment, write
 from reports.rows import latency_of
-from reports.run import BASELINE, Folder, run_of
+from reports.run_folder import BASELINE, Folder, run_of
 from reports.scatter import Kind, Point, Scatter, best, scatter
 from reports.schema import Report, Row, Throughput
 
@@ -42,7 +42,7 @@ def compared(
 ) -> Comparison:
     """The comparison of `entrants` by name, at least one with a report.
 
-    `timed` are the metrics of reports/measure.py `latency` by target; its engines are called "name/row". `started`: when, by
+    `timed` are the metrics of measure/engines.py `latency` by target; its engines are called "name/row". `started`: when, by
     time.perf_counter(). Targets that have no engine that could ship, such as the reference, are left out.
     """
     reports = {name: entrant.report for name, entrant in entrants.items() if entrant.report}

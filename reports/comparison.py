@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from reports.schema import Dataset, Environment, Part, Row, Throughput
+from measure.verdict import Part
+from reports.schema import Dataset, Environment, Row, Throughput
 
 
 class Engine(Row):

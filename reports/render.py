@@ -9,12 +9,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+from measure.verdict import Part
 from reports import numbers
 from reports.chart import charts, rate, speeds
+from reports.heat import heat
 from reports.rows import collect
-from reports.run import images_of
-from reports.schema import ClassDrop, LostImage, Part, Report, Row, Stage
-from reports.sensitivity import heat
+from reports.run_folder import images_of
+from reports.schema import ClassDrop, LostImage, Report, Row, Stage
 from reports.sweep import trades
 from reports.thumbnails import thumbnails
 

@@ -9,28 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data.loader import Split
-from reports.answers import accuracy_of, agreement_of
+from measure.gate import Gate, drop_of, worst
+from measure.predictions import accuracy_of, agreement_of
+from measure.verdict import Accuracy, Agreement, Drop, Verdict
 from reports.batching import batch_at_limit, unmet
-from reports.budget import budget_notes
+from reports.budget_notes import budget_notes
 from reports.classes import lost_images, per_class
 from reports.findings import findings
-from reports.gate import Gate, drop_of, worst
-from reports.run import BASELINE, Folder, dataset_of, metrics, run_of, variant_of
-from reports.schema import (
-    Accuracy,
-    Agreement,
-    Drop,
-    Environment,
-    GateResult,
-    GateRow,
-    Latency,
-    Metric,
-    Report,
-    Row,
-    Stage,
-    Throughput,
-    Verdict,
-)
+from reports.run_folder import BASELINE, Folder, dataset_of, metrics, run_of, variant_of
+from reports.schema import Environment, GateResult, GateRow, Latency, Metric, Report, Row, Stage, Throughput
 from reports.sweep import sweep_notes, with_front
 
 

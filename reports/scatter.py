@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from measure.verdict import Part
 from reports.chart import step_of
 from reports.front import front
-from reports.schema import Part
 
 Kind = Literal["baseline", "pass", "fail", "unmeasured"]
 Anchor = Literal["start", "middle", "end"]

@@ -2,16 +2,11 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-Verdict = Literal["pass", "fail", "inconclusive"]
+from measure.verdict import Accuracy, Agreement, Drop, Part, Verdict
+
 Metric = Literal["top1", "agreement"]
-
-
-class Part(BaseModel):
-    """Base of all parts of the report."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", serialize_by_alias=True)
 
 
 class Environment(Part):
@@ -47,41 +42,6 @@ class Stage(Part):
     cached: bool
     artifact: str
     metrics: dict[str, Any]
-
-
-class Accuracy(Part):
-    """Of the engine itself, in percent."""
-
-    top1: float
-    top5: float
-    correct: int
-    n: int
-
-
-class Agreement(Part):
-    """How often an engine gives the baseline's answer to unlabelled images; says nothing about how often both are wrong."""
-
-    percent: float
-    agreeing: int
-    n: int
-
-
-class Drop(Part):
-    """Against the baseline on the same images; `points` are percentage points of the gate's metric, positive when worse.
-
-    Where the metric is agreement, `lost` counts the images with another answer than the baseline's and `gained` is 0.
-    `relative_percent` is None when the baseline gets nothing right or nobody knows; `needed` is the number of images that
-    would settle an inconclusive verdict at the same rates, where there is one.
-    """
-
-    points: float
-    relative_percent: float | None
-    upper_95: float
-    lost: int
-    gained: int
-    n: int
-    verdict: Verdict
-    needed: int | None = None
 
 
 class Latency(Part):
@@ -138,7 +98,7 @@ class Row(Part):
     agreement: Agreement | None = None
     drop: Drop | None = None
     latency_ms: Latency | None = None
-    throughput: list[Throughput] = []
+    throughput: list[Throughput] = Field(default_factory=list)
     batch_at_limit: BatchAtLimit | None = None
     speedup: float | None = None
     int8_share: float | None = None
@@ -220,5 +180,5 @@ class Report(Part):
     gate: GateResult
     requested: list[str]
     notes: list[str]
-    per_class: list[ClassDrop] = []
-    lost_images: list[LostImage] = []
+    per_class: list[ClassDrop] = Field(default_factory=list)
+    lost_images: list[LostImage] = Field(default_factory=list)

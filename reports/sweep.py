@@ -5,8 +5,9 @@ Candidates are rows of students in the precisions that could ship: FP32 of a stu
 
 from collections.abc import Iterator
 
+from measure.verdict import Part
 from reports.scatter import Point, Scatter, best, scatter
-from reports.schema import GateResult, Part, Row
+from reports.schema import GateResult, Row
 
 
 class Trade(Part):

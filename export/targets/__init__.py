@@ -24,8 +24,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from pipeline.config import Config
-from pipeline.placement import Placement
+from core.config import Config
+from core.placement import Placement
 
 REFERENCE = "torch"  # always measured, never shipped
 

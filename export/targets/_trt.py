@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from pydantic import Field, model_validator
 
+from core import hardware
+from core.config import Config
 from export.device import runner_trt, trt_build
 from export.targets._engine import described
-from pipeline import hardware
-from pipeline.config import Config
 
 FILE = "model.engine"
 WORK = ("Conv", "Gemm", "MatMul")

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import onnx
 
+from core import hardware
+from core.config import Config
+from core.placement import Placement
 from export.bundle import device_runner
 from export.targets._engine import described
-from pipeline import hardware
-from pipeline.config import Config
-from pipeline.placement import Placement
 
 REQUIRES = ("onnxruntime",)
 READS = "onnx"

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
+from core import hardware
+from core.config import Config
+from core.placement import Placement
 from export.bundle import device_runner
 from export.targets._engine import described
-from pipeline import hardware
-from pipeline.config import Config
-from pipeline.placement import Placement
 
 REQUIRES = ("openvino",)
 READS = "onnx"

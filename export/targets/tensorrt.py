@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
+from core import hardware
+from core.placement import Placement
 from export.bundle import DEVICE, device_runner
 from export.half import halved
 from export.targets import _trt
 from export.targets._engine import described
 from export.targets._legacy import legacy
-from pipeline import hardware
-from pipeline.placement import Placement
 
 REQUIRES: tuple[str, ...] = ("tensorrt",)
 READS = "onnx"

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from core import hardware
+from core.placement import Placement
 from export.bundle import device_runner
 from export.device.runner_trt import faults
 from export.device.trt_build import logger
 from export.targets import _trt
-from pipeline import hardware
-from pipeline.placement import Placement
 
 REQUIRES: tuple[str, ...] = ("tensorrt-rtx",)
 READS = "onnx"

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from core import hardware
+from core.config import Config
+from core.placement import Placement
 from export.targets._engine import described
 from models.checkpoint import load as load_model
-from pipeline import hardware
-from pipeline.config import Config
-from pipeline.placement import Placement
 
 REQUIRES = ("torch",)
 READS = "checkpoint"

@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import engines, peers, turns
 from benchmarks.engines import section
+from core.cache import Artifact, Stages
 from export import targets
 from pipeline.recipe import load_recipe
-from pipeline.stage import Artifact, Stages
 from tests.conftest import Small
 
 

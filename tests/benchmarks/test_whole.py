@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks import turns, whole
 from benchmarks.whole import section
+from core.cache import Stages
 from pipeline.recipe import load_recipe
-from pipeline.stage import Stages
 from tests.benchmarks.narrow import narrow
 
 FEW = {

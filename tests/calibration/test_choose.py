@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.answers import answers, divergence
 from calibration.choose import PER_TENSOR, assignments
 from calibration.observe import Calibrate, held_out_images, observe, observed, statistics
 from calibration.place import CORRECTIONS, NEUTRAL, place_qdq
 from calibration.ranges import rounding_error, select
+from calibration.session import divergence, predict_logits
 from data.loader import Split, batches
 from tests.conftest import Small
 
@@ -46,7 +46,7 @@ def test_the_placed_file_diverges_as_little_as_the_choice_says_and_no_candidate_
     assert {"max", "mse", "entropy", PER_TENSOR, "percentile 99.99", "percentile 99.999"} < set(divergences)
     place_qdq(NEUTRAL, tmp_path, model=small.onnx, ranges=folder)
     images = [x.numpy() for x, _ in batches(Split(small.images, "val"), 16, shuffle=True, limit=256)]
-    found = divergence(*(answers(onnx.load(place / "model.onnx"), images) for place in (small.onnx, tmp_path)))
+    found = divergence(*(predict_logits(onnx.load(place / "model.onnx"), images) for place in (small.onnx, tmp_path)))
     assert found == pytest.approx(min(divergences.values()), rel=1e-3)
     assert metrics["held_out"] == {"split": "val", "images": sum(map(len, images))}
     methods = metrics["methods"]

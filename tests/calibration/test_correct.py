@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from calibration.answers import answers
 from calibration.correct import copied, corrections, local_errors
 from calibration.place import CORRECTIONS, NEUTRAL, activation_scale, place_qdq, quantize
 from calibration.ranges import Range
+from calibration.session import predict_logits
 from calibration.weights import quantize_per_channel
 from export.targets.tensorrt_rtx import PLACEMENT as TRT
 
@@ -78,16 +78,16 @@ def test_equals_the_mean_error_over_all_images_and_positions(proto: ModelProto, 
     ):
         assert error.abs().max() > 1e-3, "there is something to correct"
         assert found[name] == pytest.approx(error.numpy(), abs=1e-5), name
-    assert logits == pytest.approx(answers(proto, batches).mean(axis=0), abs=1e-6)
+    assert logits == pytest.approx(predict_logits(proto, batches).mean(axis=0), abs=1e-6)
 
 
 def test_the_mean_answer_becomes_that_of_fp32(proto: ModelProto, batches: list[np.ndarray]) -> None:
-    expected = answers(proto, batches).mean(axis=0)
+    expected = predict_logits(proto, batches).mean(axis=0)
 
     def off(found: dict[str, np.ndarray] | None) -> float:
         quantized = copied(proto)
         quantize(quantized, RANGES, NEUTRAL, found)
-        return float(np.abs(answers(quantized, batches).mean(axis=0) - expected).max())
+        return float(np.abs(predict_logits(quantized, batches).mean(axis=0) - expected).max())
 
     assert off(corrections(proto, RANGES, batches)) < 0.02 * off(None)
 
@@ -106,8 +106,8 @@ def test_placed_where_the_rounding_is_the_one_they_were_measured_with(
             save_file(found, folder / CORRECTIONS)
         for kind, placement in (("neutral", NEUTRAL), ("tensorrt", TRT)):
             place_qdq(placement, folder, model=tmp_path, ranges=folder)
-            logits[name, kind] = answers(onnx.load(folder / "model.onnx"), batches)
-    expected = answers(proto, batches).mean(axis=0)
+            logits[name, kind] = predict_logits(onnx.load(folder / "model.onnx"), batches)
+    expected = predict_logits(proto, batches).mean(axis=0)
     errors = {key: float(np.abs(value.mean(axis=0) - expected).max()) for key, value in logits.items()}
     assert errors["corrected", "neutral"] < 0.02 * errors["plain", "neutral"]
     assert np.array_equal(logits["corrected", "tensorrt"], logits["plain", "tensorrt"])

@@ -9,13 +9,13 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from calibration.answers import answers, divergence
 from calibration.choose import Form, choose
 from calibration.correct import copied
 from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for
-from calibration.fragile import Ranking, fragile
 from calibration.observe import Calibrate, observe, observed, statistics
 from calibration.place import NEUTRAL, place_qdq
+from calibration.rank_layers import RankLayersOf, rank_layers
+from calibration.session import divergence, predict_logits
 from calibration.weights import name_of
 from data.loader import Split, batches
 from export.targets.tensorrt_rtx import PLACEMENT as TRT
@@ -96,7 +96,7 @@ def test_any_scales_leave_the_answers_as_they_are(sound: ModelProto, x: list[np.
         sizes = {name_of(pair.first): len(weight(proto, pair.first.input[1])) for pair in pairs}
         scaled = copied(proto)
         equalize(scaled, {name: np.exp(rng.uniform(-4, 4, size)).astype(np.float32) for name, size in sizes.items()})
-        before, after = answers(proto, images), answers(scaled, images)
+        before, after = predict_logits(proto, images), predict_logits(scaled, images)
         assert np.abs(after - before).max() < 1e-5 * np.abs(before).max()
         for pair in pairs:
             changed = weight(scaled, pair.first.input[1]) / weight(proto, pair.first.input[1])
@@ -111,7 +111,7 @@ def test_peaks_are_the_largest_magnitudes_of_each_channel_before_and_none_behind
         seen = copied(proto)
         del seen.graph.output[:]
         seen.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-        assert found[name] == pytest.approx(np.abs(answers(seen, noise)).max(axis=(0, 2, 3)), rel=1e-5)
+        assert found[name] == pytest.approx(np.abs(predict_logits(seen, noise)).max(axis=(0, 2, 3)), rel=1e-5)
     assert set(found) == {"r1", "r2", "c3"}
 
 
@@ -199,21 +199,21 @@ def test_mends_what_eight_bits_break(
     (tmp_path / "sound").mkdir()
     observe(Calibrate(images=64, equalize=False), tmp_path / "sound", model=thin.onnx, images=thin.images)
     place_qdq(NEUTRAL, tmp_path / "sound", model=thin.onnx, ranges=tmp_path / "sound")
-    expected = answers(sound, x)
-    unbroken = divergence(expected, answers(onnx.load(tmp_path / "sound/model.onnx"), x))
-    assert divergence(expected, answers(placed(folder, tmp_path / "out"), x)) < 2 * unbroken
+    expected = predict_logits(sound, x)
+    unbroken = divergence(expected, predict_logits(onnx.load(tmp_path / "sound/model.onnx"), x))
+    assert divergence(expected, predict_logits(placed(folder, tmp_path / "out"), x)) < 2 * unbroken
 
 
 def test_layers_that_stay_in_floats_and_other_placements_are_equalized_too(
     mended: tuple[Path, dict[str, Any]], broken: ModelProto, x: list[np.ndarray], tmp_path: Path
 ) -> None:
-    expected = answers(broken, x)
+    expected = predict_logits(broken, x)
     second = pairs_of(broken)[2].second
     for placement in (NEUTRAL, TRT):
-        everything = divergence(expected, answers(placed(mended[0], tmp_path, **placement.model_dump()), x))
+        everything = divergence(expected, predict_logits(placed(mended[0], tmp_path, **placement.model_dump()), x))
         for skip in (pairs_of(broken)[2].first, second):
             changes = {**placement.model_dump(), "skip": (name_of(skip),)}
-            assert divergence(expected, answers(placed(mended[0], tmp_path, **changes), x)) < 2 * everything + 1e-4
+            assert divergence(expected, predict_logits(placed(mended[0], tmp_path, **changes), x)) < 2 * everything + 1e-4
 
 
 def test_the_ranges_between_are_those_of_the_equalized_network(
@@ -238,9 +238,9 @@ def test_the_ranking_of_layers_finds_nothing_broken_in_it(
     off = observe(Calibrate(images=64, equalize=False), tmp_path / "off", model=folder, images=thin.images)
     assert off["equalized"] == 0 and not any("equalized" in name for name in off["divergence"])
     assert not (tmp_path / "off" / EQUALIZATION).exists()
-    worst, ranking = {}, Ranking(images=32, placement=NEUTRAL)
+    worst, ranking = {}, RankLayersOf(images=32, placement=NEUTRAL)
     for name, ranges in (("off", tmp_path / "off"), ("on", folder)):
-        found = fragile(ranking, tmp_path, model=folder, ranges=ranges, images=thin.images)
+        found = rank_layers(ranking, tmp_path, model=folder, ranges=ranges, images=thin.images)
         worst[name] = next(iter(found["worst"].items()))
     assert worst["off"][0] == culprit
     assert worst["on"][1] < 0.1 * worst["off"][1]

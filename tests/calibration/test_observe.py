@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from calibration.observe import WORKERS, Calibrate, observe, observed, statistics, step_for
 from calibration.place import edges_to_quantize, range_source
 from calibration.ranges import BINS, Histogram, cheapest, entropy_cost, select
+from core.placement import Placement
 from data.loader import Split, batches
-from pipeline.placement import Placement
 from tests.conftest import Small
 
 IMAGES = 64

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.derive import Student, derive_student, spread
+from compress.derive import Derive, derive_student, spread
 from models.checkpoint import load, save
 from models.resnet import ResNet, blocks_of, family_spec
 
@@ -24,13 +24,13 @@ def teacher(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("config", "kept"),
     [
-        (Student(), [[0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5], [0, 1, 2]]),
-        (Student(arch="resnet18"), [[0, 2], [0, 3], [0, 5], [0, 2]]),
-        (Student(depths=(1, 2, 3, 1)), [[0], [0, 3], [0, 2, 5], [0]]),
-        (Student(arch="resnet18", depths=(1, 1, 2, 1)), [[0], [0], [0, 5], [0]]),
+        (Derive(), [[0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4, 5], [0, 1, 2]]),
+        (Derive(arch="resnet18"), [[0, 2], [0, 3], [0, 5], [0, 2]]),
+        (Derive(depths=(1, 2, 3, 1)), [[0], [0, 3], [0, 2, 5], [0]]),
+        (Derive(arch="resnet18", depths=(1, 1, 2, 1)), [[0], [0], [0, 5], [0]]),
     ],
 )
-def test_the_blocks_that_stay_are_the_teachers(teacher: Path, tmp_path: Path, config: Student, kept: list[list[int]]) -> None:
+def test_the_blocks_that_stay_are_the_teachers(teacher: Path, tmp_path: Path, config: Derive, kept: list[list[int]]) -> None:
     assert derive_student(config, tmp_path, teacher=teacher)["kept_blocks"] == kept
     (student, spec), (whole, _) = load(tmp_path), load(teacher)
     assert isinstance(student, ResNet) and isinstance(whole, ResNet)
@@ -44,12 +44,12 @@ def test_the_blocks_that_stay_are_the_teachers(teacher: Path, tmp_path: Path, co
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        (Student(depths=(3, 4, 7, 3)), r"blocks \[3, 4, 7, 3\]\) is not contained in resnet34 \(blocks \[3, 4, 6, 3\]"),
-        (Student(arch="resnet50"), "student resnet50 .* is not contained in resnet34"),
-        (Student(arch="resnet19"), "unknown student 'resnet19'; known models: resnet18"),
+        (Derive(depths=(3, 4, 7, 3)), r"blocks \[3, 4, 7, 3\]\) is not contained in resnet34 \(blocks \[3, 4, 6, 3\]"),
+        (Derive(arch="resnet50"), "student resnet50 .* is not contained in resnet34"),
+        (Derive(arch="resnet19"), "unknown student 'resnet19'; known models: resnet18"),
     ],
 )
-def test_what_the_teacher_does_not_have_is_refused(teacher: Path, tmp_path: Path, config: Student, problem: str) -> None:
+def test_what_the_teacher_does_not_have_is_refused(teacher: Path, tmp_path: Path, config: Derive, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         derive_student(config, tmp_path, teacher=teacher)
 

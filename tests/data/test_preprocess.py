@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.cache import folder_digest
 from data import preprocess
 from data.index import Data, index
 from data.loader import Split, batches
-from pipeline.stage import folder_digest
 from tests.conftest import Small
 from tests.data.conftest import Tree, picture
 

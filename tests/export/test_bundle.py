@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 
+from core.cache import file_digest
 from data.index import Data, index
 from data.loader import Split
 from export import targets
 from export.bundle import Bundle, bundle, golden_files
 from models.sidecar import write_beside
-from pipeline.stage import file_digest
 from tests.conftest import Small
 from tests.export.conftest import ONNXRUNTIME, Engines, MakeBundle, Run, golden
 

@@ -9,11 +9,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from calibration.place import place_qdq
+from core.placement import Placement
 from data.loader import Split
 from export import targets
 from export.half import Half, half, halved
 from export.targets import openvino
-from pipeline.placement import Placement
 from tests.conftest import Small
 
 SHORTCUT = Placement(activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False)

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from calibration.place import place_qdq
+from core.cache import file_digest
+from core.placement import Placement
 from data.loader import Split
 from export import targets
 from export.bundle import Bundle, bundle
 from export.onnx import Export, export_onnx
+from measure.engines import Measure
 from models.checkpoint import load
-from pipeline.placement import Placement
-from pipeline.stage import file_digest
-from reports.measure import Measure
 from tests.conftest import Small
 
 

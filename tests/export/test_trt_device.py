@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from core import hardware
+from core.cache import file_digest
 from export.bundle import Bundle, bundle
 from export.targets import tensorrt
-from pipeline import hardware
-from pipeline.stage import file_digest
 from tests.conftest import Small
 from tests.export.test_trt_prepare import placed
 

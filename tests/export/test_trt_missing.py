@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from core import hardware
 from export.targets import tensorrt, tensorrt_rtx
-from pipeline import hardware
 from tests.export.trt_parts import H200, one_line, stand_in
 
 

@@ -12,13 +12,13 @@ from onnx import TensorProto, helper
 
 from calibration.observe import Calibrate, observe
 from calibration.place import place_qdq
+from core.cache import file_digest
 from data.loader import Split
 from export.onnx import Export, export_onnx
 from export.targets import tensorrt
 from export.targets._legacy import legacy
 from models.checkpoint import save
 from models.resnet import ResNet
-from pipeline.stage import file_digest
 from tests.conftest import Small
 from tests.export.test_integers import KINDS
 

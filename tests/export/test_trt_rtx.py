@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from core import hardware
+from core.cache import file_digest
 from export.targets import tensorrt_rtx
-from pipeline import hardware
-from pipeline.stage import file_digest
 from tests.export.trt_parts import tiny
 
 ARCHITECTURES = ("SM80", "SM86", "SM89", "SM120")

@@ -13,10 +13,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from core.cache import file_digest
 from export.device import runner_trt
 from export.half import halved
 from export.targets import tensorrt, tensorrt_rtx
-from pipeline.stage import file_digest
 
 
 @pytest.fixture(params=[tensorrt, tensorrt_rtx], ids=["tensorrt", "tensorrt_rtx"])

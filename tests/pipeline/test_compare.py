@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from core.cache import Stages
 from data.gated import gated
 from data.index import Data, index
 from models.checkpoint import Load, load_checkpoint
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
 from pipeline.compare import check_same, wishes
-from pipeline.stage import Stages
 
 FACTORIES = """
 from torch import nn

@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-STAGES = ("compress", "calibration", "export", "reports")
-SHARED = ("pipeline", "models", "data")
+# Floors, from the ground up. A folder may import what stands on a lower floor and itself, nothing else.
+LEVELS = (
+    ("core",),
+    ("data", "models"),
+    ("compress", "calibration", "export", "measure"),
+    ("reports",),
+    ("pipeline",),
+    ("benchmarks",),
+)
+FOLDERS = tuple(folder for level in LEVELS for folder in level)
 OPTIONAL = ("tensorrt", "tensorrt_rtx", "openvino", "modelopt", "triton")
 
 
@@ -27,25 +35,20 @@ def imports(node: ast.AST) -> Iterator[str]:
             yield child.module
 
 
-@pytest.mark.parametrize("folder", STAGES)
-def test_stage_folders_import_what_is_shared_and_never_one_another(folder: str) -> None:
-    others = set(STAGES) - {folder}
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_import_runs_up_or_across(folder: str) -> None:
+    level = next(i for i, level in enumerate(LEVELS) if folder in level)
+    allowed = {folder}.union(*LEVELS[:level])
     for path in sources(folder):
-        strangers = {name for name in imports(ast.parse(path.read_text())) if name.split(".")[0] in others}
-        assert not strangers, f"{path.relative_to(PROJECT)} imports {strangers}"
-
-
-@pytest.mark.parametrize("folder", ("models", "data"))
-def test_what_is_shared_knows_no_stage(folder: str) -> None:
-    for path in sources(folder):
-        strangers = {name for name in imports(ast.parse(path.read_text())) if name.split(".")[0] in STAGES}
-        assert not strangers, f"{path.relative_to(PROJECT)} imports {strangers}"
+        imported = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
+        assert not imported & set(FOLDERS) - allowed, f"{path.relative_to(PROJECT)} imports {imported & set(FOLDERS) - allowed}"
 
 
 def test_every_module_imports_without_the_optional_runtimes() -> None:
     modules = [
         name
-        for folder in (*SHARED, *STAGES)
+        for folder in FOLDERS
+        if folder != "benchmarks"
         for name in [folder, *(m.name for m in pkgutil.walk_packages([str(PROJECT / folder)], f"{folder}."))]
         if not name.startswith("export.device.") and name != "pipeline.__main__"  # the former run on the device only
     ]
@@ -57,12 +60,12 @@ def test_every_module_imports_without_the_optional_runtimes() -> None:
 
 
 def test_every_module_says_what_it_is() -> None:
-    for folder in (*SHARED, *STAGES, "benchmarks"):
+    for folder in FOLDERS:
         for path in sources(folder):
             assert ast.get_docstring(ast.parse(path.read_text())), f"{path.relative_to(PROJECT)} has no docstring"
 
 
 def test_no_stage_file_outgrows_one_idea() -> None:
-    for folder in (*SHARED, *STAGES):
+    for folder in FOLDERS:
         for path in sources(folder):
             assert len(path.read_text().splitlines()) <= 300, f"{path.relative_to(PROJECT)}: split it"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.names import Names
+from data.filenames import Names
 
 MakeRun = Callable[..., Path]
 KEYS = ("baseline-fp32", "student-fp32", "student-int8")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from measure.statistics import tango_interval
 from reports.compare import Entrant, compared, exit_code, render_comparison
 from reports.comparison import Comparison, Engine, Table
 from reports.render import render
-from reports.statistics import tango_interval
 
 MakeRun = Callable[..., Path]
 P50 = {"quick": 0.3, "good": 0.5, "alike": 0.6, "poor": 0.1}

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from reports.gate import drop_of
-from reports.schema import Accuracy, GateResult, Latency, Row
+from measure.gate import drop_of
+from measure.verdict import Accuracy
+from reports.schema import GateResult, Latency, Row
 from reports.sweep import sweep_notes, trades, with_front
 
 N = 1000

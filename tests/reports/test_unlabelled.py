@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.measure import Measure, predict
+from measure.engines import Measure, predict
+from measure.statistics import tango_upper
 from reports.render import render
 from reports.rows import collect
 from reports.schema import Report, Row
-from reports.statistics import tango_upper
 
 MakeRun = Callable[..., Path]
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from reports.schema import Part, Stage
+from measure.verdict import Part
+from reports.schema import Stage
 
 STRONGEST = 55  # percent of colour behind the worst number; more would hide it
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reports.budget import budget_notes
+from reports.budget_notes import budget_notes
 from reports.schema import Latency, Row, Stage
 
 

@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
-from pipeline.console import console
+from core.config import Config
+from core.console import console
 
 PROJECT = Path(__file__).resolve().parent.parent
-PACKAGES = ("pipeline", "models", "data", "compress", "calibration", "export", "reports")
+PACKAGES = ("core", "data", "models", "compress", "calibration", "export", "measure", "reports", "pipeline")
 
 
 @dataclass(frozen=True)

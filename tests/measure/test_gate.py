@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from reports.gate import Gate, drop_of, exit_code, worst
-from reports.schema import Verdict
+from measure.gate import Gate, drop_of, exit_code, worst
+from measure.verdict import Verdict
 
 
 def answers(n: int, wrong: range) -> NDArray[np.bool_]:

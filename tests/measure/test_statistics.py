@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm  # type: ignore[import-untyped, unused-ignore]
 
-from reports.statistics import images_to_settle, tango_interval, tango_upper, upper_limit
+from measure.statistics import images_to_settle, tango_interval, tango_upper, upper_limit
 
 COUNTS = [
     (0, 0, 50),

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipeline.config import Config
-from reports.schema import Drop, Verdict
-from reports.statistics import images_to_settle, tango_upper
+from core.config import Config
+from measure.statistics import images_to_settle, tango_upper
+from measure.verdict import Drop, Verdict
 
 BEST_TO_WORST: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
 

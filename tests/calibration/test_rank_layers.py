@@ -8,17 +8,16 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from calibration.answers import answers, divergence
 from calibration.correct import copied
-from calibration.fragile import Ranking, fragile
 from calibration.observe import Calibrate, observe, observed, statistics
 from calibration.place import NEUTRAL, edges_to_quantize, network_of, quantize
 from calibration.ranges import Range, select
-from calibration.sensitivity import quantized_nodes, sensitivity
+from calibration.rank_layers import RankLayersOf, quantized_nodes, rank_layers, sensitivity
+from calibration.session import divergence, predict_logits
 from calibration.weights import name_of
+from core.placement import Placement
 from data.loader import Split, batches
 from export.targets.tensorrt_rtx import PLACEMENT as TRT
-from pipeline.placement import Placement
 from tests.calibration.broken import break_between, breakable
 from tests.conftest import Small
 
@@ -41,7 +40,7 @@ def harm(proto: ModelProto, x: list[np.ndarray], placement: Placement, *skip: st
     """The divergence of `proto` in INT8, but for the nodes `skip`."""
     quantized = copied(proto)
     quantize(quantized, ranges_of(proto, x), placement.model_copy(update={"skip": skip}))
-    return divergence(answers(proto, x), answers(quantized, x))
+    return divergence(predict_logits(proto, x), predict_logits(quantized, x))
 
 
 @pytest.mark.parametrize("placement", [NEUTRAL, TRT], ids=["neutral", "tensorrt"])
@@ -50,7 +49,7 @@ def test_the_layer_that_breaks_a_network_is_found_and_skipping_it_repairs_it(
 ) -> None:
     broken = copied(sound)
     culprit = break_between(broken, *breakable(broken)[2])
-    before, after = answers(sound, x), answers(broken, x)
+    before, after = predict_logits(sound, x), predict_logits(broken, x)
     assert np.abs(before - after).max() < 1e-4 * np.abs(before).max()  # in FP32 it is the same network
     found = sensitivity(broken, ranges_of(broken, x), x, placement)
     first, second = list(found)[:2]
@@ -74,8 +73,9 @@ def test_the_ranking_is_that_of_the_target_with_its_own_placement(thin: Small, t
     images = [x.numpy() for x, _ in batches(Split(thin.images, "val"), 16, shuffle=True, limit=16)]
     found = {}
     for name, placement in (("neutral", NEUTRAL), ("tensorrt", TRT)):
-        fragile(Ranking(images=16, placement=placement), tmp_path, model=thin.onnx, ranges=tmp_path, images=thin.images)
-        found[name] = dict(json.loads((tmp_path / "fragile.json").read_text()))
+        config = RankLayersOf(images=16, placement=placement)
+        rank_layers(config, tmp_path, model=thin.onnx, ranges=tmp_path, images=thin.images)
+        found[name] = dict(json.loads((tmp_path / "rank_layers.json").read_text()))
         assert found[name] == pytest.approx(sensitivity(network, limits, images, placement), rel=1e-3, abs=1e-7)
     assert any(abs(found["tensorrt"][node] - harm) > 0.1 * harm for node, harm in found["neutral"].items())
 

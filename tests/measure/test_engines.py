@@ -9,7 +9,7 @@ import pytest
 
 from data.index import Data, index
 from export import targets
-from reports.measure import Measure, Runner, affordable, largest_batch, latency, predict, throughput
+from measure.engines import Measure, Runner, affordable, largest_batch, latency, predict, throughput
 from reports.schema import Throughput
 from tests.conftest import Small
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 from scipy import stats
 
-from pipeline.config import Config
+from core.config import Config
 
 SIGNIFICANCE = 0.05
 ENOUGH = 50

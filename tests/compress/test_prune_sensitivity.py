@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from compress.prune import Prune, prunable
-from compress.sensitivity import Sensitivity, lost, parts, sensitivity
+from compress.prune_sensitivity import Sensitivity, lost, parts, sensitivity
 from data.loader import Split, batches
 from models.batchnorm import reestimate
 from models.checkpoint import load, save

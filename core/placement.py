@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pipeline.config import Config
+from core.config import Config
 
 
 class Placement(Config):

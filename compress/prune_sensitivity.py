@@ -18,12 +18,12 @@ from compress.fit import device_and_precision
 from compress.groups import ChannelGroup
 from compress.importance import Importance, accumulate_gradients
 from compress.prune import CannotPrune, Prune, cut, prunable, residual_convolutions
+from core.config import Config
 from data.loader import Split, batches
 from models.batchnorm import reestimate
 from models.checkpoint import load
 from models.cost import cost
 from models.resnet import ResNet
-from pipeline.config import Config
 
 BATCH = 64
 Batches = list[tuple[Tensor, Tensor]]

@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime as ort
 from onnx import ModelProto
 
-from pipeline import hardware
+from core import hardware
 
 
 def session_of(proto: ModelProto, threads: int | None = None) -> ort.InferenceSession:
@@ -15,7 +15,7 @@ def session_of(proto: ModelProto, threads: int | None = None) -> ort.InferenceSe
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def answers(proto: ModelProto, batches: list[np.ndarray]) -> np.ndarray:
+def predict_logits(proto: ModelProto, batches: list[np.ndarray]) -> np.ndarray:
     """The logits float32 [N, classes] of `batches`, each float32 [n, C, H, W]."""
     session, image = session_of(proto), proto.graph.input[0].name
     return np.concatenate([np.asarray(session.run(None, {image: x})[0]) for x in batches])

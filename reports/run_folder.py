@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from reports.answers import Answers, Classes, read_answers
+from measure.predictions import Classes, Predictions, read_predictions
 from reports.schema import Dataset
 
 BASELINE = "baseline-fp32"
@@ -66,9 +66,9 @@ class Folder:
         return metrics(self.out, self.target["latency"]) if "latency" in self.target else {"timed": {}}
 
     @cached_property
-    def answers(self) -> dict[str, Answers]:
+    def answers(self) -> dict[str, Predictions]:
         """Of the engines that could be asked."""
-        return {key: read_answers(self.out / path) for key, path in self.target.get("predictions", {}).items()}
+        return {key: read_predictions(self.out / path) for key, path in self.target.get("predictions", {}).items()}
 
     @property
     def compared(self) -> bool:

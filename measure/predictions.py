@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.schema import Accuracy, Agreement
+from measure.verdict import Accuracy, Agreement
 
 Classes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """`top5` [N, 5]: the best classes of every test image, best first; `labels` [N], -1 where there is none."""
 
     top5: Classes
@@ -23,12 +23,12 @@ class Answers:
         return self.top5[:, 0]
 
 
-def read_answers(stage: Path) -> Answers:
+def read_predictions(stage: Path) -> Predictions:
     with np.load(stage / "predictions.npz") as arrays:
-        return Answers(top5=arrays["top5"].astype(np.int64), labels=arrays["labels"].astype(np.int64))
+        return Predictions(top5=arrays["top5"].astype(np.int64), labels=arrays["labels"].astype(np.int64))
 
 
-def accuracy_of(answers: Answers) -> Accuracy:
+def accuracy_of(answers: Predictions) -> Accuracy:
     hits = answers.top5 == answers.labels[:, None]
     return Accuracy(
         top1=100 * float(hits[:, 0].mean()),
@@ -38,6 +38,6 @@ def accuracy_of(answers: Answers) -> Accuracy:
     )
 
 
-def agreement_of(baseline: Answers, answers: Answers) -> Agreement:
+def agreement_of(baseline: Predictions, answers: Predictions) -> Agreement:
     same = answers.first == baseline.first
     return Agreement(percent=100 * float(same.mean()), agreeing=int(same.sum()), n=len(same))

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from reports.heat import STRONGEST, heat
 from reports.render import render
 from reports.schema import Stage
-from reports.sensitivity import STRONGEST, heat
 
 METRICS: dict[str, Any] = {
     "n": 1500,

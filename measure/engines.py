@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from core import hardware
+from core.config import Config
+from core.console import progress
 from data.loader import Split, batches
-from pipeline import hardware
-from pipeline.config import Config
-from pipeline.console import progress
 
 Runner = Callable[[np.ndarray], np.ndarray]
 Load = Callable[[Path, int], Runner]

@@ -1,0 +1,1 @@
+"""Engines -> predictions and latencies -> statistics -> verdict."""
