@@ -26,7 +26,7 @@ from data.index import fingerprint, index
 from data.loader import Split, batches
 from export import targets
 from export.onnx import export_onnx
-from pipeline.page import baseline_of
+from pipeline.baseline import baseline_of
 from pipeline.recipe import Recipe, load_recipe
 
 PACKAGES = ("onnxruntime", "openvino", "nncf", "nvidia-modelopt", "onnx", "numpy")

@@ -18,12 +18,16 @@ from benchmarks.table import OURS, with_section
 from compress.distill import Distill, distill
 from core.cache import Artifact, Stages, locked
 from core.console import console
+from core.engine_name import EngineName
 from export import targets
 from export.onnx import export_onnx
-from pipeline.engines import Workshop
+from pipeline.baseline import baseline_of
+from pipeline.builder import EngineBuilder
 from pipeline.options import Checkpoint, Set, changes_of, given
-from pipeline.page import baseline_of, planned, pressed
+from pipeline.page import press
 from pipeline.recipe import Recipe, load_recipe
+from pipeline.student import Base
+from pipeline.trial import plan
 
 PACKAGES = ("torch", "torch-pruning", "numpy")
 
@@ -73,8 +77,8 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
     images, teacher = baseline_of(recipe, step)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     seeded = recipe.distill.model_copy(update={"seed": seeds[0]})
-    plan = planned("", recipe, step, images, teacher, baseline)
-    pressed("", recipe.model_copy(update={"distill": seeded}), step, images, teacher, plan)
+    base = Base(images, teacher, baseline)
+    press("", recipe.model_copy(update={"distill": seeded}), step, base, plan("", recipe, step, base))
     ours = made_by(step, "prune")
     like = Plain(macs=ours.metrics["after"]["macs"], round_to=recipe.prune.round_to)
     plain = step(torch_pruned, like, model=made_by(step, "derive_student"), images=images)
@@ -86,7 +90,7 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
         PLAIN: (plain, alone),
         f"{PLAIN}, distilled by {OURS}": (plain, taught),
     }
-    shop = Workshop(recipe, step, targets.REFERENCE, images)
+    reference = EngineBuilder.of(recipe, step, targets.REFERENCE, images)
     found = []
     for name, (student, config) in ways.items():
         top1, minutes = [], []
@@ -95,7 +99,8 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
             guide, label = student if config is alone else teacher, f"{name}, seed {seed}"
             seeded = config.model_copy(update={"seed": seed})
             trained = step(distill, seeded, label=label, student=student, teacher=guide, images=images)
-            top1.append(float(shop.ask(label, shop.build(label, trained)).metrics["top1"]))
+            engine = EngineName("student", "fp32", label, targets.REFERENCE)
+            top1.append(float(reference.predict(engine, reference.build(engine, trained)).metrics["top1"]))
             minutes.append(trained.manifest["seconds"] / 60)
         found.append(Trained(name, student.metrics["after"], top1, minutes))
     return images, found, told_of(ours, plain)

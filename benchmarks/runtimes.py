@@ -13,9 +13,10 @@ from calibration.observe import observe
 from calibration.place import place_qdq
 from core import hardware
 from core.cache import Artifact, Stages
+from core.engine_name import EngineName
 from export import targets
 from export.targets import onnxruntime, openvino
-from pipeline.engines import Workshop
+from pipeline.builder import EngineBuilder
 from pipeline.recipe import Recipe
 
 Made = tuple[Path, float] | str  # a tool's file and its seconds, or why there is none
@@ -31,8 +32,9 @@ def rows_of(recipe: Recipe, step: Stages, runtime: str, model: Artifact, images:
     int8 = step(place_qdq, target.PLACEMENT, label=runtime, model=model, ranges=ranges)
     spent = ranges.manifest["seconds"] + int8.manifest["seconds"]
     rows = []
-    for name, source, seconds in (("FP32", model, None), (OURS, int8, spent)):
-        engine = Workshop(recipe, step, runtime, images).build(name, source)
+    builder = EngineBuilder.of(recipe, step, runtime, images)
+    for name, form, source, seconds in (("FP32", "fp32", model, None), (OURS, "int8", int8, spent)):
+        engine = builder.build(EngineName("student", form, "", runtime), source)
         share = None if name == "FP32" else engine.metrics["int8_share"]
         rows.append(Row(name, target.load(engine.path, threads), int8_share=share, seconds=seconds))
     for name, made in files.items():

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -25,13 +25,17 @@ from compress.distill import distill
 from core import hardware
 from core.cache import Artifact, Stages, locked
 from core.console import console
+from core.engine_name import EngineName
 from data.loader import Split, batches
 from export import targets
 from export.onnx import export_onnx
 from models.cost import Cost
+from pipeline.baseline import baseline_of
 from pipeline.options import Set, changes_of, given
-from pipeline.page import baseline_of, compress
+from pipeline.page import compress
 from pipeline.recipe import Recipe, load_recipe
+from pipeline.student import Pressed
+from reports.run_folder import TargetResult
 
 TOOLS = ("quantize_static, min-max", "modelopt.onnx", "NNCF, mixed")
 QUANTIZING = ("observe", "rank_layers", "place_qdq")
@@ -69,7 +73,8 @@ class Network:
 
 def section(title: str, recipe: Recipe, step: Stages, queries: int, results: Path) -> None:
     """Go every way and write the section of RESULTS.md. Raises ValueError when there is nothing to train on."""
-    targets_found = {found["target"]: found for found in compress(recipe, step)}
+    pressed = compress(recipe, step)
+    results_by_target = {result.target: result for result in pressed.targets}
     by_us = list(step.asked)
     images, teacher = baseline_of(recipe, step)
     epochs = sum(a.metrics["epochs"] for a in by_us if stage_of(a) in ("distill", "quantize_aware"))
@@ -88,15 +93,15 @@ def section(title: str, recipe: Recipe, step: Stages, queries: int, results: Pat
             made = made_by_peers(TOOLS, onnx, images, recipe.calibrate.images, Path(work) / label)
             networks.append(Network(label, onnx, spent, made))
         for runtime in OPEN:
-            found = targets_found[runtime]
-            if reason := found.get("unavailable") or found.get("cannot_run"):
+            result = results_by_target[runtime]
+            if reason := result.unavailable or result.cannot_run:
                 lines += [f"### {runtime}", "", f"Not compared: {reason}.", ""]
                 continue
-            rows = [*ours(recipe, by_us, found), *theirs(recipe, runtime, networks)]
+            rows = [*ours(recipe, by_us, pressed, result), *theirs(recipe, runtime, networks)]
             runnable = [row for row in rows if row.run is not None]
             ask(runnable, images.path, None)
             take_turns(runnable, next(batches(Split(images.path, "test"), 1))[0].numpy(), queries)
-            remarks = [f"{OURS} ships {found['candidate']}."]
+            remarks = [f"{OURS} ships {result.candidate_name.key}."]
             table = terminal(f"{title}, on {runtime}", rows)
             Console(width=None if console.is_terminal else 200, highlight=False).print(table, *remarks, sep="\n")
             lines += markdown(runtime, rows, remarks)
@@ -104,20 +109,21 @@ def section(title: str, recipe: Recipe, step: Stages, queries: int, results: Pat
     console.print(f"written to {results}", markup=False)
 
 
-def ours(recipe: Recipe, by_us: list[Artifact], found: dict[str, Any]) -> Iterator[Row]:
+def ours(recipe: Recipe, by_us: list[Artifact], pressed: Pressed, result: TargetResult) -> Iterator[Row]:
     """The checkpoint in FP32 and what the pipeline, whose stages were `by_us`, made of it: in FP32, and what ships."""
-    target, threads = targets.get(found["target"]), recipe.measure.threads or hardware.cores()
-    others = [name for name in recipe.targets if name != found["target"]]
+    target, threads = targets.get(result.target), recipe.measure.threads or hardware.cores()
+    others = [name for name in recipe.targets if name != result.target]
     stages = [a for a in by_us if stage_of(a) in PRESSING and a.manifest["name"].split()[-1] not in others]
     whole = sum(a.manifest["seconds"] for a in stages)
     floats = sum(a.manifest["seconds"] for a in stages if stage_of(a) not in QUANTIZING)
-    for name, row, seconds in (
-        ("FP32", "baseline-fp32", None), (f"{OURS}, FP32", "student-fp32", floats), (OURS, found["candidate"], whole)
+    student = EngineName("student", "fp32", "", result.target)
+    for label, name, seconds in (
+        ("FP32", result.baseline, None), (f"{OURS}, FP32", student, floats), (OURS, result.candidate_name, whole)
     ):  # fmt: skip
-        engine, onnx = found["engines"][row], found["baseline"] if seconds is None else found["students"][""]
+        engine, onnx = result.engines[name], pressed.base.baseline if seconds is None else pressed.students[0].onnx
         yield Row(
-            name, target.load(engine.path, threads), seconds=seconds, size=engine.metrics["size_bytes"], cost=cost_of(onnx),
-            int8_share=None if row.endswith("fp32") else engine.metrics["int8_share"],
+            label, target.load(engine.path, threads), seconds=seconds, size=engine.metrics["size_bytes"], cost=cost_of(onnx),
+            int8_share=None if name.form == "fp32" else engine.metrics["int8_share"],
         )  # fmt: skip
 
 

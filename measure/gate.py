@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from core.config import Config
+from measure.predictions import Predictions, truth_of
 from measure.statistics import images_to_settle, tango_upper
 from measure.verdict import Drop, Verdict
 
@@ -22,6 +23,12 @@ class Gate(Config):
 
     max_drop: float = Field(default=1.0, allow_inf_nan=False)
     strict: bool = False
+
+
+def drop_between(baseline: Predictions, candidate: Predictions, gate: Gate) -> Drop:
+    """What the candidate lost against the baseline on the same images."""
+    truth = truth_of(baseline)
+    return drop_of(baseline.first == truth, candidate.first == truth, gate.max_drop)
 
 
 def drop_of(baseline_correct: NDArray[np.bool_], candidate_correct: NDArray[np.bool_], max_drop: float) -> Drop:

@@ -28,8 +28,13 @@ def read_predictions(stage: Path) -> Predictions:
         return Predictions(top5=arrays["top5"].astype(np.int64), labels=arrays["labels"].astype(np.int64))
 
 
-def accuracy_of(answers: Predictions) -> Accuracy:
-    hits = answers.top5 == answers.labels[:, None]
+def truth_of(baseline: Predictions) -> Classes:
+    """The class of every image; on unlabelled images, the one that the baseline predicts."""
+    return baseline.labels if (baseline.labels >= 0).all() else baseline.first
+
+
+def accuracy_of(predictions: Predictions) -> Accuracy:
+    hits = predictions.top5 == predictions.labels[:, None]
     return Accuracy(
         top1=100 * float(hits[:, 0].mean()),
         top5=100 * float(hits.any(axis=1).mean()),
@@ -38,6 +43,6 @@ def accuracy_of(answers: Predictions) -> Accuracy:
     )
 
 
-def agreement_of(baseline: Predictions, answers: Predictions) -> Agreement:
-    same = answers.first == baseline.first
+def agreement_of(baseline: Predictions, predictions: Predictions) -> Agreement:
+    same = predictions.first == baseline.first
     return Agreement(percent=100 * float(same.mean()), agreeing=int(same.sum()), n=len(same))

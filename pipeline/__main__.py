@@ -14,9 +14,9 @@ from core.console import console
 from export import targets
 from measure.gate import exit_code
 from pipeline import options
+from pipeline.baseline import learn
 from pipeline.compare import Entry, folder_of, wishes
 from pipeline.compare import compare as side_by_side
-from pipeline.page import learn
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.run import run
 from reports.compare import COMPARISON, comparison_of, render_comparison

@@ -13,12 +13,11 @@ from core.console import console
 from data.gated import gated
 from export import targets
 from measure.engines import latency
-from pipeline.page import images_of
+from pipeline.baseline import images_of
 from pipeline.recipe import Recipe
 from pipeline.run import Run, command, run
 from reports.compare import Entrant, compared, render_comparison
 from reports.comparison import Comparison
-from reports.run_folder import BASELINE
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def check_same(images: dict[str, Artifact]) -> None:
 
 
 def time_together(runs: dict[str, tuple[Recipe, Run]], images: dict[str, Artifact], step: Stages) -> dict[str, dict[str, Any]]:
-    """By target the metrics of `latency` for the baselines and candidates of all runs, which are called "name/row".
+    """By target the metrics of `latency` for the baselines and candidates of all runs; their keys are "name/engine".
 
     They are measured as the first run's recipe says.
     """
@@ -145,13 +144,17 @@ def time_together(runs: dict[str, tuple[Recipe, Run]], images: dict[str, Artifac
     found = {}
     for target in dict.fromkeys(target for _, done in runs.values() for target in done.targets):
         engines: dict[str, Artifact] = {}
+        inputs: dict[str, Artifact] = {}
         for name, (_, done) in runs.items():
-            entry = done.targets.get(target, {})
-            if "latency" in entry and "candidate" in entry:
-                rows = (BASELINE, entry["candidate"])
-                engines |= {f"{name}/{row}": entry["engines"][row] for row in rows if row in entry["engines"]}
+            result = done.targets.get(target)
+            if result is None or result.latency is None or result.candidate is None:
+                continue
+            for engine in (result.baseline, result.candidate):
+                if engine in result.engines:
+                    engines[f"{name}/{engine.key}"] = result.engines[engine]
+                    inputs[f"{name}/{engine.key}"] = images[name]
         if engines:
-            module, inputs = targets.get(target), {key: images[key.split("/")[0]] for key in engines}
+            module = targets.get(target)
             found[target] = step(latency, config, label=target, context=module.platform(), load=module.load, engines=engines,
                                  images=inputs).metrics  # fmt: skip
     return found

@@ -1,96 +1,108 @@
-"""The recovery ladder: what is tried, in this order, when the INT8 engine of a target misses the gate.
+"""The recovery ladder: what is tried, in this order, when the INT8 engine of a target fails the gate.
 
 1. mixed: the layers that 8 bits hurt most go back to floating point, few at first
 2. quantize_aware: the student is trained on with 8-bit rounding in its forward pass, then quantized like any other
 
-Ranges are the best of several methods to begin with (calibration/). Every rung is an engine with a row of its own; the first
-that passes ends it.
+Ranges are the best of several methods to begin with (calibration/). Every rung is an engine with a row of its own. The first
+rung that passes ends the ladder.
 """
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from calibration.rank_layers import RankLayersOf, rank_layers
+from calibration.rank_layers import RankLayers, RankLayersOf, rank_layers
 from core.cache import Artifact
-from measure.gate import drop_of
-from measure.predictions import read_predictions
-from measure.verdict import Drop
-from pipeline.engines import Workshop
+from core.engine_name import EngineName
+from measure.gate import Gate
+from pipeline.builder import EngineBuilder
+from pipeline.choose import drop, fails, kept_back
+from pipeline.recipe import Ladder
 from pipeline.student import Student
+from reports.run_folder import Rung
 
 
-def climb(shop: Workshop, students: Sequence[Student], found: dict[str, Any]) -> dict[str, Artifact]:
-    """Add to `found` the engines and predictions of rungs until one passes; the Q/DQ file of each, by row.
+@dataclass(frozen=True)
+class Climbed:
+    """The rungs that were tried, with their engines, predictions and float32 files with Q/DQ."""
 
-    Of several students, all of which miss, it is the one that lost least.
+    rungs: list[Rung]
+    engines: dict[EngineName, Artifact]
+    predictions: dict[EngineName, Artifact]
+    placed: dict[EngineName, Artifact]
+
+
+def climb(
+    builder: EngineBuilder,
+    students: Sequence[Student],
+    predictions: Mapping[EngineName, Artifact],
+    ladder: Ladder,
+    ranking: RankLayers,
+    gate: Gate,
+) -> Climbed:
+    """Try rungs until one passes, where the INT8 engines of all `students` fail the gate.
+
+    If all students fail, start from the one with the smallest drop.
     """
-    forms: dict[str, Artifact] = {}
-    answers = found["predictions"]
-    judged = [(student, drop(shop, answers, student.row("int8"))) for student in students if student.row("int8") in answers]
-    lost = [(one.points, i) for i, (_, one) in enumerate(judged) if one and kept_back(shop, one)]
-    if not lost or len(lost) < len(judged):
-        return forms
-    student, _ = judged[min(lost)[1]]
-    found["rungs"] = []
+    found = Climbed([], {}, {}, {})
+    student = to_recover(builder, students, predictions, gate)
+    if student is None:
+        return found
     started = time.perf_counter()
-    for row, what, placed in rungs(shop, student):
-        found["engines"][row] = shop.build(row, shop.as_built(placed))
-        answers[row], forms[row] = shop.ask(row, found["engines"][row]), placed
-        missed = misses(shop, answers, row)
-        seconds = round(time.perf_counter() - started, 1)
-        found["rungs"].append({"row": row, "what": what, "passes": not missed, "seconds": seconds})
-        if not missed:
+    for name, what, placed in rungs(builder, student, ladder, ranking):
+        engine = builder.build(name, builder.as_built(placed))
+        found.engines[name], found.placed[name] = engine, placed
+        found.predictions[name] = builder.predict(name, engine)
+        passes = not fails({**predictions, **found.predictions}, name, gate)
+        found.rungs.append(Rung(name, what, passes, round(time.perf_counter() - started, 1)))
+        if passes:
             break
         started = time.perf_counter()
-    return forms
+    return found
 
 
-def rungs(shop: Workshop, student: Student) -> Iterator[tuple[str, str, Artifact]]:
-    """Row, what it is in words, and the Q/DQ file; each is made when it is asked for."""
-    ladder = shop.recipe.ladder
+def to_recover(
+    builder: EngineBuilder, students: Sequence[Student], predictions: Mapping[EngineName, Artifact], gate: Gate
+) -> Student | None:
+    """The student with the smallest drop; None unless the INT8 engines of all students fail the gate."""
+    judged = []
+    for student in students:
+        if (name := builder.named(student, "int8")) in predictions:
+            judged.append((student, drop(predictions, name, gate)))
+    failed = [(found.points, i) for i, (_, found) in enumerate(judged) if found and kept_back(found, gate)]
+    return judged[min(failed)[1]][0] if failed and len(failed) == len(judged) else None
+
+
+def rungs(
+    builder: EngineBuilder, student: Student, ladder: Ladder, ranking: RankLayers
+) -> Iterator[tuple[EngineName, str, Artifact]]:
+    """Name, description and Q/DQ file of every rung; each is made when the loop arrives at it."""
+    placement = builder.target.PLACEMENT
+    assert placement is not None
     if "mixed" in ladder.rungs:
-        assert shop.target.PLACEMENT is not None
-        ranking = RankLayersOf(**shop.recipe.rank_layers.model_dump(), placement=shop.target.PLACEMENT)
-        found = shop.step(rank_layers, ranking, label=shop.name, model=student.onnx, ranges=student.ranges, images=shop.images)
-        order = [node for node, _ in json.loads((found.path / "rank_layers.json").read_text())]
+        config = RankLayersOf(**ranking.model_dump(), placement=placement)
+        ranked = builder.step(
+            rank_layers, config, label=builder.name, model=student.onnx, ranges=student.ranges, images=builder.images
+        )
+        order = [node for node, _ in json.loads((ranked.path / "rank_layers.json").read_text())]
         for count in counts(int(ladder.most * len(order))):
             names = tuple(order[:count])
-            placed = shop.place(student.onnx, student.ranges, skip=names)
+            placed = builder.place(student.onnx, student.ranges, skip=names)
             assert placed is not None
             layers = f"{count} of {len(order)} layers in floating point ({', '.join(names[:3])}{', …' if count > 3 else ''})"
-            yield student.row(f"mixed{count}"), layers, placed
+            yield builder.named(student, f"mixed{count}"), layers, placed
     if "quantize_aware" in ladder.rungs and student.trained_on is not None:
         trained = student.trained_on()
-        placed = shop.place(trained.onnx, trained.ranges)
+        placed = builder.place(trained.onnx, trained.ranges)
         assert placed is not None
-        yield student.row("qat"), "quantization-aware distillation", placed
+        yield builder.named(student, "qat"), "quantization-aware distillation", placed
 
 
 def counts(most: int) -> list[int]:
-    """1, 2, 3, 5, 8, … up to `most`: every step costs a build and a pass over the test images."""
+    """1, 2, 3, 5, 8, … up to `most`: every rung costs a build and a pass over the test images."""
     found, following = [], 1
     while following <= most:
         found.append(following)
         following = max(following + 1, round(following * 1.6))
     return found
-
-
-def misses(shop: Workshop, answers: dict[str, Artifact], row: str) -> bool:
-    """Whether the gate would keep the engine of `row` from shipping; False where there is no baseline to compare with."""
-    found = drop(shop, answers, row)
-    return found is not None and kept_back(shop, found)
-
-
-def drop(shop: Workshop, answers: dict[str, Artifact], row: str) -> Drop | None:
-    """What `row` lost against the baseline, None where there is none; on unlabelled images, of its answers."""
-    if "baseline-fp32" not in answers:
-        return None
-    before, after = read_predictions(answers["baseline-fp32"].path), read_predictions(answers[row].path)
-    truth = before.labels if (before.labels >= 0).all() else before.first
-    return drop_of(before.first == truth, after.first == truth, shop.recipe.gate.max_drop)
-
-
-def kept_back(shop: Workshop, found: Drop) -> bool:
-    return found.verdict == "fail" or (shop.recipe.gate.strict and found.verdict == "inconclusive")

@@ -1,14 +1,24 @@
-"""A pressed network: what the page makes, and what a target builds its engines of."""
+"""What the page makes: the base of all students, the students, and what each target makes of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.cache import Artifact
+from reports.run_folder import TargetResult
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every student starts from: the images, the teacher's checkpoint, and its FP32 ONNX export, the baseline."""
+
+    images: Artifact
+    teacher: Artifact
+    baseline: Artifact
 
 
 @dataclass(frozen=True)
 class Student:
-    """`label` tells the students of a sweep apart and is "" where there is only one.
+    """`variant` tells the students of a sweep apart and is "" where there is only one.
 
     checkpoint    of the trained network
     onnx          its FP32 export
@@ -16,12 +26,17 @@ class Student:
     trained_on    makes the student after quantization-aware training; None where nothing can be trained
     """
 
-    label: str
+    variant: str
     checkpoint: Artifact
     onnx: Artifact
     ranges: Artifact
     trained_on: Callable[[], "Student"] | None = None
 
-    def row(self, kind: str) -> str:
-        """The name of its engine of that kind: "student-int8", in a sweep "student-int8[0.5]"."""
-        return f"student-{kind}[{self.label}]" if self.label else f"student-{kind}"
+
+@dataclass(frozen=True)
+class Pressed:
+    """What a run made: its base, a student per variant, and the engines of every target."""
+
+    base: Base
+    students: Sequence[Student]
+    targets: Sequence[TargetResult]

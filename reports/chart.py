@@ -93,7 +93,7 @@ def chart(rows: list[Row]) -> Chart:
             Dot(x=across(p.batch), y=down(p.images_per_s), text=said(row, p), limit=p.batch == limit) for p in row.throughput
         ]
         return Line(
-            engine=row.engine,
+            engine=row.name.key,
             kind=row.kind,
             points=" ".join(f"{dot.x:.2f},{dot.y:.2f}" for dot in dots),
             dots=dots,

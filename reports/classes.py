@@ -5,29 +5,31 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from measure.predictions import Classes
-from reports.run_folder import BASELINE, Folder
-from reports.schema import ClassDrop, LostImage
+from measure.predictions import Classes, truth_of
+from reports.run_folder import TargetResult
+from reports.schema import ClassDrop, Dataset, LostImage
 
 MOST_IMAGES = 48
 
 
-def per_class(folder: Folder, classes: Sequence[str]) -> list[ClassDrop]:
-    """What the target's candidate lost of every class that has images, in the order of `classes`.
+def per_class(result: TargetResult, dataset: Dataset) -> list[ClassDrop]:
+    """What the target's candidate lost of every class that has images, in the order of the classes.
 
-    Empty where the images have no labels, or the candidate or the baseline no answers.
+    Empty where the images have no labels, or where there are no predictions of the candidate or the baseline.
     """
-    if not (folder.labelled and folder.compared):
+    if not (dataset.labelled and result.compared):
         return []
+    baseline, candidate = result.predicted[result.baseline], result.predicted[result.candidate_name]
+    truth = truth_of(baseline)
     found = []
-    for label in np.unique(folder.truth):
-        of_class = folder.truth == label
-        before, after = (folder.answers[key].first[of_class] == label for key in (BASELINE, folder.candidate))
+    for label in np.unique(truth):
+        of_class = truth == label
+        before, after = (predictions.first[of_class] == label for predictions in (baseline, candidate))
         lost, gained, n = int(np.sum(before & ~after)), int(np.sum(~before & after)), int(of_class.sum())
         found.append(
             ClassDrop(
-                row=folder.candidate_id,
-                label=named(classes, int(label)),
+                row=str(result.candidate_name),
+                label=named(dataset.classes, int(label)),
                 n=n,
                 baseline_top1=100 * float(before.mean()),
                 top1=100 * float(after.mean()),
@@ -39,23 +41,24 @@ def per_class(folder: Folder, classes: Sequence[str]) -> list[ClassDrop]:
     return found
 
 
-def lost_images(folder: Folder, classes: Sequence[str], name: Callable[[int], str]) -> list[LostImage]:
+def lost_images(result: TargetResult, dataset: Dataset, name: Callable[[int], str]) -> list[LostImage]:
     """At most `MOST_IMAGES` of the images that the baseline gets right and the target's candidate wrong.
 
-    Unlabelled, of those that the two answer differently. `name(i)` is the name of test image i.
+    On unlabelled images, of those for which the two predict different classes. `name(i)` is the name of test image i.
     """
-    if not folder.compared:
+    if not result.compared:
         return []
-    truth, baseline, candidate = folder.truth, folder.answers[BASELINE].first, folder.answers[folder.candidate].first
-    lost = np.flatnonzero((baseline == truth) & (candidate != truth))
+    baseline, candidate = result.predicted[result.baseline], result.predicted[result.candidate_name]
+    truth = truth_of(baseline)
+    lost = np.flatnonzero((baseline.first == truth) & (candidate.first != truth))
     return [
         LostImage(
-            row=folder.candidate_id,
+            row=str(result.candidate_name),
             index=i,
             name=name(i),
-            label=named(classes, int(truth[i])) if folder.labelled else None,
-            baseline_answer=named(classes, int(baseline[i])),
-            answer=named(classes, int(candidate[i])),
+            label=named(dataset.classes, int(truth[i])) if dataset.labelled else None,
+            baseline_answer=named(dataset.classes, int(baseline.first[i])),
+            answer=named(dataset.classes, int(candidate.first[i])),
         )
         for i in spread(lost.tolist(), truth)[:MOST_IMAGES]
     ]

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from core.engine_name import EngineName
 from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
 from reports.render import environment, write
 from reports.rows import latency_of
-from reports.run_folder import BASELINE, Folder, run_of
+from reports.run_folder import read_record
 from reports.scatter import Kind, Point, Scatter, best, scatter
 from reports.schema import Report, Row, Throughput
 
@@ -90,15 +91,16 @@ def table(target: str, entrants: Mapping[str, Entrant], timed: dict[str, Any]) -
     right: dict[str, NDArray[np.bool_]] = {}
     for name, entrant in entrants.items():
         if entrant.report is None:
+            absent = EngineName("student", "int8", "", target)
             engines.append(
-                Engine(id=f"{name}/student-int8/{target}", model=name, network="student", precision="int8", target=target,
+                Engine(id=f"{name}/{absent}", model=name, network="student", precision="int8", target=target,
                        status="unavailable", reason=entrant.reason, why_not=entrant.reason)
             )  # fmt: skip
             continue
         chosen = candidate(entrant.report, target)
-        rows = [row for row in entrant.report.rows if row.id == f"{BASELINE}/{target}"] + ([chosen] if chosen else [])
+        rows = [row for row in entrant.report.rows if row.id == str(EngineName.baseline(target))] + ([chosen] if chosen else [])
         engines += [engine_of(name, entrant.report, row, timed) for row in rows]
-        right |= {f"{name}/{key}/{target}": answers for key, answers in right_of(entrant.folder, target).items()}
+        right |= {f"{name}/{row}": correct for row, correct in right_of(entrant.folder, target).items()}
     found = set(best(points(engines)))
     engines = [engine.model_copy(update={"front": i in found}) for i, engine in enumerate(engines)]
     max_drop = next(entrant.report.gate.max_drop for entrant in entrants.values() if entrant.report)
@@ -106,8 +108,8 @@ def table(target: str, entrants: Mapping[str, Entrant], timed: dict[str, Any]) -
 
 
 def engine_of(name: str, report: Report, row: Row, timed: dict[str, Any]) -> Engine:
-    key = f"{name}/{row.engine}"
-    latency, reference = latency_of(timed, key), latency_of(timed, f"{name}/{BASELINE}")
+    key = f"{name}/{row.name.key}"
+    latency, reference = latency_of(timed, key), latency_of(timed, f"{name}/{EngineName.baseline(row.target).key}")
     throughput = [Throughput(**point) for point in timed.get("throughput", {}).get(key, [])]
     why_not = why(row, report)
     again = {
@@ -144,13 +146,9 @@ def why(row: Row, report: Report) -> str | None:
 
 
 def right_of(run: Path, target: str) -> dict[str, NDArray[np.bool_]]:
-    """By row, whether the engine is right about each test image."""
-    record = run_of(run)
-    for entry in record["targets"]:
-        if entry["target"] == target and "predictions" in entry:
-            folder = Folder(run, record, entry, True)
-            return {key: answers.first == answers.labels for key, answers in folder.answers.items()}
-    return {}
+    """By row id, whether the engine is right about each test image."""
+    results = [result for result in read_record(run).targets if result.target == target]
+    return {str(name): p.first == p.labels for result in results for name, p in result.predicted.items()}
 
 
 def points(engines: list[Engine]) -> list[Point]:

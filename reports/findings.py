@@ -29,7 +29,7 @@ def findings(rows: list[Row], gate: GateResult) -> list[str]:
 
 def plainly_int8(row: Row) -> bool:
     """Whether it is an INT8 engine that no rung of the ladder made."""
-    return row.engine.partition("[")[0] == "student-int8"
+    return row.network == "student" and row.name.form == "int8"
 
 
 def plain_of(row: Row, rows: list[Row]) -> Row | None:

@@ -14,7 +14,7 @@ from reports import numbers
 from reports.chart import charts, rate, speeds
 from reports.heat import heat
 from reports.rows import collect
-from reports.run_folder import images_of
+from reports.run_folder import read_record
 from reports.schema import ClassDrop, LostImage, Report, Row, Stage
 from reports.sweep import trades
 from reports.thumbnails import thumbnails
@@ -76,7 +76,7 @@ def render(out: Path) -> Report:
     report = collect(out)
     write(out / "report.json", report.model_dump_json(indent=1) + "\n")
     write(out / "report.md", text(report, "report.md.j2"))
-    write(out / "report.html", text(report, "report.html.j2", pictures=pictures(report, images_of(out))))
+    write(out / "report.html", text(report, "report.html.j2", pictures=pictures(report, read_record(out).images.path)))
     return report
 
 

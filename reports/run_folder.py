@@ -1,82 +1,193 @@
-"""OUT/run.json -> which folders the run's stages are in, and what its engines answered."""
+"""OUT/run.json: which stages a run made, and what they made for each target. The pipeline writes it, the report reads it."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from measure.predictions import Classes, Predictions, read_predictions
-from reports.schema import Dataset
+from core.cache import Artifact
+from core.engine_name import EngineName
+from measure.gate import Gate
+from measure.predictions import Predictions, read_predictions
+from reports.schema import Dataset, Environment
 
-BASELINE = "baseline-fp32"
-
-
-def run_of(out: Path) -> dict[str, Any]:
-    """Raises ValueError when there is no run in `out`."""
-    if not (out / "run.json").exists():
-        raise ValueError(f"no finished run in {out} (run.json is missing); run `make compress OUT={out}` first")
-    return cast(dict[str, Any], json.loads((out / "run.json").read_text()))
-
-
-def images_of(out: Path) -> Path:
-    """The folder of the run's images stage."""
-    return out / str(run_of(out)["images"])
-
-
-def dataset_of(images: Path) -> Dataset:
-    described = json.loads((images / "dataset.json").read_text())
-    return Dataset(**{field: described[field] for field in Dataset.model_fields if field in described})
-
-
-def variant_of(key: str) -> str | None:
-    """Which student of a sweep the engine `key` is of: "student-int8[0.5]" -> "0.5"."""
-    return key.partition("[")[2].removesuffix("]") or None
-
-
-def metrics(out: Path, stage: str) -> dict[str, Any]:
-    return cast(dict[str, Any], json.loads((out / stage / "manifest.json").read_text())["metrics"])
+RECORD = "run.json"
 
 
 @dataclass(frozen=True)
-class Folder:
-    """What run.json says about one target, and where; `labelled` tells whether its images are."""
+class Rung:
+    """An engine that the recovery ladder tried: `what` was changed, whether it passes, the seconds to build and evaluate it."""
 
-    out: Path
-    run: dict[str, Any]
-    target: dict[str, Any]
-    labelled: bool
+    name: EngineName
+    what: str
+    passes: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TargetResult:
+    """What the pipeline made for one target.
+
+    unavailable    why there is no engine at all; then `bundle` may hold what the device builds from
+    cannot_run     why engines that were built cannot run here; then there are no predictions and no latency
+    refused        why an engine could not be built
+    candidate      the engine that ships if it passes; None where no engine could ship
+    """
+
+    target: str
+    unavailable: str | None = None
+    cannot_run: str | None = None
+    engines: Mapping[EngineName, Artifact] = field(default_factory=dict)
+    refused: Mapping[EngineName, str] = field(default_factory=dict)
+    predictions: Mapping[EngineName, Artifact] = field(default_factory=dict)
+    latency: Artifact | None = None
+    rungs: tuple[Rung, ...] = ()
+    candidate: EngineName | None = None
+    bundle: Artifact | None = None
 
     @property
-    def candidate(self) -> str:
-        """The key of the engine that ships where it passes."""
-        return str(self.target.get("candidate", "student-int8"))
+    def baseline(self) -> EngineName:
+        return EngineName.baseline(self.target)
 
     @property
-    def candidate_id(self) -> str:
-        """The id of its row."""
-        return f"{self.candidate}/{self.target['target']}"
-
-    def exported(self, key: str) -> str:
-        """The folder of the FP32 ONNX file that the engine `key` comes from."""
-        return str(self.run["baseline"] if key == BASELINE else self.run["students"][variant_of(key) or ""])
+    def candidate_name(self) -> EngineName:
+        """Of the candidate; plain INT8 where there is none, for the row that says why."""
+        return self.candidate or EngineName("student", "int8", "", self.target)
 
     @cached_property
-    def latency(self) -> dict[str, Any]:
-        return metrics(self.out, self.target["latency"]) if "latency" in self.target else {"timed": {}}
-
-    @cached_property
-    def answers(self) -> dict[str, Predictions]:
-        """Of the engines that could be asked."""
-        return {key: read_predictions(self.out / path) for key, path in self.target.get("predictions", {}).items()}
+    def predicted(self) -> dict[EngineName, Predictions]:
+        """The predictions of all engines that could run."""
+        return {name: read_predictions(stage.path) for name, stage in self.predictions.items()}
 
     @property
     def compared(self) -> bool:
-        """Whether baseline and candidate both answered."""
-        return {BASELINE, self.candidate} <= self.answers.keys()
+        """Whether there are predictions of the baseline and of the candidate."""
+        return {self.baseline, self.candidate_name} <= self.predictions.keys()
 
-    @cached_property
-    def truth(self) -> Classes:
-        """The class of every image; unlabelled, the one that the baseline takes it for."""
-        baseline = self.answers[BASELINE]
-        return baseline.labels if self.labelled else baseline.first
+    @property
+    def timed(self) -> dict[str, Any]:
+        """The metrics of measure/engines.py `latency`."""
+        return self.latency.metrics if self.latency else {"timed": {}}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run. `students` are the FP32 ONNX exports by variant, `stages` all stages in the order they were used."""
+
+    created: str
+    command: str
+    seconds: float
+    model: str
+    gate: Gate
+    latency_limit: float | None
+    requested: list[str]
+    environment: Environment
+    images: Artifact
+    baseline: Artifact
+    students: Mapping[str, Artifact]
+    stages: list[Artifact]
+    targets: list[TargetResult]
+
+    def exported(self, name: EngineName) -> Artifact:
+        """The FP32 ONNX file that the engine comes from."""
+        return self.baseline if name.network == "baseline" else self.students[name.variant]
+
+    @property
+    def dataset(self) -> Dataset:
+        described = json.loads((self.images.path / "dataset.json").read_text())
+        return Dataset(**{key: described[key] for key in Dataset.model_fields if key in described})
+
+    def write(self, out: Path) -> None:
+        """Stages are written as their folders, relative to `out`; engines by their names without the target."""
+
+        def path(stage: Artifact) -> str:
+            return str(stage.path.relative_to(out))
+
+        def paths(stages: Mapping[EngineName, Artifact]) -> dict[str, str]:
+            return {name.key: path(stage) for name, stage in stages.items()}
+
+        def target(result: TargetResult) -> dict[str, Any]:
+            return {
+                "target": result.target,
+                "unavailable": result.unavailable,
+                "cannot_run": result.cannot_run,
+                "engines": paths(result.engines),
+                "refused": {name.key: reason for name, reason in result.refused.items()},
+                "predictions": paths(result.predictions),
+                "latency": path(result.latency) if result.latency else None,
+                "rungs": [
+                    {"row": rung.name.key, "what": rung.what, "passes": rung.passes, "seconds": rung.seconds}
+                    for rung in result.rungs
+                ],
+                "candidate": result.candidate.key if result.candidate else None,
+                "bundle": path(result.bundle) if result.bundle else None,
+            }
+
+        record = {
+            "created": self.created,
+            "command": self.command,
+            "seconds": self.seconds,
+            "model": self.model,
+            "gate": self.gate.model_dump(),
+            "latency_limit": self.latency_limit,
+            "requested": self.requested,
+            "environment": self.environment.model_dump(),
+            "images": path(self.images),
+            "baseline": path(self.baseline),
+            "students": {variant: path(stage) for variant, stage in self.students.items()},
+            "stages": [{"path": path(s), "cached": s.manifest["cached"], "name": s.manifest["name"]} for s in self.stages],
+            "targets": [target(result) for result in self.targets],
+        }
+        (out / RECORD).write_text(json.dumps(record, indent=1))
+
+
+def read_record(out: Path) -> RunRecord:
+    """The run in the folder `out`. Raises ValueError when there is none."""
+    if not (out / RECORD).exists():
+        raise ValueError(f"no finished run in {out} ({RECORD} is missing); run `make compress OUT={out}` first")
+    record = json.loads((out / RECORD).read_text())
+
+    def stage(path: str, **changes: Any) -> Artifact:
+        return Artifact(out / path, {**json.loads((out / path / "manifest.json").read_text()), **changes})
+
+    def target(entry: dict[str, Any]) -> TargetResult:
+        name = entry["target"]
+
+        def named(key: str) -> EngineName:
+            return EngineName.parse(f"{key}/{name}")
+
+        def optional(key: str) -> Artifact | None:
+            return stage(entry[key]) if entry.get(key) else None
+
+        return TargetResult(
+            target=name,
+            unavailable=entry.get("unavailable"),
+            cannot_run=entry.get("cannot_run"),
+            engines={named(key): stage(path) for key, path in entry.get("engines", {}).items()},
+            refused={named(key): reason for key, reason in entry.get("refused", {}).items()},
+            predictions={named(key): stage(path) for key, path in entry.get("predictions", {}).items()},
+            latency=optional("latency"),
+            rungs=tuple(
+                Rung(named(rung["row"]), rung["what"], rung["passes"], rung["seconds"]) for rung in entry.get("rungs", [])
+            ),
+            candidate=named(entry["candidate"]) if entry.get("candidate") else None,
+            bundle=optional("bundle"),
+        )
+
+    return RunRecord(
+        created=record["created"],
+        command=record["command"],
+        seconds=record["seconds"],
+        model=record["model"],
+        gate=Gate(**record["gate"]),
+        latency_limit=record.get("latency_limit"),
+        requested=record["requested"],
+        environment=Environment(**record["environment"]),
+        images=stage(record["images"]),
+        baseline=stage(record["baseline"]),
+        students={variant: stage(path) for variant, path in record["students"].items()},
+        stages=[stage(entry["path"], cached=entry["cached"], name=entry["name"]) for entry in record["stages"]],
+        targets=[target(entry) for entry in record["targets"]],
+    )

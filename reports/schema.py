@@ -4,9 +4,11 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from core.engine_name import EngineName
 from measure.verdict import Accuracy, Agreement, Drop, Part, Verdict
 
 Metric = Literal["top1", "agreement"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "mixed"]
 
 
 class Environment(Part):
@@ -85,7 +87,7 @@ class Row(Part):
     id: str
     network: Literal["baseline", "student"]
     variant: str | None = None
-    precision: Literal["fp32", "fp16", "bf16", "int8", "mixed"]
+    precision: Precision
     target: str
     status: Literal["measured", "built", "unavailable"]
     reason: str | None = None
@@ -106,9 +108,8 @@ class Row(Part):
     ships: bool = False
 
     @property
-    def engine(self) -> str:
-        """What stands before the target in the id."""
-        return self.id.rsplit("/", 1)[0]
+    def name(self) -> EngineName:
+        return EngineName.parse(self.id)
 
     @property
     def kind(self) -> str:

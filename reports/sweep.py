@@ -29,7 +29,7 @@ def targets(rows: list[Row]) -> list[str]:
 def point(row: Row) -> Point:
     kept_back = row.drop is not None and row.drop.verdict == "fail"
     return Point(
-        label=row.engine.removeprefix("student-"),
+        label=row.name.key.removeprefix("student-"),
         x=row.latency_ms.p50 if row.latency_ms else None,
         y=row.accuracy.top1 if row.accuracy else row.agreement.percent if row.agreement else None,
         kind="baseline" if row.network == "baseline" else "fail" if kept_back else "pass" if row.drop else "unmeasured",
@@ -63,9 +63,9 @@ def sweep_notes(rows: list[Row], gate: GateResult) -> Iterator[str]:
         if not judged:
             yield f"SWEEP on {target}: none of the {len(tried)} engines could be asked here."
             continue
-        ships = next((row.engine for row in tried if row.ships), None)
+        ships = next((row.name.key for row in tried if row.ships), None)
         choice = f"{ships} ships, the quickest of them" if ships else "none ships"
-        edge = ", ".join(row.engine for row in tried if row.front)
+        edge = ", ".join(row.name.key for row in tried if row.front)
         yield (
             f"SWEEP on {target}: {len(passing)} of {len(judged)} engines do not miss the gate of {gate.max_drop:g} points; "
             f"{choice}. "

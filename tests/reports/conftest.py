@@ -138,7 +138,8 @@ def make_run(tmp_path: Path) -> MakeRun:
             "target": "onnxruntime",
             "engines": engines("onnxruntime"),
             "cannot_run": None if measured else "needs another CPU",
-            "bundle": "stages/bundle-onnxruntime",
+            "candidate": "student-int8",
+            "bundle": stage("bundle-onnxruntime", {}),
         }
         if measured:
             onnxruntime["predictions"] = {key: predict(key) for key in keys}
@@ -171,7 +172,8 @@ def make_run(tmp_path: Path) -> MakeRun:
                     "target": "tensorrt",
                     "engines": engines("tensorrt"),
                     "cannot_run": "no GPU here",
-                    "bundle": "stages/bundle-tensorrt",
+                    "candidate": "student-int8",
+                    "bundle": stage("bundle-tensorrt", {}),
                 },
                 {"target": "openvino", "unavailable": "openvino is not installed: pip install openvino"},
             ],

@@ -36,7 +36,7 @@ GATE = GateResult(max_drop=10.0, strict=False, verdict="pass", rows=[])
 
 
 def test_what_is_beaten_or_misses_the_gate_is_not_on_the_front() -> None:
-    assert [one.engine for one in with_front(ROWS) if one.front] == ["student-int8[0.3]", "student-int8[0.5]"]
+    assert [one.name.key for one in with_front(ROWS) if one.front] == ["student-int8[0.3]", "student-int8[0.5]"]
 
 
 def test_a_run_without_a_sweep_has_no_front_and_no_drawing() -> None:

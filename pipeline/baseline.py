@@ -1,0 +1,48 @@
+"""The images, and the FP32 network that everything is compared with: the user's checkpoint, or one trained here."""
+
+from pathlib import Path
+
+from compress.features import features
+from compress.train import train
+from compress.transfer import transfer
+from core.cache import Artifact, Stages
+from data.index import fingerprint, index
+from models.checkpoint import load_checkpoint
+from models.sidecar import told_beside
+from pipeline.recipe import Recipe
+
+
+def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact]:
+    """The images and the baseline's checkpoint."""
+    if recipe.checkpoint is None:
+        images = images_of(recipe, step)
+        return images, step(train, recipe.train, images=images)
+    return checkpoint_of(recipe, step)
+
+
+def images_of(recipe: Recipe, step: Stages) -> Artifact:
+    """The images alone, prepared as the user's checkpoint expects them where there is one."""
+    if recipe.checkpoint is None:
+        return step(index, recipe.data, context=fingerprint(recipe.data))
+    return checkpoint_of(recipe, step)[0]
+
+
+def checkpoint_of(recipe: Recipe, step: Stages, new_classes: bool = False) -> tuple[Artifact, Artifact]:
+    """The images, prepared as the user's checkpoint expects them, and the checkpoint.
+
+    `new_classes`: the images show other classes than those of the checkpoint.
+    """
+    assert recipe.checkpoint is not None
+    known = step(load_checkpoint, recipe.load, context=told_beside(recipe.checkpoint), checkpoint=recipe.checkpoint)
+    config = recipe.data.model_copy(update={"new_classes": new_classes})
+    return step(index, config, context=fingerprint(recipe.data), network=known), known
+
+
+def learn(recipe: Recipe, step: Stages, extract: bool) -> Path:
+    """Train only the baseline; from a checkpoint, teach it the classes of the data, or only `extract` its features."""
+    if recipe.checkpoint is None:
+        return baseline_of(recipe, step)[1].path / "model.safetensors"
+    images, known = checkpoint_of(recipe, step, new_classes=True)
+    if extract:
+        return step(features, recipe.features, model=known, images=images).path / "features.npz"
+    return step(transfer, recipe.transfer, model=known, images=images).path / "model.safetensors"

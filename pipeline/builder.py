@@ -1,0 +1,124 @@
+"""Builds, measures and packs the engines of one target; each method runs one cached stage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calibration.place import place_qdq
+from core.cache import Artifact, Stages
+from core.config import Config
+from core.engine_name import EngineName
+from export import targets
+from export.bundle import Bundle, bundle, device_code
+from export.half import Half, half
+from measure.engines import Measure, latency, predict
+from pipeline.recipe import Recipe
+from pipeline.student import Student
+
+
+@dataclass(frozen=True)
+class EngineBuilder:
+    """Of the target `name`, whose own options are `options`."""
+
+    step: Stages
+    name: str
+    images: Artifact
+    options: Config
+    half: Half
+    measure: Measure
+    bundle: Bundle
+
+    @classmethod
+    def of(cls, recipe: Recipe, step: Stages, name: str, images: Artifact) -> "EngineBuilder":
+        return cls(step, name, images, recipe.targets[name], recipe.half, recipe.measure, recipe.bundle)
+
+    @property
+    def target(self) -> targets.Target:
+        return targets.get(self.name)
+
+    @property
+    def runs(self) -> bool:
+        """Whether engines can be built and executed on this machine."""
+        return self.target.unavailable() is None and self.target.cannot_run() is None
+
+    @property
+    def baseline(self) -> EngineName:
+        return EngineName.baseline(self.name)
+
+    def named(self, student: Student, form: str) -> EngineName:
+        return EngineName("student", form, student.variant, self.name)
+
+    def place(self, model: Artifact, ranges: Artifact, skip: tuple[str, ...] = ()) -> Artifact | None:
+        """`model` with Q/DQ and float32 scales, without Q/DQ at the nodes `skip`; None where the target has no INT8."""
+        if self.target.PLACEMENT is None:
+            return None
+        placement = self.target.PLACEMENT.model_copy(update={"skip": skip})
+        return self.step(place_qdq, placement, label=self.name, model=model, ranges=ranges)
+
+    def to_half(self, model: Artifact, label: str) -> Artifact:
+        return self.step(half, self.half, label=label, model=model)
+
+    def as_built(self, int8: Artifact) -> Artifact:
+        """`int8` with the floating-point type that the target wants beside its integers."""
+        assert self.target.PLACEMENT is not None
+        return self.to_half(int8, f"int8 {self.name}") if self.target.PLACEMENT.floats == "float16" else int8
+
+    def shippable(self, student: Student) -> dict[EngineName, Artifact]:
+        """The float32 files of the engines that could ship; none where the target has no INT8."""
+        int8 = self.place(student.onnx, student.ranges)
+        if int8 is None:
+            return {}
+        floats = self.target.half()
+        halves = {self.named(student, floats): student.onnx} if floats else {}
+        return halves | {self.named(student, "int8"): int8}
+
+    def models(
+        self, baseline: Artifact, students: Sequence[Student], shippable: Mapping[EngineName, Artifact]
+    ) -> dict[EngineName, Artifact]:
+        """The files to build engines from; `shippable` are those of all `students`."""
+        found = {self.baseline: baseline}
+        for student in students:
+            if student.onnx is not baseline:
+                found[self.named(student, "fp32")] = student.onnx
+            if floats := self.target.half():
+                found[self.named(student, floats)] = self.to_half(student.onnx, f"student {student.variant}".strip())
+            if (int8 := self.named(student, "int8")) in shippable:
+                found[int8] = self.as_built(shippable[int8])
+        return found
+
+    def build(self, engine: EngineName, model: Artifact) -> Artifact:
+        context = self.target.platform()
+        return self.step(self.target.build, self.options, label=str(engine), context=context, model=model, images=self.images)
+
+    def build_all(self, models: Mapping[EngineName, Artifact]) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
+        """The engines, and the reasons where the build of one failed."""
+        engines, refused = {}, {}
+        for name, model in models.items():
+            try:
+                engines[name] = self.build(name, model)
+            except (ValueError, RuntimeError) as error:  # the other engines are still wanted
+                refused[name] = f"its build failed: {' '.join(str(error).split())}"
+        return engines, refused
+
+    def predict(self, name: EngineName, engine: Artifact) -> Artifact:
+        """The engine's predictions for every test image."""
+        context, load = self.target.platform(), self.target.load
+        return self.step(predict, self.measure, label=str(name), context=context, load=load, engine=engine, images=self.images)
+
+    def time(self, engines: Mapping[EngineName, Artifact]) -> Artifact:
+        """The latencies of all engines in one stage: they are comparable because they take turns in the same minutes."""
+        context, load = self.target.platform(), self.target.load
+        by_key = {name.key: engine for name, engine in engines.items()}
+        return self.step(latency, self.measure, label=self.name, context=context, load=load, engines=by_key, images=self.images)
+
+    def pack(self, engine: Artifact, model: Artifact) -> Artifact:
+        """What goes to the device; `model` is the float32 file that `engine` was made from."""
+        opened: Any = {"load": self.target.load} if self.runs else {}
+        return self.step(bundle, self.bundle, label=self.name, context=device_code(), engine=engine, model=model,
+                         images=self.images, runner=self.target.runner, **opened)  # fmt: skip
+
+    def pack_to_build(self, int8: Artifact) -> Artifact:
+        """What the device builds an engine from, where this machine cannot build one."""
+        assert self.target.prepare is not None
+        files = self.step(self.target.prepare, self.options, label=self.name, context=device_code(), model=int8)
+        return self.pack(files, int8)
