@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from core import hardware
+from core.text import one_line
 
 RESULTS = Path("benchmarks/RESULTS.md")
 
@@ -31,5 +32,5 @@ def started_with(main: Callable[..., None]) -> None:
     try:
         typer.run(main)
     except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)

@@ -22,6 +22,7 @@ from benchmarks.turns import TURNS, ask, take_turns
 from core import hardware
 from core.cache import Artifact, Stages, locked
 from core.console import console
+from core.text import one_line
 from data.index import fingerprint, index
 from data.loader import Split, batches
 from export import targets
@@ -106,7 +107,7 @@ def made_by_peers(tools: Iterable[str], model: Artifact, images: Artifact, count
         try:
             found[name] = quantized(name, model.path, images.path, count, work / str(number))
         except RuntimeError as failure:  # a peer that fails is a result, not the end of the comparison
-            found[name] = " ".join(str(failure).split())[:120]
+            found[name] = one_line(failure)[:120]
     return found
 
 

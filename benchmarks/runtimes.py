@@ -14,6 +14,7 @@ from calibration.place import place_qdq
 from core import hardware
 from core.cache import Artifact, Stages
 from core.engine_name import EngineName
+from core.text import one_line
 from export import targets
 from export.targets import onnxruntime, openvino
 from pipeline.builder import EngineBuilder
@@ -50,7 +51,7 @@ def opened(runtime: str, name: str, file: Path, seconds: float, threads: int) ->
         rows = [Row(name, runner(file, threads), int8_share=int8_share(file), seconds=seconds)]
         return rows + ([by_default(name, file, threads)] if (runtime, name) == DEFAULT_HINT else [])
     except Exception as error:  # whatever a runtime does not like about a peer's file
-        return [Row(name, why=f"{runtime} cannot open it: {' '.join(str(error).split())[:100]}")]
+        return [Row(name, why=f"{runtime} cannot open it: {one_line(error)[:100]}")]
 
 
 def onnxruntime_runner(file: Path, threads: int) -> Runner:

@@ -6,6 +6,7 @@ import numpy as np
 from rich.table import Table
 
 from benchmarks.turns import CLEARLY, TURNS, Row, difference, ratios
+from core.text import spread
 
 OURS = "respress"
 INTRO = f"""# Engines of other tools, side by side
@@ -39,13 +40,13 @@ def cells(rows: list[Row]) -> list[list[str]]:
             continue
         if row.right is not None:
             lost, gained, points, low, high = difference(row, ours)
-            against = ["", ""] if row is ours else [f"{points:+.2f} ({low:+.2f} … {high:+.2f})", f"{lost} / {gained}"]
+            against = ["", ""] if row is ours else [spread(points, low, high, "{:+.2f}"), f"{lost} / {gained}"]
             texts += [f"{100 * row.right.mean():.2f}", *against]
         if row.cost is not None:
             megabytes = "" if row.size is None else f"{row.size / 1e6:.2f}"
             texts += [megabytes, f"{row.cost['params'] / 1e6:.2f}", f"{row.cost['macs'] / 1e6:.2f}"]
         medians, to_ours = row.medians, ratios(row, ours)
-        texts += [f"{row.p50:.3f}", f"{medians.min():.3f} … {medians.max():.3f}", "1" if row is ours else spread(to_ours)]
+        texts += [f"{row.p50:.3f}", f"{medians.min():.3f} … {medians.max():.3f}", "1" if row is ours else median_of(to_ours)]
         texts += [
             "" if row.int8_share is None else f"{row.int8_share:.3f}",
             "" if row.seconds is None else f"{row.seconds / 60 if row.cost else row.seconds:.1f}",
@@ -63,7 +64,7 @@ def better(rows: list[Row]) -> list[str]:
             continue
         to_ours = ratios(row, ours)
         if (faster := int((to_ours < 1).sum())) >= CLEARLY:
-            found.append(f"{row.name} is faster in {faster} of {len(to_ours)} turns: p50 / {OURS} {spread(to_ours)}")
+            found.append(f"{row.name} is faster in {faster} of {len(to_ours)} turns: p50 / {OURS} {median_of(to_ours)}")
         if row.right is not None:
             _, _, points, low, high = difference(row, ours)
             if low > 0:
@@ -76,11 +77,12 @@ def goal(rows: list[Row], at_least: float) -> str:
     ours = ours_of(rows)
     factor, share = ratios(next(row for row in rows if row.name == "FP32"), ours), ours.int8_share or 0.0
     met = "met" if np.median(factor) >= at_least and share >= 0.99 else "missed"
-    return f"FP32 / {OURS} {spread(factor)}, INT8 share {share:.3f}. Goal: at least {at_least} and 0.99, {met}."
+    return f"FP32 / {OURS} {median_of(factor)}, INT8 share {share:.3f}. Goal: at least {at_least} and 0.99, {met}."
 
 
-def spread(values: np.ndarray) -> str:
-    return f"{np.median(values):.3f} ({values.min():.3f} … {values.max():.3f})"
+def median_of(values: np.ndarray) -> str:
+    """Median (least … greatest)."""
+    return spread(float(np.median(values)), values.min(), values.max(), "{:.3f}")
 
 
 def ours_of(rows: list[Row]) -> Row:

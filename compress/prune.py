@@ -18,6 +18,7 @@ from compress.fit import top1
 from compress.groups import ChannelGroup, Scope, channel_groups, kept_channels, scores_of, thin
 from compress.importance import Importance, accumulate_gradients, group_importance
 from core.config import Config
+from core.text import first_line
 from data.loader import Split, batches
 from models.batchnorm import reestimate
 from models.blocks import SplitBlock
@@ -157,7 +158,7 @@ def hindrances(spec: AnySpec) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
+        reason = first_line(error)
         raise CannotPrune(f"torch-pruning cannot take channels from {spec.arch} ({type(error).__name__}: {reason})") from error
 
 

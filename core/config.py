@@ -1,9 +1,9 @@
-"""The base of every configuration object: frozen, keyword-only, and closed to unknown keys."""
+"""The base class of all configs: frozen, keyword-only; an unknown key is an error."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Config(BaseModel):
-    """Base of all configs. Equal configs serialise to equal JSON, which is what the stage cache hashes."""
+    """Base class of all configs. The stage cache hashes their JSON: equal configs have equal JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from core.text import some
 from data.filenames import printable
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -50,8 +51,8 @@ def layout(root: bytes) -> tuple[Layout, str]:
         return "unlabelled", ""
     found = "is empty"
     if entries:
-        told = ", ".join(printable(entry.name) + "/" * is_folder(entry) for entry in entries[:5])
-        found = f"holds {told}{' …' * (len(entries) > 5)}, but neither images nor val/ or test/"
+        inside = some([printable(entry.name) + "/" * is_folder(entry) for entry in entries])
+        found = f"holds {inside}, but neither images nor val/ or test/"
     raise ValueError(f"DATA {printable(root)} {found}; {EXPECTED}")
 
 
@@ -101,11 +102,11 @@ def check_classes(data: str, parts: list[Listing]) -> None:
     """ValueError when a class folder is empty, or when the gate has classes that train/ has not."""
     used = set(parts[0].labels)
     if empty := [name for label, name in enumerate(parts[0].classes) if label not in used]:
-        raise ValueError(f"DATA {data} has classes without images: {', '.join(empty[:5])}; fill or remove their folders")
+        raise ValueError(f"DATA {data} has classes without images: {some(empty)}; fill or remove their folders")
     known = set(parts[0].classes)
     if unknown := [name for name in parts[-1].classes if name not in known]:
         raise ValueError(
-            f"DATA {data} is gated on classes that train/ has not: {', '.join(unknown[:5])}; expected the same class folders"
+            f"DATA {data} is gated on classes that train/ has not: {some(unknown)}; expected the same class folders"
         )
 
 
@@ -114,7 +115,7 @@ def left_out(parts: list[Listing]) -> list[str]:
     others = sum((part.left_out for part in parts), Counter[str]())
     notes = []
     if count := others.total():
-        kinds = ", ".join(kind or "none" for kind, _ in others.most_common(5)) + ", …" * (len(others) > 5)
+        kinds = some([kind or "none" for kind, _ in others.most_common()])
         are, were = ("file is no image by its", "was") if count == 1 else ("files are no images by their", "were")
         notes.append(f"{count:,} {are} suffix and {were} left out ({kinds})")
     if count := sum(part.loose for part in parts):

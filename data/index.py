@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from core.text import some
 from data import fetch, folder, readable, splits
 from data.filenames import Names, printable
 from data.network import Network, class_order, read_network, same_classes
@@ -185,7 +186,7 @@ def check_classes_left(
     had, has = (set(np.concatenate([labels[chosen[split]] for split in counted]).tolist()) for chosen in (before, after))
     if lost := [classes[label] for label in sorted(had - has) if label >= 0]:
         kind = "training image" if trainable else "image"
-        raise ValueError(f"DATA {data} has no readable {kind} of {', '.join(lost[:5])}; repair some, or remove their folders")
+        raise ValueError(f"DATA {data} has no readable {kind} of {some(lost)}; repair some, or remove their folders")
 
 
 def check_not_empty(data: str, chosen: Chosen, optional: tuple[str, ...] = ()) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from core.text import problem, some
 from data.spec import Preprocessing
 
 
@@ -41,9 +42,7 @@ def read_network(folder: Path) -> Network:
     try:
         given, family = (Preprocessing(**known[level]) for level in ("given", "family"))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = f"{'.'.join(map(str, first['loc']))} = {first['input']!r}: " if first["loc"] else ""
-        raise ValueError(f"the checkpoint's preprocessing is unusable: {where}{first['msg']}") from error
+        raise ValueError(f"the checkpoint's preprocessing is unusable: {problem(error, Preprocessing)}") from error
     return Network(model["num_classes"], model["in_channels"], read_labels(folder, model["num_classes"]), given, family)
 
 
@@ -83,20 +82,19 @@ def class_order(data: str, found: list[str] | None, network: Network | None) -> 
         return network.labels if network.labels is not None and set(network.labels) == set(found) else found
     if network.labels is None:
         if len(found) != network.num_classes:
-            told = f"{', '.join(found[:5])}{', …' if len(found) > 5 else ''}"
             raise ValueError(
-                f"the checkpoint has {network.num_classes} classes, DATA {data} has {len(found)} ({told}): pass the data it "
-                "was trained on, a labels.txt beside the checkpoint, or train a new head with make train CHECKPOINT=…"
+                f"the checkpoint has {network.num_classes} classes, DATA {data} has {len(found)} ({some(found)}): pass the "
+                "data it was trained on, a labels.txt beside the checkpoint, or train a new head with make train CHECKPOINT=…"
             )
         return found
     lines = Counter(network.labels)
     unknown = [name for name in found if name not in lines]
     if unknown:
         raise ValueError(
-            f"DATA {data} has {len(unknown)} classes that labels.txt of the checkpoint has not: {', '.join(unknown[:10])}"
-            f"{', …' if len(unknown) > 10 else ''}; expected names of its lines ({', '.join(network.labels[:3])}, …)"
+            f"DATA {data} has {len(unknown)} classes that labels.txt of the checkpoint has not: {some(unknown, 10)}; "
+            f"expected names of its lines ({some(network.labels, 3)})"
         )
     twice = [name for name in found if lines[name] > 1]
     if twice:
-        raise ValueError(f"labels.txt of the checkpoint has {', '.join(twice[:5])} more than once; expected distinct names")
+        raise ValueError(f"labels.txt of the checkpoint has {some(twice)} more than once; expected distinct names")
     return network.labels

@@ -7,6 +7,7 @@ from torch.utils.data import Dataset
 
 from core import hardware
 from core.console import progress
+from core.text import one_line, some
 from data import preprocess, workers
 from data.filenames import Names, printable
 
@@ -39,7 +40,7 @@ def reason(error: OSError, path: str) -> str:
         return "empty file"
     if str(error).startswith("cannot identify"):
         return f"none of {', '.join(preprocess.FORMATS)}"
-    return " ".join(str(error).split())
+    return one_line(error)
 
 
 def unreadable(root: str, names: Names, spec: preprocess.Spec) -> dict[int, str]:
@@ -64,8 +65,7 @@ def judge(data: str, names: Names, reasons: dict[int, str], full: Path) -> list[
     if not reasons:
         return []
     total, count = len(names), len(reasons)
-    told = ", ".join(f"{printable(names[i])} ({why})" for i, why in list(sorted(reasons.items()))[:5])
-    told += ", …" if count > 5 else ""
+    told = some([f"{printable(names[i])} ({why})" for i, why in sorted(reasons.items())[:6]])
     if count > TOLERATED * total:
         raise ValueError(
             f"DATA {data}: {count:,} of {total:,} images ({100 * count / total:.1f} %) cannot be read, more than the "

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from core.config import Config
+from core.text import first_line
 from data.loader import Split, batches
 from models.checkpoint import load
 from models.cost import cost
@@ -49,7 +50,7 @@ def export_onnx(config: Export, out: Path, *, model: Path, images: Path) -> dict
             export(folded, x, path, config.opset, dynamo=exporter == "dynamo")
             worst = largest_difference(path, network, x)
         except Exception as error:  # both raise whatever they stumble over
-            problems.append(f"{exporter}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
+            problems.append(f"{exporter}: {type(error).__name__}: {first_line(error)}")
             continue
         if worst <= config.tolerance:
             break

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from core.config import Config
+from core.text import first_line
 
 WANTED = "expected a callable that returns the torch.nn.Module, such as MODEL=my_package.my_module:my_network"
 SIDES = (224, 32, 64, 96, 128, 256, 299, 384)  # pixels; a network may take only one of them
@@ -88,10 +89,6 @@ def accepted(factory: Any, wishes: dict[str, int]) -> dict[str, int]:
         if known is not None or (anything and name == "num_classes"):
             given[known or name] = value
     return given
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]
 
 
 def describe(arch: str, model: nn.Module) -> Custom:

@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from core.text import first_line, joined, some
+
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors")
 # What training scripts wrap a state_dict in; averaged weights first, as timm does.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net")
@@ -62,7 +64,7 @@ def reason(error: Exception) -> str:
         return "it is not what torch.save makes of tensors"
     if isinstance(error, OSError | EOFError):
         return "it seems to be cut off"
-    return f"{type(error).__name__}: {(text.splitlines() or ['no message'])[0]}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
@@ -73,7 +75,7 @@ def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
     notes = []
     while isinstance(content, dict) and (inside := [w for w in WRAPPERS if isinstance(content.get(w), dict) and content[w]]):
         if len(inside) > 1:
-            notes.append(f"The checkpoint has {' and '.join(inside)}: {inside[0]} was read.")
+            notes.append(f"The checkpoint has {joined(inside)}: {inside[0]} was read.")
         content = content[inside[0]]
     state = {str(name): t for name, t in content.items() if isinstance(t, Tensor)} if isinstance(content, dict) else {}
     if not state:
@@ -81,17 +83,11 @@ def unwrap(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
     if odd := [n for n, t in state.items() if n.endswith(LEARNT) and (t.dtype not in FLOATS or t.layout is not torch.strided)]:
         kinds = ", ".join(sorted({f"{state[n].layout} {state[n].dtype}".replace("torch.", "") for n in odd}))
         raise ValueError(
-            f"{path} has weights of another kind in {listed(odd, 3)} ({kinds}); expected dense float16, bfloat16, float32 or "
+            f"{path} has weights of another kind in {some(odd, 3)} ({kinds}); expected dense float16, bfloat16, float32 or "
             "float64: pass the checkpoint it was made from"
         )
     broken = [name for name, t in state.items() if t.dtype in FLOATS and not bool(torch.isfinite(t).all())]
     if broken:
-        raise ValueError(
-            f"{path} has NaN or infinite weights in {listed(broken)}; expected finite numbers: save a healthy epoch"
-        )
+        raise ValueError(f"{path} has NaN or infinite weights in {some(broken)}; expected finite numbers: save a healthy epoch")
     kept = {name: t.float() if t.dtype in FLOATS else t for name, t in state.items() if name.split(".")[-1] != "n_averaged"}
     return kept, notes
-
-
-def listed(names: list[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (" …" if len(names) > limit else "")

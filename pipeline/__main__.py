@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from core import hardware
 from core.cache import Stages, locked
 from core.console import console
+from core.text import one_line
 from export import targets
 from measure.gate import exit_code
 from pipeline import options
@@ -208,7 +209,7 @@ def main() -> None:
         print(f"error: {getattr(error, 'format_message', error.__str__)()}", file=sys.stderr)
         sys.exit(2)
     except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except Exception:
         traceback.print_exc()

@@ -8,6 +8,7 @@ from calibration.place import place_qdq
 from core.cache import Artifact, Stages
 from core.config import Config
 from core.engine_name import EngineName
+from core.text import one_line
 from export import targets
 from export.bundle import Bundle, bundle, device_code
 from export.half import Half, half
@@ -97,7 +98,7 @@ class EngineBuilder:
             try:
                 engines[name] = self.build(name, model)
             except (ValueError, RuntimeError) as error:  # the other engines are still wanted
-                refused[name] = f"its build failed: {' '.join(str(error).split())}"
+                refused[name] = f"its build failed: {one_line(error)}"
         return engines, refused
 
     def predict(self, name: EngineName, engine: Artifact) -> Artifact:

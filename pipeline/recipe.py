@@ -21,6 +21,7 @@ from compress.quantize_aware import QuantizeAware
 from compress.train import Train
 from compress.transfer import Transfer
 from core.config import Config
+from core.text import problem
 from data.index import Data
 from export import targets
 from export.bundle import Bundle
@@ -149,7 +150,7 @@ def read(kind: type[C], values: dict[str, Any], where: str) -> C:
     try:
         return kind(**values)
     except ValidationError as error:
-        raise ValueError(where + explain(error, kind)) from error
+        raise ValueError(where + problem(error, kind)) from error
 
 
 def section_of(content: dict[str, Any], names: list[str], file: str) -> dict[str, Any]:
@@ -163,16 +164,3 @@ def section_of(content: dict[str, Any], names: list[str], file: str) -> dict[str
 
 def known_recipes() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-def explain(error: ValidationError, kind: type[Config]) -> str:
-    """The first problem of `error` in one line, with the known keys when one is unknown."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] != "extra_forbidden":
-        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
-        return f"{where}{given}: {first['msg'].removeprefix('Value error, ').lower()}"
-    known: Any = kind
-    for part in first["loc"][:-1]:
-        known = known.model_fields[str(part)].annotation
-    return f"unknown key {where!r}; known keys: {', '.join(known.model_fields)}"

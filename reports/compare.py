@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from core.engine_name import EngineName
+from core.text import problem
 from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
 from reports.render import environment, write
@@ -181,11 +182,8 @@ def comparison_of(out: Path) -> Comparison:
     try:
         return Comparison.model_validate_json((out / COMPARISON).read_text())
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ValueError(
-            f"{out / COMPARISON} is no comparison of this version ({where}: {problem['msg']}); run make compare again"
-        ) from error
+        found = problem(error, Comparison)
+        raise ValueError(f"{out / COMPARISON} is no comparison of this version ({found}); run make compare again") from error
 
 
 def exit_code(comparison: Comparison) -> int:

@@ -5,6 +5,8 @@ import onnx
 import onnxruntime as ort
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from core.text import one_line
+
 OPSET, IR = 17, 8
 
 
@@ -25,7 +27,7 @@ def legacy(proto: ModelProto) -> ModelProto:
         onnx.checker.check_model(older, full_check=True)  # also refuses what opset 17 does not know
         before, after = answers(proto), answers(older)
     except Exception as error:  # the checker and ONNX Runtime raise types of their own
-        raise ValueError(f"it has no form at opset {OPSET} ({' '.join(str(error).split())[:200]})") from error
+        raise ValueError(f"it has no form at opset {OPSET} ({one_line(error)[:200]})") from error
     if not np.array_equal(before, after):
         raise ValueError(f"at opset {OPSET} it answers differently, by up to {np.abs(before - after).max():.2g}")
     return older

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from core import hardware
 from core.config import Config
+from core.text import one_line
 from export.device import runner_trt, trt_build
 from export.targets._engine import described
 
@@ -47,7 +48,7 @@ def missing(package: str, install: str) -> str | None:
     except Exception as error:  # OSError, RuntimeError, FileNotFoundError: its libraries are looked for on import
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return f"package {package} is not installed: {install}"
-        return f"package {package} does not load ({' '.join(str(error).split())}): {install}"
+        return f"package {package} does not load ({one_line(error)}): {install}"
     return None
 
 
