@@ -100,11 +100,11 @@ def on_labels(config: Distill, epochs: int) -> Distill:
 
 
 def made_by(step: Stages, stage: str) -> Artifact:
-    """What the stage of that name left, of those that `step` was asked for.
+    """The artifact of the stage of that name, of those that `step` used.
 
-    Raises ValueError when there was none: nothing could be trained.
+    Raises ValueError when there is none: nothing could be trained.
     """
-    for artifact in step.asked:
+    for artifact in step.used:
         if stage_of(artifact) == stage:
             return artifact
     raise ValueError(f"the pipeline had no stage {stage!r}; expected labelled training images and finetune = true")

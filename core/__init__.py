@@ -1,1 +1,1 @@
-"""The ground floor that every other folder stands on: config, console, hardware, placement, text and the stage cache."""
+"""What all other folders import: config, console, text, hardware, environment, placement, digests and the stage cache."""

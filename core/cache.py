@@ -1,28 +1,25 @@
-"""Stages that remember: run once for the same config, inputs and source; interrupted, they continue.
+"""The stage cache: a stage runs once for the same config, inputs and code; an interrupted one continues.
 
-A stage is a function `stage(config, out, **inputs) -> metrics` that writes files into the folder `out`. Its directory is
-finished if and only if it holds `manifest.json`. While it runs the directory is called `….partial`; a stage that left its
-own checkpoints there finds them again.
+A stage is a function `stage(config, out, **inputs) -> metrics` that writes files into the folder `out`. While it runs the
+folder is called `….partial`; a stage that left checkpoints of its own there finds them again. When all is written, with
+`manifest.json` as the last file, the folder gets its final name: it exists if and only if the stage is finished.
 """
 
-import ast
 import fcntl
-import hashlib
-import importlib.util
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from core.config import Config
 from core.console import console
+from core.digest import code_digest, digest_of, file_digest, folder_digest
+from core.environment import machine, now, versions
 
-PROJECT = Path(__file__).resolve().parent.parent
-PACKAGES = ("core", "data", "models", "compress", "calibration", "export", "measure", "reports", "pipeline")
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,11 @@ Input = Artifact | Mapping[str, Artifact] | Callable[..., Any] | Path
 
 
 class Stages:
-    """Runs stages under `root` and keeps the list of those it was asked for, each once, in order, in `asked`."""
+    """Runs stages in folders under `root`. `used` lists the artifacts of all calls, each once, in order."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.asked: list[Artifact] = []
+        self.used: list[Artifact] = []
         root.mkdir(parents=True, exist_ok=True)
 
     def __call__(
@@ -53,34 +50,35 @@ class Stages:
     ) -> Artifact:
         """The artifact of `stage(config, out, **inputs)`, from the cache where it is there.
 
-        An input is an artifact, a mapping of them, a file of the user's, or a function; each counts with its content.
-        `context` is what else the result depends on (the platform it was measured on). `label` names it for people.
+        An input is an artifact, a mapping of them, a file of the user's, or a function; its content is part of the cache key.
+        `context` is what else the result depends on (the platform it was measured on). `label` is shown after the stage's name.
         """
         name = f"{stage.__name__} {label}".strip()
         key = digest_of(
             {
                 "stage": f"{stage.__module__}.{stage.__name__}",
-                "config": config.model_dump(mode="json"),
+                "config": config,
                 "context": context,
                 "inputs": {key: content_of(value) for key, value in inputs.items()},
-                "source": source_digest(stage.__module__),
+                "code": code_digest(stage.__module__),
             }
         )
         final = self.root / f"{stage.__name__}-{key[:12]}"
-        manifest = final / "manifest.json"
+        manifest = final / MANIFEST
         if manifest.exists():
             console.print(f"[dim]{name}: cached[/dim]")
             artifact = Artifact(final, {**json.loads(manifest.read_text()), "name": name, "cached": True})
         else:
             artifact = self.run(stage, config, name, final, {k: passed(v) for k, v in inputs.items()})
-        if artifact.path not in {earlier.path for earlier in self.asked}:
-            self.asked.append(artifact)
+        if artifact.path not in {earlier.path for earlier in self.used}:
+            self.used.append(artifact)
         return artifact
 
     def run(self, stage: Callable[..., Any], config: Config, name: str, final: Path, arguments: dict[str, Any]) -> Artifact:
         console.print(f"[bold]{name}[/bold]")
         partial = final.with_name(final.name + ".partial")
         partial.mkdir(exist_ok=True)
+        (partial / MANIFEST).unlink(missing_ok=True)  # of a run that died just before the folder got its final name
         started = time.perf_counter()
         metrics = stage(config, partial, **arguments) or {}
         manifest = {
@@ -89,12 +87,13 @@ class Stages:
             "config": config.model_dump(mode="json"),
             "metrics": metrics,
             "seconds": round(time.perf_counter() - started, 3),
+            "created": now(),
+            "machine": machine(),
+            "versions": versions(),
             "content": folder_digest(partial),
             "cached": False,
         }
-        temporary = partial / "manifest.tmp"
-        temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
-        temporary.rename(partial / "manifest.json")
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
         partial.rename(final)
         console.print(f"[dim]{name}: {manifest['seconds']:.1f} s[/dim]")
         return Artifact(final, manifest)
@@ -121,52 +120,7 @@ def content_of(value: Input) -> Any:
             raise ValueError(
                 f"{value} cannot be read ({str(error.strerror).lower()}); pass a file that is there and that you may read"
             ) from error
-    return [value.__module__, value.__qualname__, source_digest(value.__module__)]
-
-
-def digest_of(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files in `folder`."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return digest_of([[str(p.relative_to(folder)), file_digest(p)] for p in files])
-
-
-@cache
-def source_digest(module: str) -> str:
-    """SHA-256 over the source of `module` and of every project module it imports, directly or not."""
-    files: dict[str, str] = {}
-    todo = [module]
-    while todo:
-        name = todo.pop()
-        spec = importlib.util.find_spec(name) if name not in files else None
-        if spec is None or spec.origin is None:
-            continue
-        source = Path(spec.origin).read_text()
-        files[name] = source
-        todo += [n for n in imported_names(source) if n.split(".")[0] in PACKAGES and is_module(n)]
-    return digest_of(files)
-
-
-def imported_names(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def is_module(name: str) -> bool:
-    path = PROJECT.joinpath(*name.split("."))
-    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+    return [value.__module__, value.__qualname__, code_digest(value.__module__)]
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from pydantic import Field
 
 import data.preprocess
 from core import hardware
-from core.cache import file_digest
 from core.config import Config
+from core.digest import file_digest
 from data.loader import Split
 from models.sidecar import write_beside
 

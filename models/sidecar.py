@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from core.cache import file_digest
+from core.digest import file_digest
 
 LABELS = "labels.txt"
 PREPROCESS = "preprocess.json"

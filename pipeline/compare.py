@@ -1,6 +1,5 @@
 """Several networks through the same pipeline, then all their engines timed in turns: which one for this device?"""
 
-import datetime
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from typing import Any
 
 from core.cache import Artifact, Stages, locked
 from core.console import console
+from core.environment import now
+from core.text import one_line
 from data.gated import gated
 from export import targets
 from measure.engines import latency
@@ -91,7 +92,7 @@ def compare(entries: dict[str, Entry], wanted: list[str], out: Path) -> Comparis
             {name: Entrant(folders[name], runs[name].report if name in runs else None, failed.get(name)) for name in entries},
             time_together({name: (entries[name].recipe, done) for name, done in runs.items()}, images, Stages(out / "stages")),
             out,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created=now(),
             command=command(),
             started=started,
         )
@@ -106,7 +107,7 @@ def going_on(name: str, failed: dict[str, str]) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        failed[name] = " ".join(str(error).split())
+        failed[name] = one_line(error)
         console.print(f"{name} is out: {failed[name]}", markup=False)
 
 

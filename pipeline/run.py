@@ -1,18 +1,16 @@
 """One network through the page: what it leaves in OUT besides the stages (run.json, the reports, bundle/)."""
 
-import datetime
-import platform
 import shlex
 import shutil
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from core import hardware
 from core.cache import Stages, locked
+from core.environment import machine, now, versions
 from export.triton import serves, triton
 from pipeline.page import compress
 from pipeline.recipe import Recipe
@@ -20,8 +18,6 @@ from pipeline.student import Pressed
 from reports.render import render
 from reports.run_folder import RunRecord, TargetResult
 from reports.schema import Environment, Report
-
-PACKAGES = ("torch", "onnx", "onnxruntime", "torch-pruning", "nvidia-modelopt", "numpy", "openvino", "tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
@@ -43,18 +39,18 @@ def run(model: str, recipe: Recipe, wanted: list[str], out: Path, sweep: Mapping
         step = Stages(out / "stages")
         pressed = compress(recipe, step, sweep)
         RunRecord(
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created=now(),
             command=command(),
             seconds=round(time.perf_counter() - started, 1),
             model=model,
             gate=recipe.gate,
             latency_limit=recipe.latency_limit,
             requested=wanted,
-            environment=environment(recipe),
+            environment=Environment(**machine(), threads=recipe.measure.threads or hardware.cores(), versions=versions()),
             images=pressed.base.images,
             baseline=pressed.base.baseline,
             students={student.variant: student.onnx for student in pressed.students},
-            stages=step.asked,
+            stages=step.used,
             targets=list(pressed.targets),
         ).write(out)
         report = render(out)
@@ -65,22 +61,6 @@ def run(model: str, recipe: Recipe, wanted: list[str], out: Path, sweep: Mapping
 def command() -> str:
     """What the user typed."""
     return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
-
-
-def environment(recipe: Recipe) -> Environment:
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return Environment(
-        **hardware.cpu(),
-        threads=recipe.measure.threads or hardware.cores(),
-        gpu=(hardware.gpu() or {}).get("name"),
-        os=platform.platform(),
-        versions=versions,
-    )
 
 
 def publish(report: Report, recipe: Recipe, pressed: Pressed, out: Path) -> None:

@@ -17,8 +17,9 @@ from reports.batching import batch_at_limit, unmet
 from reports.budget_notes import budget_notes
 from reports.classes import lost_images, per_class
 from reports.findings import findings
+from reports.provenance import provenance_notes, provenance_of
 from reports.run_folder import RunRecord, TargetResult, read_record
-from reports.schema import GateResult, GateRow, Latency, Metric, Precision, Report, Row, Stage, Throughput
+from reports.schema import Environment, GateResult, GateRow, Latency, Metric, Precision, Report, Row, Stage, Throughput
 from reports.sweep import sweep_notes, with_front
 
 
@@ -33,7 +34,7 @@ def collect(out: Path) -> Report:
     candidates = {str(result.candidate_name) for result in run.targets}
     judged = [row for row in rows if row.id in candidates]
     gate = gate_result(judged, run.gate, "top1" if dataset.labelled else "agreement")
-    stages = [stage_of(stage, out) for stage in run.stages]
+    stages = [stage_of(stage, run.environment, out) for stage in run.stages]
     notes = [
         *(note for stage in stages for note in stage.metrics.get("notes", [])),
         *findings(rows, gate),
@@ -41,6 +42,7 @@ def collect(out: Path) -> Report:
         *budget_notes(stages, rows),
         *sweep_notes(rows, gate),
         *unmet(rows, run.latency_limit),
+        *provenance_notes(stages, run.created, run.environment),
     ]
     image_name = Split(run.images.path, "test").name
     return Report(
@@ -155,7 +157,8 @@ def gate_result(candidates: list[Row], gate: Gate, metric: Metric) -> GateResult
     )
 
 
-def stage_of(stage: Artifact, out: Path) -> Stage:
+def stage_of(stage: Artifact, environment: Environment, out: Path) -> Stage:
+    """`environment` is that of the run."""
     manifest = stage.manifest
     return Stage(
         name=manifest["name"],
@@ -163,4 +166,5 @@ def stage_of(stage: Artifact, out: Path) -> Stage:
         cached=manifest["cached"],
         artifact=str(stage.path.relative_to(out)),
         metrics=stage.metrics,
+        **provenance_of(manifest, environment),
     )

@@ -37,13 +37,20 @@ class Dataset(Part):
 
 
 class Stage(Part):
-    """A step of the run. `artifact` is its folder, relative to OUT; `seconds` what it took when it really ran."""
+    """A step of the run. `artifact` is its folder, relative to OUT.
+
+    `created` (UTC) and `seconds` are of the run that really executed it. `machine` and `versions` name what of this run's
+    `environment` was different then, with the values of then.
+    """
 
     name: str
     seconds: float
     cached: bool
     artifact: str
     metrics: dict[str, Any]
+    created: str | None = None
+    machine: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 class Latency(Part):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from core.cache import file_digest
+from core.digest import file_digest
 
 
 def described(file: Path, *, precision: str, int8_share: float | None) -> dict[str, Any]:

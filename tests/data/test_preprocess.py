@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.cache import folder_digest
+from core.digest import folder_digest
 from data import preprocess
 from data.index import Data, index
 from data.loader import Split, batches

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from core.cache import file_digest
+from core.digest import file_digest
 from data.index import Data, index
 from data.loader import Split
 from export import targets

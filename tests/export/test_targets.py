@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from calibration.place import place_qdq
-from core.cache import file_digest
+from core.digest import file_digest
 from core.placement import Placement
 from data.loader import Split
 from export import targets

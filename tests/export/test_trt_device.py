@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core import hardware
-from core.cache import file_digest
+from core.digest import file_digest
 from export.bundle import Bundle, bundle
 from export.targets import tensorrt
 from tests.conftest import Small

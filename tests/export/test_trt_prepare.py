@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from calibration.observe import Calibrate, observe
 from calibration.place import place_qdq
-from core.cache import file_digest
+from core.digest import file_digest
 from data.loader import Split
 from export.onnx import Export, export_onnx
 from export.targets import tensorrt

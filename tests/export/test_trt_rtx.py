@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from core import hardware
-from core.cache import file_digest
+from core.digest import file_digest
 from export.targets import tensorrt_rtx
 from tests.export.trt_parts import tiny
 

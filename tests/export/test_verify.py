@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.cache import file_digest
+from core.digest import file_digest
 from tests.export.conftest import ONNXRUNTIME, MakeBundle, Run, golden
 
 

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from core.cache import file_digest
+from core.digest import file_digest
 from export.device import runner_trt
 from export.half import halved
 from export.targets import tensorrt, tensorrt_rtx

@@ -17,7 +17,7 @@ FIELDS = {
     "": "schema created command seconds environment model dataset stages rows gate per_class lost_images",
     "environment": "cpu cores threads isa gpu os versions",
     "dataset": "name classes input_shape splits labelled preprocess",
-    "stages": "name seconds cached artifact metrics",
+    "stages": "name seconds cached artifact metrics created machine versions",
     "rows": "id network precision target status reason artifact sha256 size_bytes params macs accuracy agreement drop "
     "latency_ms throughput batch_at_limit speedup int8_share ships",
     "rows.accuracy": "top1 top5 correct n",
