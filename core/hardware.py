@@ -7,16 +7,58 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# Linux's names for what decides how fast and how exact integers are, best last.
+# Linux's names of the instruction sets that decide how fast and how exact integer kernels are, best last.
 ISA = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
+
+# ARM boards have their name in the device tree; servers have no device tree.
+BOARDS = (Path("/proc/device-tree/model"), Path("/sys/firmware/devicetree/base/model"))
+# On ARM, "model name" is missing or says only "ARMv8 Processor rev 1"; "CPU implementer" and "CPU part" tell the kind of core.
+CORES = {
+    "0x41": {
+        "0xc07": "Cortex-A7", "0xc09": "Cortex-A9", "0xc0f": "Cortex-A15", "0xd03": "Cortex-A53", "0xd04": "Cortex-A35",
+        "0xd05": "Cortex-A55", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72", "0xd09": "Cortex-A73", "0xd0a": "Cortex-A75",
+        "0xd0b": "Cortex-A76", "0xd0c": "Neoverse-N1", "0xd0d": "Cortex-A77", "0xd0e": "Cortex-A76AE", "0xd40": "Neoverse-V1",
+        "0xd41": "Cortex-A78", "0xd42": "Cortex-A78AE", "0xd44": "Cortex-X1", "0xd46": "Cortex-A510", "0xd47": "Cortex-A710",
+        "0xd48": "Cortex-X2", "0xd49": "Neoverse-N2", "0xd4b": "Cortex-A78C", "0xd4d": "Cortex-A715", "0xd4e": "Cortex-X3",
+        "0xd4f": "Neoverse-V2", "0xd80": "Cortex-A520", "0xd81": "Cortex-A720", "0xd82": "Cortex-X4", "0xd84": "Neoverse-V3",
+        "0xd85": "Cortex-X925", "0xd87": "Cortex-A725", "0xd8e": "Neoverse-N3",
+    },
+    "0x48": {"0xd01": "Kunpeng-920"},
+    "0x4e": {"0x003": "Denver 2", "0x004": "Carmel"},
+    "0xc0": {"0xac3": "Ampere-1", "0xac4": "Ampere-1a"},
+}  # fmt: skip
 
 
 @cache
-def cpuinfo() -> dict[str, str]:
-    """/proc/cpuinfo of the first core; empty where there is none."""
+def cpuinfo() -> str:
+    """/proc/cpuinfo; empty where there is none."""
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return path.read_text() if path.exists() else ""
+
+
+def board() -> str | None:
+    """The name of the board, such as "Raspberry Pi 4 Model B Rev 1.4"; None where the machine has no device tree."""
+    path = next((path for path in BOARDS if path.exists()), None)
+    return path.read_text().strip("\0\n ") if path else None
+
+
+def cores_of(text: str) -> list[dict[str, str]]:
+    """The blocks of /proc/cpuinfo, one per core."""
+    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
+    return [{key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block)} for block in blocks]
+
+
+def cpu_name(text: str, board: str | None) -> str:
+    """Board and kinds of cores, or the model name that x86 has; `text` is /proc/cpuinfo."""
+    cores = cores_of(text)
+    kinds = dict.fromkeys(core_name(core) for core in cores if "CPU part" in core)
+    name = " + ".join(kinds) or cores[0].get("model name") or platform.processor() or platform.machine()
+    return f"{board} ({name})" if board else name
+
+
+def core_name(core: dict[str, str]) -> str:
+    implementer, part = core["CPU implementer"], core["CPU part"]
+    return CORES.get(implementer, {}).get(part, f"ARM core {implementer}:{part}")
 
 
 def is_arm() -> bool:
@@ -25,9 +67,14 @@ def is_arm() -> bool:
 
 def isa() -> list[str]:
     """The instruction sets of `ISA` that this CPU has."""
-    info = cpuinfo()
+    info = cores_of(cpuinfo())[0]
     flags = set((info.get("flags") or info.get("Features") or "").split())
     return [name for name in ISA if name in flags]
+
+
+def instruction_set() -> list[str]:
+    """Architecture and `isa`: what the results of integer and floating-point kernels depend on."""
+    return [platform.machine(), *isa()]
 
 
 def has_vnni() -> bool:
@@ -41,15 +88,14 @@ def cores() -> int:
 
 
 def cpu() -> dict[str, Any]:
-    name = cpuinfo().get("model name") or platform.processor() or platform.machine()
-    return {"cpu": name, "cores": cores(), "isa": isa()}
+    return {"cpu": cpu_name(cpuinfo(), board()), "cores": cores(), "isa": isa()}
 
 
 @cache
 def gpu() -> dict[str, str] | None:
-    """Name, compute capability and newest CUDA version of the driver of the first GPU; None where no GPU answers.
+    """Name, compute capability and newest CUDA version of the driver of the first GPU; None where there is no GPU.
 
-    Asked of the driver, because torch may be a CPU build and Jetson has no nvidia-smi.
+    Read from the driver, because torch may be a CPU build and Jetson has no nvidia-smi.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from calibration.rank_layers import RankLayers, RankLayersOf, rank_layers
 from core.cache import Artifact
 from core.engine_name import EngineName
+from core.hardware import instruction_set
+from core.text import some
 from measure.gate import Gate
 from pipeline.builder import EngineBuilder
 from pipeline.choose import drop, fails, kept_back
@@ -82,15 +84,14 @@ def rungs(
     assert placement is not None
     if "mixed" in ladder.rungs:
         config = RankLayersOf(**ranking.model_dump(), placement=placement)
-        ranked = builder.step(
-            rank_layers, config, label=builder.name, model=student.onnx, ranges=student.ranges, images=builder.images
-        )
+        ranked = builder.step(rank_layers, config, label=builder.name, context=instruction_set(), model=student.onnx,
+                              ranges=student.ranges, images=builder.images)  # fmt: skip
         order = [node for node, _ in json.loads((ranked.path / "rank_layers.json").read_text())]
         for count in counts(int(ladder.most * len(order))):
             names = tuple(order[:count])
             placed = builder.place(student.onnx, student.ranges, skip=names)
             assert placed is not None
-            layers = f"{count} of {len(order)} layers in floating point ({', '.join(names[:3])}{', …' if count > 3 else ''})"
+            layers = f"{count} of {len(order)} layers in floating point ({some(names, 3)})"
             yield builder.named(student, f"mixed{count}"), layers, placed
     if "quantize_aware" in ladder.rungs and student.trained_on is not None:
         trained = student.trained_on()

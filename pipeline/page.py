@@ -11,6 +11,7 @@ from compress.prune import prune
 from compress.prune_sensitivity import sensitivity
 from compress.quantize_aware import quantize_aware
 from core.cache import Artifact, Stages
+from core.hardware import instruction_set
 from export import targets
 from export.onnx import export_onnx
 from measure.expect import check
@@ -71,7 +72,7 @@ def exported(
     onnx = base.baseline
     if model is not base.teacher:
         onnx = step(export_onnx, recipe.export, label=label, model=model, images=base.images)
-    ranges = step(observe, recipe.calibrate, label=name, model=onnx, images=base.images)
+    ranges = step(observe, recipe.calibrate, label=name, context=instruction_set(), model=onnx, images=base.images)
     return Student(name, model, onnx, ranges, trained_on)
 
 
@@ -80,5 +81,6 @@ def train_quantized(name: str, recipe: Recipe, step: Stages, base: Base, student
     config = recipe.quantize_aware.model_copy(update={"epochs": 1})
     trained = step(quantize_aware, config, student=student, teacher=base.teacher, images=base.images)
     onnx = step(export_onnx, recipe.export, label="quantization-aware", model=trained, images=base.images)
-    ranges = step(observe, recipe.calibrate, label="quantization-aware", model=onnx, images=base.images)
+    label, context = "quantization-aware", instruction_set()
+    ranges = step(observe, recipe.calibrate, label=label, context=context, model=onnx, images=base.images)
     return Student(name, trained, onnx, ranges)

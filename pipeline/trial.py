@@ -20,6 +20,7 @@ from compress.derive import derive_student
 from compress.search import Search, search
 from core import hardware
 from core.cache import Artifact, Stages
+from core.text import first_line
 from data.loader import Split, batches
 from export import targets
 from export.half import Half, half
@@ -58,7 +59,7 @@ def plan(name: str, recipe: Recipe, step: Stages, base: Base) -> Artifact | None
     student = step(derive_student, recipe.student, teacher=base.teacher)
     options = {target: recipe.targets[target].model_dump(mode="json") for target in recipe.budget.targets}
     config = Search(budget=recipe.budget, prune=recipe.prune, targets=options, threads=recipe.measure.threads)
-    machine = {target: targets.get(target).platform() for target in recipe.budget.targets}
+    machine = {target: [targets.get(target).platform(), targets.get(target).PLACEMENT] for target in recipe.budget.targets}
     return step(search, config, label=name, context=machine, model=student, images=base.images, baseline=base.baseline,
                 trial=trial)  # fmt: skip
 
@@ -119,7 +120,7 @@ def exported(network: nn.Module, x: Tensor, file: Path, exporters: tuple[bool, b
         try:
             return export(network, x, file, Export().opset, dynamo)
         except Exception as error:  # both raise whatever they stumble over
-            problems.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+            problems.append(first_line(error))
     raise ValueError(f"BUDGET cannot be measured: the network cannot be exported to ONNX ({'; '.join(problems)})")
 
 
