@@ -75,7 +75,7 @@ def scales_for(proto: ModelProto, peaks: Mapping[str, np.ndarray]) -> dict[str, 
     found = {}
     for pair in pairs_of(proto):
         peak = peaks[pair.between].astype(np.float64)
-        if peak.max() > 0:
+        if 0 < peak.max() < np.inf:  # observing the ranges refuses what is not finite, and names it
             a = np.maximum(peak, FLOOR * peak.max())
             scale = np.sqrt(
                 a / relative(by_input(numpy_helper.to_array(weights[pair.second.input[1]]), groups_of(pair.second)))

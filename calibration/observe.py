@@ -31,6 +31,7 @@ from calibration.correct import copied
 from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for, with_twins
 from calibration.place import CORRECTIONS, range_source
 from calibration.ranges import Histogram, Method, select
+from calibration.weights import name_of
 from core import hardware
 from core.config import Config
 from data.loader import Split, batches
@@ -169,7 +170,9 @@ def statistics(
             try:
                 histogram.add(float(low), float(high), sample)
             except ValueError as error:
-                raise ValueError(f"activation {name!r} has {error}, expected numbers: check the network's weights") from error
+                raise ValueError(
+                    f"activation {name!r}{producer_of(proto, name)} has {error}, expected numbers: check the network's weights"
+                ) from error
 
     seen = 0
     pending: deque[Future[list[np.ndarray]]] = deque()
@@ -182,6 +185,11 @@ def statistics(
         while pending:
             collect(pending.popleft())
     return seen, histograms
+
+
+def producer_of(proto: onnx.ModelProto, tensor: str) -> str:
+    """Which layer computes `tensor`, for messages; nothing for an input of the network."""
+    return next((f" of layer {name_of(n)!r} ({n.op_type})" for n in proto.graph.node if tensor in n.output), "")
 
 
 def step_for(values: int, samples: int) -> int:

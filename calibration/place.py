@@ -16,7 +16,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
 from calibration.equalize import EQUALIZATION, equalize
-from calibration.weights import name_of, quantize_weights
+from calibration.ranges import SMALLEST
+from calibration.weights import name_of, quantize_weights, storable
 from core import hardware
 from core.placement import Placement
 
@@ -145,15 +146,18 @@ def range_source(proto: ModelProto, name: str) -> str:
 
 
 def activation_scale(low: float, high: float, config: Placement) -> tuple[np.float32, int]:
-    """(scale, zero_point) of a tensor with values in [low, high]; zero is always represented exactly."""
+    """(scale, zero_point) of a tensor with values in [low, high]; zero is always represented exactly.
+
+    The scale is a number of the type `config.floats`, and not below 2^SMALLEST: such values count as zero.
+    """
     smallest, largest = LIMITS[config.activation]
     low, high = min(low, 0.0), max(high, 0.0)
     if high == low:
         return np.float32(1.0), 0
+    exact = max(-low, high) / 127 if config.symmetric else (high - low) / (largest - smallest)
+    scale = np.float32(storable(np.asarray(max(exact, 2.0**SMALLEST)), config.floats))
     if config.symmetric:
-        middle = 0 if config.activation == "int8" else 128
-        return np.float32(max(-low, high) / 127), middle
-    scale = np.float32((high - low) / (largest - smallest))
+        return scale, 0 if config.activation == "int8" else 128
     return scale, int(np.clip(np.round(smallest - low / scale), smallest, largest))
 
 

@@ -56,7 +56,7 @@ def shrink(tensor: TensorProto) -> None:
     if tensor.data_type != TensorProto.FLOAT:
         return
     values = numpy_helper.to_array(tensor)
-    if values.size and np.abs(values).max() > LARGEST:
+    if values.size and not np.abs(values).max() <= LARGEST:  # NaN is not, either
         raise ValueError(
             f"{tensor.name} holds {np.abs(values).max():.3g}, float16 ends at {LARGEST:g}: leave the engines in float16 out, "
             "with targets that have none"

@@ -37,11 +37,15 @@ class Export(Config):
 
 
 def export_onnx(config: Export, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Export `model`; what is written answers like PyTorch at batch 1 and N, or ValueError is raised."""
+    """Export `model`; what is written predicts like PyTorch at batch 1 and N, or ValueError is raised.
+
+    Raises ValueError, too, when a weight with its batch norm folded in is not a finite number.
+    """
     network, spec = load(model)
     split = Split(images, "train")
     x, _ = next(batches(split, config.check_images, limit=config.check_images))
     folded = fuse(network)
+    check_finite(folded)
     path = out / "model.onnx"
     # The dynamo exporter has broken ResNets before (pytorch#169178, #166797, #157621), so neither is trusted unchecked.
     problems = []
@@ -70,6 +74,17 @@ def export_onnx(config: Export, out: Path, *, model: Path, images: Path) -> dict
         "largest_difference": worst,
         "checked_batches": [1, len(x)],
     }
+
+
+def check_finite(folded: nn.Module) -> None:
+    """Raises ValueError with the first layer that holds NaN or an infinity: weights, or what folding its batch norm made."""
+    for name, tensor in folded.state_dict().items():
+        count = int((~torch.isfinite(tensor)).sum())
+        if count:
+            raise ValueError(
+                f"layer {name.rpartition('.')[0]} has {count:,} values of {name} that are NaN or infinite after batch norm was "
+                "folded in, expected finite numbers: check its weights and its batch norm's running_var"
+            )
 
 
 def export(model: nn.Module, x: Tensor, path: Path, opset: int, dynamo: bool) -> None:

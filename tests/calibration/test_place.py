@@ -39,9 +39,12 @@ def rounded(x: np.ndarray, scale: float, zero_point: int, kind: str) -> np.ndarr
     return (np.clip(np.rint(x / scale) + zero_point, low, high) - zero_point) * scale
 
 
-def rounded_weight(w: np.ndarray) -> np.ndarray:
-    """int8, symmetric, one scale per output channel."""
+def rounded_weight(w: np.ndarray, floats: str = "float32") -> np.ndarray:
+    """int8, symmetric, one scale per output channel, of the type `floats`: in float16 the next one that is no smaller."""
     scale = np.abs(w).reshape(len(w), -1).max(axis=1) / 127
+    if floats == "float16":
+        above = np.nextafter(scale.astype(np.float16), np.float16(np.inf))
+        scale = np.where(scale.astype(np.float16) < scale, above, scale.astype(np.float16)).astype(np.float32)
     scale = scale.reshape(-1, 1, 1, 1)
     return np.rint(w / scale) * scale
 
@@ -70,8 +73,8 @@ def test_equals_fake_quantization_in_numpy_within_one_step(placement: Placement,
     def q(name: str, values: np.ndarray) -> np.ndarray:
         return rounded(values, *activation_scale(*ranges[name], placement), placement.activation)
 
-    a = np.maximum(convolved(q("input", x), rounded_weight(w["w1"]), w["b1"]), 0)
-    second = convolved(q("a", a), rounded_weight(w["w2"]), w["b2"])
+    a = np.maximum(convolved(q("input", x), rounded_weight(w["w1"], placement.floats), w["b1"]), 0)
+    second = convolved(q("a", a), rounded_weight(w["w2"], placement.floats), w["b2"])
     second = q("c2", second) if placement.residual == "all" else second
     expected = np.maximum(second + q("a", a), 0)
     step = max(float(activation_scale(*ranges[name], placement)[0]) for name in ("a", "c2"))
