@@ -17,6 +17,7 @@ from typing import Any
 from core.config import Config
 from core.console import console
 from core.digest import code_digest, digest_of, file_digest, folder_digest
+from core.disk import find_temporary_folder, full_disk_in_one_line
 from core.environment import machine, now, versions
 
 MANIFEST = "manifest.json"
@@ -136,4 +137,6 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise ValueError(f"another run is writing to {folder}; wait for it, or pass another OUT") from error
-        yield
+        find_temporary_folder(folder)
+        with full_disk_in_one_line(folder):
+            yield

@@ -3,7 +3,15 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(highlight=False, soft_wrap=True)
+
+class Plain(Console):
+    """rich's console, but whoever prints to a closed pipe gets the BrokenPipeError: rich itself exits with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich calls this where it handles the error
+
+
+console = Plain(highlight=False, soft_wrap=True)
 
 
 def progress() -> Progress:

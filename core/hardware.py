@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from core.quota import quota
+
 # Linux's names of the instruction sets that decide how fast and how exact integer kernels are, best last.
 ISA = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 
@@ -83,8 +85,9 @@ def has_vnni() -> bool:
 
 
 def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use. A CPU quota is rounded down: a thread more than it allows makes all of them wait."""
+    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(present, int(quota() or present)))
 
 
 def cpu() -> dict[str, Any]:

@@ -166,13 +166,14 @@ def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int 
     """Batches of (float32 [N, C, H, W], int64 [N]).
 
     Shuffled batches leave out the last incomplete one (batch norm dislikes it); `limit` stops after that many images.
-    Files are decoded in worker processes; arrays are fast enough without. Raises ValueError when a file has changed.
+    Files are decoded in worker processes; arrays, and a single batch, are as fast without. Raises ValueError when a file has
+    changed, or a worker process was killed.
     """
     order = np.random.default_rng(split.seed).permutation(len(split)) if shuffle else np.arange(len(split))
     order = order[:limit]
     groups = Groups(order, batch_size, keep_last=not shuffle or len(order) <= batch_size)
     folder = split.dataset["kind"] == "folder"
-    count = min(len(groups), hardware.cores()) if folder else 0
+    count = min(len(groups), hardware.cores()) if folder and len(groups) > 1 else 0
     for answer in workers.answers(Predictions(split), groups, count):
         if isinstance(answer, str):
             raise ValueError(answer)

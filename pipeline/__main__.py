@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
-from core import hardware
+from core import hardware, startup
 from core.cache import Stages, locked
 from core.console import console
 from core.text import one_line
@@ -202,7 +202,8 @@ def tell_comparison(found: Comparison, out: Path) -> None:
 def main() -> None:
     """Exit codes are the contract's; whatever nobody foresaw keeps its traceback and exits with 70 (EX_SOFTWARE)."""
     try:
-        code = app(standalone_mode=False)
+        with startup.prepared():
+            code = app(standalone_mode=False)
         if code == 130:  # what typer makes of Ctrl-C
             console.print("interrupted; the same command continues where it stopped")
     except TyperException as error:

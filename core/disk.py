@@ -1,0 +1,48 @@
+"""Disks that are full, and machines without a folder for temporary files."""
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LITTLE = 2**20  # bytes free, below which a failed write was for lack of space
+
+
+@contextmanager
+def full_disk_in_one_line(folder: Path | None = None) -> Iterator[None]:
+    """Raises ValueError with one line where the body fails because a disk is full, that of `folder` or another.
+
+    Libraries write in C++ and Rust and raise types of their own, so it is also looked at how much space `folder` has left.
+    """
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        if not is_full(error) and (folder is None or shutil.disk_usage(folder).free > LITTLE):
+            raise
+        named = getattr(error, "filename", None) or folder or "a file"
+        raise ValueError(
+            f"no space left on the disk, while writing {named}; free some space, or pass another OUT; "
+            "the same command continues after the last finished stage"
+        ) from error
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether `error`, or one that led to it, says so."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def find_temporary_folder(folder: Path) -> None:
+    """Keep temporary files in `folder`/tmp where neither TMPDIR nor /tmp can be written to (a read-only root)."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        (folder / "tmp").mkdir(exist_ok=True)
+        tempfile.tempdir = str(folder.resolve() / "tmp")

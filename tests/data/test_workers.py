@@ -1,0 +1,117 @@
+"""Batches arrive whole, whatever shared memory there is; workers that are killed cost one line."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from data import workers
+
+PROJECT = Path(__file__).resolve().parents[2]
+GROUPS = [[0, 1], [2, 3], [4, 5], [6]]
+
+
+class Numbers(Dataset[Any]):
+    """Every index as a small image of that value, and as a label."""
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return torch.tensor(indices, dtype=torch.float32).reshape(-1, 1, 1, 1).expand(-1, 3, 8, 8).clone(), torch.tensor(
+            indices
+        )
+
+
+class Killed(Numbers):
+    """Its process is killed while it decodes image 4."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.home = number, os.getpid()
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        if 4 in indices and os.getpid() != self.home:
+            os.kill(os.getpid(), self.number)
+        return super().__getitems__(indices)
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    lines: list[str] = []
+    monkeypatch.setattr(workers, "say_once", lines.append)
+    return lines
+
+
+def check(found: list[Any]) -> None:
+    """Every batch is there, in order, with the right values."""
+    assert [y.tolist() for _, y in found] == GROUPS
+    for x, y in found:
+        assert x.shape == (len(y), 3, 8, 8)
+        assert (x == y.reshape(-1, 1, 1, 1)).all()
+
+
+@pytest.mark.parametrize("free", [0, 1000, 2**40], ids=lambda free: f"{free} bytes free")
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_batches_arrive_through_memory_or_pipes(
+    count: int, free: int, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "free_shared_memory", lambda: free)
+    check(list(workers.answers(Numbers(), GROUPS, count)))
+    assert all("--shm-size" in line for line in said)
+    assert bool(said) == (count > 0 and free < 2**40)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unable to allocate shared memory(shm)"), OSError(errno.ENOSPC, "full")])
+def test_a_batch_that_did_not_fit_after_all_comes_through_a_pipe(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(tensor: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", fails)
+    check(list(workers.answers(Numbers(), GROUPS, 1)))
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOSYS, errno.EAGAIN, errno.EACCES], ids=os.strerror)
+def test_without_worker_processes_it_works_in_this_one(number: int, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*arguments: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__init__", none)
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__del__", lambda self: None)
+    check(list(workers.answers(Numbers(), GROUPS, 2)))
+    assert said == [
+        f"no worker processes ({os.strerror(number)}): images are decoded in one process, which is slower; {workers.FIX}"
+    ]
+
+
+@pytest.mark.parametrize(("number", "todo"), [(signal.SIGBUS, "--shm-size=1g"), (signal.SIGKILL, "more memory")])
+def test_a_worker_that_is_killed_costs_one_line(number: signal.Signals, todo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+    with pytest.raises(ValueError, match=rf"decodes images was killed \({number.name}\).*{todo}"):
+        list(workers.answers(Killed(number), GROUPS, 1))
+
+
+@pytest.mark.parametrize("options", ["size=100k", "size=64m", "ro"])
+def test_a_real_dev_shm_of_every_kind(options: str) -> None:
+    """In a namespace of its own: batches of 12 MB, kept by the caller, 96 MB in all."""
+    script = (
+        "import torch; from torch.utils.data import Dataset; from data import workers\n"
+        "class Large(Dataset):\n"
+        "    def __getitems__(self, indices): return torch.full((20, 3, 224, 224), float(indices[0])), torch.tensor(indices)\n"
+        "found = list(workers.answers(Large(), [[i] for i in range(8)], 2))\n"
+        "assert [float(x.mean()) for x, y in found] == list(range(8)) == [int(y) for x, y in found]\n"
+        "print('whole')"
+    )
+    mount = f"mount -t tmpfs -o {options} tmpfs /dev/shm"
+    namespace = ["unshare", "-Urm", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*namespace, "true"], capture_output=True).returncode:
+        pytest.skip("cannot make a namespace with another /dev/shm here")
+    line = [*namespace, sys.executable, "-c", script]
+    done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == ["whole"], done.stderr
+    assert "--shm-size" in done.stdout
+    assert "Traceback" not in done.stderr
