@@ -25,9 +25,9 @@ from pipeline.baseline import baseline_of
 from pipeline.builder import EngineBuilder
 from pipeline.options import Checkpoint, Set, changes_of, given
 from pipeline.page import press
+from pipeline.plan import plan
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.student import Base
-from pipeline.trial import plan
 
 PACKAGES = ("torch", "torch-pruning", "numpy")
 

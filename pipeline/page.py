@@ -18,9 +18,10 @@ from measure.expect import check
 from pipeline.baseline import baseline_of
 from pipeline.builder import EngineBuilder
 from pipeline.engines import engines_of
+from pipeline.plan import plan
 from pipeline.recipe import Recipe, check_trainable
 from pipeline.student import Base, Pressed, Student
-from pipeline.trial import check_targets, plan
+from pipeline.trial import check_targets
 
 
 def compress(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = None) -> Pressed:

@@ -16,18 +16,13 @@ from torch.fx.experimental.optimization import fuse
 from calibration.observe import Calibrate, observe
 from calibration.place import place_qdq
 from compress.budget import Budget
-from compress.derive import derive_student
-from compress.search import Search, search
 from core import hardware
-from core.cache import Artifact, Stages
 from core.text import first_line
 from data.loader import Split, batches
 from export import targets
 from export.half import Half, half
 from export.onnx import Export, export
 from measure.engines import Measure, Runner, timed
-from pipeline.recipe import Recipe
-from pipeline.student import Base
 
 RANGES = Calibrate(method="max", images=16, samples=16)  # any will do for the time an engine takes
 TURNS = (3, 12)  # the fewest and the most
@@ -50,18 +45,6 @@ def check_targets(budget: Budget, chosen: Sequence[str]) -> None:
             )
         if name not in chosen:
             raise ValueError(f"BUDGET is on {name} and TARGETS leaves it out; expected it among {', '.join(chosen)}")
-
-
-def plan(name: str, recipe: Recipe, step: Stages, base: Base) -> Artifact | None:
-    """The widths that meet the budget, None where there is none. An impossible budget is refused before anything is trained."""
-    if not recipe.budget.limited:
-        return None
-    student = step(derive_student, recipe.student, teacher=base.teacher)
-    options = {target: recipe.targets[target].model_dump(mode="json") for target in recipe.budget.targets}
-    config = Search(budget=recipe.budget, prune=recipe.prune, targets=options, threads=recipe.measure.threads)
-    machine = {target: [targets.get(target).platform(), targets.get(target).PLACEMENT] for target in recipe.budget.targets}
-    return step(search, config, label=name, context=machine, model=student, images=base.images, baseline=base.baseline,
-                trial=trial)  # fmt: skip
 
 
 def trial(
