@@ -7,7 +7,7 @@ from collections import Counter
 from data import labels
 from data.filenames import printable
 from data.labels import Labels
-from data.listing import Listing
+from data.listing import Listing, some
 from data.spellings import split_of
 from data.tables import Table
 
@@ -74,8 +74,8 @@ def replaces_folders(table: Labels, part: Listing) -> bool:
     pairs = {(part.labels[i], label) for i, label in table.of.items() if i < len(part.names)}
     if table.known and not len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}):
         raise ValueError(
-            f"{table.path} and the class folders ({', '.join(part.classes[:3])}, …) label the same images differently; move "
-            "the table away, or move the images into one folder"
+            f"{table.path} and the class folders ({some(part.classes)}) label the same images differently; move the table "
+            "away, or move the images into one folder"
         )
     return False
 

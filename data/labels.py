@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.filenames import printable
-from data.tables import SUFFIXES, Table, read_table, with_header
+from data.spellings import split_of
+from data.tables import PAIR, SUFFIXES, Table, read_table, with_header
 from data.walk import IMAGE_SUFFIXES, entries_of
 
 LABEL_COLUMNS = (
@@ -58,15 +59,17 @@ class Images:
 
     def __init__(self, names: Sequence[bytes]) -> None:
         self.ends: dict[str, int] = {}  # of every image, its name from any of its folders on
-        self.whole: dict[str, int] = {}
+        self.whole: dict[str, int] = {}  # its whole name, in DATA and in the folder that holds all
+        self.split = split_of(printable(names[0].split(b"/")[0])) if names else None
+        above = os.path.commonpath([os.path.dirname(name) for name in names]) if names else b""
         for i, name in enumerate(names):
-            whole = normal(printable(name))
+            whole, within = normal(printable(name)), normal(printable(os.path.relpath(name, above or b".")))
             parts = whole.split("/")
             for start in range(len(parts)):
                 end = "/".join(parts[start:])
                 for key in {end, bare(end)}:
                     self.ends[key] = i if self.ends.get(key, i) == i else -1  # -1: two images have this name
-            self.whole |= {whole: i, bare(whole): i}
+            self.whole |= {whole: i, bare(whole): i, within: i, bare(within): i}
 
     def find(self, name: str) -> int | None:
         """The index of the image whose name ends with `name`, or with whose name `name` ends; None for none and for several."""
@@ -75,7 +78,9 @@ class Images:
             if key in self.ends:
                 return self.ends[key] if self.ends[key] >= 0 else None
         while "/" in name:
-            name = name.partition("/")[2]
+            above, _, name = name.partition("/")
+            if self.split and split_of(above) not in (None, self.split):
+                return None  # train/1.png is not test/1.png
             if name in self.whole:
                 return self.whole[name]
         return None
@@ -125,7 +130,9 @@ def labels_of(table: Table, images: Images) -> Labels | None:
 
 
 def has_label_column(table: Table) -> bool:
-    """Whether a column is called like a label."""
+    """Whether a column is called like a label; of a JSON object without column names, whether its keys look like files."""
+    if table.header == PAIR:
+        return any(bare(row[0]) != row[0] for row in table.rows)
     return any(name.strip().lower() in LABEL_COLUMNS for name in with_header(table).header)
 
 

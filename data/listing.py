@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -124,5 +125,7 @@ def left_out(parts: list[Listing]) -> list[str]:
     return notes
 
 
-def some(names: list[bytes]) -> str:
-    return ", ".join(map(printable, names[:3])) + ", …" * (len(names) > 3)
+def some(names: Sequence[bytes] | Sequence[str]) -> str:
+    """The first three of `names`."""
+    shown = [name if isinstance(name, str) else printable(name) for name in names[:3]]
+    return ", ".join(shown) + ", …" * (len(names) > 3)

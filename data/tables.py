@@ -8,6 +8,7 @@ from typing import Any
 
 SUFFIXES = {".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson"}
 DELIMITERS = (",", ";", "\t", "|")
+PAIR = ["file", "label"]  # the columns of {file: label} and [file, label]
 LARGEST = 2**28  # bytes; a larger file is no table of labels
 
 
@@ -55,7 +56,7 @@ def from_objects(path: Path, entries: list[Any]) -> Table | None:
         header = list(dict.fromkeys(key for entry in entries for key in entry))
         return Table(path, header, [[cell(entry.get(key)) for key in header] for entry in entries])
     if entries and all(isinstance(entry, list) and len(entry) == 2 for entry in entries):
-        return Table(path, ["file", "label"], [[cell(value) for value in entry] for entry in entries])
+        return Table(path, PAIR, [[cell(value) for value in entry] for entry in entries])
     return None
 
 

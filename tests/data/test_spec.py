@@ -114,3 +114,40 @@ def test_a_checkpoint_that_says_nonsense_is_refused_in_one_line(root: Path, out:
 def test_values_that_make_no_sense(said: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Data(**said)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"input_size": 96, "resize": 96, "crop_pct": 1.0}, shorter(96, 96)),
+        ({"input_size": 224, "resize": 256, "crop_pct": 0.875}, shorter(224, 256)),
+        ({"resize": 256, "crop_pct": 0.875}, shorter(224, 256)),
+        ({"input_size": 224, "resize": 232, "crop_pct": 0.966}, shorter(224, 232)),  # 231.9
+        ({"input_size": 32, "resize": "squash", "crop_pct": 1.0},
+         {"channels": 3, "input_size": 32, "resize": "squash", "interpolation": "bilinear"}),
+        ({"input_size": 32, "resize": "pad", "crop_pct": 1.0}, {"channels": 3, "input_size": 32, "resize": "pad"}),
+    ],
+)  # fmt: skip
+def test_words_that_agree(root: Path, out: Path, said: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert prepared(root, out, **said) == expected | IMAGENET | {"exif": "apply"}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"input_size": 96, "resize": 128, "crop_pct": 1.0},
+         "resize 128 and crop_pct 1.0 disagree: an input size of 96 / 1.0 is a resize of 96; pass one of them"),
+        ({"input_size": 224, "resize": 256, "crop_pct": 0.95},
+         "resize 256 and crop_pct 0.95 disagree: an input size of 224 / 0.95 is a resize of 235; pass one of them"),
+        ({"input_size": 224, "resize": "squash", "crop_pct": 0.9}, "resize squash and crop_pct 0.9 disagree"),
+    ],
+)  # fmt: skip
+def test_words_that_disagree(said: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Data(**said)
+
+
+def test_words_that_disagree_once_the_input_size_is_known(root: Path, out: Path, tmp_path: Path) -> None:
+    """256 / 0.875 is 224, and the checkpoint has 160."""
+    with pytest.raises(ValueError, match=r"resize 256 and crop_pct 0\.875 disagree: an input size of 160 / 0\.875"):
+        prepared(root, out, network(tmp_path / "n", 1, given={"input_size": 160}), resize=256, crop_pct=0.875)
