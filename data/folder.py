@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from core.text import some
 from data.filenames import printable
 from data.labelled import data_name, label_by_tables
-from data.listing import Listing, chosen_of, everything, listing, some
+from data.listing import Listing, chosen_of, everything, examples, listing
 from data.spellings import split_of
 from data.walk import entries_of, is_folder
 
@@ -121,8 +122,8 @@ def without_splits(root: bytes) -> Found:
     entries = entries_of(root)
     found = "is empty"
     if entries:
-        first = ", ".join(printable(entry.name) + "/" * is_folder(entry) for entry in entries[:5])
-        found = f"holds {first}{' …' * (len(entries) > 5)}, but neither images nor val/ or test/"
+        inside = some([printable(entry.name) + "/" * is_folder(entry) for entry in entries])
+        found = f"holds {inside}, but neither images nor val/ or test/"
         if part.names:
             found += f"; one folder of images has no classes: pass DATA={printable(folders[0].path)} if they have no labels"
     raise ValueError(f"DATA {printable(root)} {found}; {EXPECTED}")
@@ -134,7 +135,7 @@ def by_column(root: bytes, part: Listing, notes: list[str]) -> Found:
     found = set(splits.tolist())
     if unknown := sorted(found - {"train", "val", "test"}):
         raise ValueError(
-            f"DATA {data_name(root)}: the table of labels has the splits {', '.join(unknown[:3])}; expected train, val and test"
+            f"DATA {data_name(root)}: the table of labels has the splits {some(unknown)}; expected train, val and test"
         )
     gate = "test" if "test" in found else "val"
     if found == {"train"}:
@@ -150,6 +151,6 @@ def folders_not_classes(root: bytes, folders: Sequence[os.DirEntry[bytes]], part
     if len(inside) < 2:
         return []
     return [
-        f"The folders {some(sorted(inside))} were not taken as classes, because most images are outside of them; if they are "
-        "classes, move the other images away."
+        f"The folders {examples(sorted(inside))} were not taken as classes, because most images are outside of them; if they "
+        "are classes, move the other images away."
     ]

@@ -4,10 +4,11 @@ import os
 import re
 from collections import Counter
 
+from core.text import some
 from data import labels
 from data.filenames import printable
 from data.labels import Labels
-from data.listing import Listing, some
+from data.listing import Listing
 from data.spellings import split_of
 from data.tables import Table
 
@@ -50,7 +51,7 @@ def check_unused(root: bytes, parts: dict[str, Listing], tables: list[Table]) ->
         if image is not None and labels.has_label_column(table):
             raise ValueError(
                 f"DATA {data_name(root)}: {table.path.name} has labels, but not for these images: its first row is "
-                f"{', '.join(labels.first_row(table))}, an image is called {printable(image)}; correct the names in it, or "
+                f"{some(labels.first_row(table), 3)}, an image is called {printable(image)}; correct the names in it, or "
                 "move it away"
             )
 
@@ -74,7 +75,7 @@ def replaces_folders(table: Labels, part: Listing) -> bool:
     pairs = {(part.labels[i], label) for i, label in table.of.items() if i < len(part.names)}
     if table.known and not len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}):
         raise ValueError(
-            f"{table.path} and the class folders ({some(part.classes)}) label the same images differently; move the table "
+            f"{table.path} and the class folders ({some(part.classes, 3)}) label the same images differently; move the table "
             "away, or move the images into one folder"
         )
     return False

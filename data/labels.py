@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.text import some
 from data.filenames import printable
 from data.spellings import split_of
 from data.tables import PAIR, SUFFIXES, Table, read_table, with_header
@@ -181,7 +182,7 @@ def check_complete(data: str, labels: Labels, images: int, missing: Sequence[str
         (images - len(labels.of), images, f"images have no label in {where}", "complete the table, or remove the images"),
     ):
         if count > TOLERATED * total:
-            example = f" ({', '.join(missing[:3])}{', …' * (count > 3)})" if what.startswith("files") else ""
+            example = f" ({some(missing, 3)})" if what.startswith("files") else ""
             raise ValueError(
                 f"DATA {data}: {count:,} of {total:,} {what}{example}, more than the {100 * TOLERATED:.0f} % that may be; {do}"
             )

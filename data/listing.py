@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from core.text import some
 from data.filenames import printable
 from data.labels import Labels
 from data.walk import class_name, entries_of, identity, is_folder, is_image, suffix, walk
@@ -100,11 +101,11 @@ def check_classes(data: str, parts: list[Listing]) -> None:
     used = set(parts[0].labels)
     stated = parts[0].table is not None  # the classes of a table may come from a list of all
     if empty := [name for label, name in enumerate(parts[0].classes) if label not in used and not stated]:
-        raise ValueError(f"DATA {data} has classes without images: {', '.join(empty[:5])}; fill or remove their folders")
+        raise ValueError(f"DATA {data} has classes without images: {some(empty)}; fill or remove their folders")
     known = set(parts[0].classes)
     if unknown := [name for name in parts[-1].classes if name not in known]:
         raise ValueError(
-            f"DATA {data} is gated on classes that train/ has not: {', '.join(unknown[:5])}; expected the same class folders"
+            f"DATA {data} is gated on classes that train/ has not: {some(unknown)}; expected the same class folders"
         )
 
 
@@ -113,19 +114,18 @@ def left_out(parts: list[Listing]) -> list[str]:
     others = sum((part.left_out for part in parts), Counter[str]())
     notes = []
     if count := others.total():
-        kinds = ", ".join(kind or "none" for kind, _ in others.most_common(5)) + ", …" * (len(others) > 5)
+        kinds = some([kind or "none" for kind, _ in others.most_common()])
         are, were = ("file is no image by its", "was") if count == 1 else ("files are no images by their", "were")
         notes.append(f"{count:,} {are} suffix and {were} left out ({kinds})")
     if loose := [name for part in parts for name in part.loose]:
         lie, were = ("image lies", "was") if len(loose) == 1 else ("images lie", "were")
-        notes.append(f"{len(loose):,} {lie} outside of the class folders and {were} left out ({some(loose)})")
+        notes.append(f"{len(loose):,} {lie} outside of the class folders and {were} left out ({examples(loose)})")
     if dangling := [name for part in parts for name in part.dangling]:
         lead, were = ("link leads", "was") if len(dangling) == 1 else ("links lead", "were")
-        notes.append(f"{len(dangling):,} {lead} nowhere and {were} left out ({some(dangling)})")
+        notes.append(f"{len(dangling):,} {lead} nowhere and {were} left out ({examples(dangling)})")
     return notes
 
 
-def some(names: Sequence[bytes] | Sequence[str]) -> str:
-    """The first three of `names`."""
-    shown = [name if isinstance(name, str) else printable(name) for name in names[:3]]
-    return ", ".join(shown) + ", …" * (len(names) > 3)
+def examples(names: Sequence[bytes]) -> str:
+    """The first three of `names`, printable."""
+    return some([printable(name) for name in names[:4]], 3)

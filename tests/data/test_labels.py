@@ -213,8 +213,8 @@ def test_a_few_that_do_not_match_are_counted(tree: Tree, out: Path, images: int,
          "2 of 22 images have no label in labels.csv, more than the 1 % that may be; complete"),
         (20, rows(20) + "001.png,dog\n",
          "labels.csv gives 001.png two classes, cat and dog; expected one row"),
-        (20, rows(20, 500), "labels.csv has labels, but not for these images: its first row is 500.png, dog, an image is called "
-                            "000.png; correct the names in it, or move it away"),
+        (20, rows(20, 500), "labels.csv has labels, but not for these images: its first row is 500.png, dog, an image is "
+                            "called 000.png; correct the names in it, or move it away"),
     ],
 )  # fmt: skip
 def test_tables_that_do_not_fit_are_refused(tree: Tree, out: Path, images: int, text: str, told: str) -> None:
