@@ -109,8 +109,8 @@ def check_agree(resize: int | str | None, crop_pct: float | None, side: int) -> 
     pixels = side / crop_pct
     if not (abs(resize - pixels) < 1 if isinstance(resize, int) else crop_pct == 1):
         raise ValueError(
-            f"resize {resize} and crop_pct {crop_pct} disagree: an input size of {side} / {crop_pct} is a resize of "
-            f"{math.floor(pixels)}; pass one of them"
+            f"resize {resize} and crop_pct {crop_pct} say the same thing twice and disagree: an input size of "
+            f"{side} / {crop_pct} is a resize of {math.floor(pixels)}; pass one of them"
         )
 
 

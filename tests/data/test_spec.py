@@ -136,10 +136,10 @@ def test_words_that_agree(root: Path, out: Path, said: dict[str, Any], expected:
     ("said", "told"),
     [
         ({"input_size": 96, "resize": 128, "crop_pct": 1.0},
-         "resize 128 and crop_pct 1.0 disagree: an input size of 96 / 1.0 is a resize of 96; pass one of them"),
+         "twice and disagree: an input size of 96 / 1.0 is a resize of 96; pass one of them"),
         ({"input_size": 224, "resize": 256, "crop_pct": 0.95},
-         "resize 256 and crop_pct 0.95 disagree: an input size of 224 / 0.95 is a resize of 235; pass one of them"),
-        ({"input_size": 224, "resize": "squash", "crop_pct": 0.9}, "resize squash and crop_pct 0.9 disagree"),
+         "twice and disagree: an input size of 224 / 0.95 is a resize of 235; pass one of them"),
+        ({"input_size": 224, "resize": "squash", "crop_pct": 0.9}, "resize squash and crop_pct 0.9 say the same thing twice and disagree"),
     ],
 )  # fmt: skip
 def test_words_that_disagree(said: dict[str, Any], told: str) -> None:
@@ -149,5 +149,5 @@ def test_words_that_disagree(said: dict[str, Any], told: str) -> None:
 
 def test_words_that_disagree_once_the_input_size_is_known(root: Path, out: Path, tmp_path: Path) -> None:
     """256 / 0.875 is 224, and the checkpoint has 160."""
-    with pytest.raises(ValueError, match=r"resize 256 and crop_pct 0\.875 disagree: an input size of 160 / 0\.875"):
+    with pytest.raises(ValueError, match=r"twice and disagree: an input size of 160 / 0\.875 is a resize of 182"):
         prepared(root, out, network(tmp_path / "n", 1, given={"input_size": 160}), resize=256, crop_pct=0.875)
