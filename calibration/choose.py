@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
-from calibration.correct import copied, corrections
+from calibration.correct import corrections
 from calibration.place import NEUTRAL, quantize
 from calibration.ranges import Histogram, Range, rounding_error, select
 from calibration.session import divergence, predict_logits
+from core.graph import copied
 
 PER_TENSOR = "per tensor"
 # Equalization is to leave at most this share of the divergence. Networks whose channels differ little are as good with it as

@@ -11,8 +11,10 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calibration.place import LAYERS, NEUTRAL, activation_scale, edges_to_quantize, quantize, range_source
-from calibration.session import predict_logits, session_of
+from calibration.session import predict_logits
 from calibration.weights import largest, name_of, output_axis, quantize_per_channel
+from core.graph import copied
+from core.ort import open_session
 
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -45,7 +47,7 @@ def local_errors(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -
         add_sums(extended, tensor, *activation_scale(*ranges[range_source(proto, tensor)], NEUTRAL))
     for layer in layers:
         add_error(extended, layer)
-    session = session_of(extended)
+    session = open_session(extended)
     totals: list[np.ndarray] = []
     for x in batches:
         rows, *errors = (np.asarray(a, np.float64) for a in session.run(None, {extended.graph.input[0].name: x}))
@@ -97,9 +99,3 @@ def add_error(proto: ModelProto, layer: NodeProto) -> None:
 
 def add_constant(proto: ModelProto, name: str, values: np.ndarray) -> None:
     proto.graph.initializer.append(numpy_helper.from_array(values, name))
-
-
-def copied(proto: ModelProto) -> ModelProto:
-    copy = ModelProto()
-    copy.CopyFrom(proto)
-    return copy

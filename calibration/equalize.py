@@ -13,15 +13,15 @@ alpha 0.5). Behind it both a_c and w_c have become sqrt(a_c w_c), but for a fact
 activation and what rounds the weights. As w_c is relative, pairs in a row hardly disturb one another, so nothing is iterated.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from calibration.session import session_of
 from calibration.weights import name_of
+from core.graph import copied, readers_of
+from core.ort import open_session
 
 EQUALIZATION = "equalization.safetensors"  # beside ranges.json, where it helps: {first layer of a pair: float32 [channels]}
 # Below this share of the largest, a channel counts as this: one that was silent so far may speak up on the next image.
@@ -43,10 +43,7 @@ def pairs_of(proto: ModelProto) -> list[Pair]:
     Between the two may be a ReLU or nothing: a Clip (ReLU6) cuts at a fixed value, a pooling or an addition has other readers.
     Either may have groups. Constants that other nodes read as well are left alone.
     """
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in proto.graph.node:
-        for name in node.input:
-            readers[name].append(node)
+    readers = readers_of(proto)
     for output in proto.graph.output:
         readers[output.name].append(NodeProto())  # whoever asks for the answers
     constants = {i.name for i in proto.graph.initializer}
@@ -123,15 +120,14 @@ def equalize(proto: ModelProto, scales: Mapping[str, np.ndarray]) -> None:
 
 def peaks_of(proto: ModelProto, batches: list[np.ndarray]) -> dict[str, np.ndarray]:
     """{tensor between a pair: [channels]}, the largest magnitudes on `batches`, each float32 [n, C, H, W]."""
-    extended = ModelProto()
-    extended.CopyFrom(proto)
+    extended = copied(proto)
     tensors = [pair.between for pair in pairs_of(proto)]
     del extended.graph.output[:]
     for name in tensors:
         extended.graph.node.append(helper.make_node("Abs", [name], [f"{name}/magnitude"]))
         extended.graph.node.append(helper.make_node("GlobalMaxPool", [f"{name}/magnitude"], [f"{name}/peaks"]))
         extended.graph.output.append(helper.make_tensor_value_info(f"{name}/peaks", TensorProto.FLOAT, None))
-    session, image = session_of(extended), proto.graph.input[0].name
+    session, image = open_session(extended), proto.graph.input[0].name
     seen = (session.run(None, {image: x}) for x in batches)
     largest = [[np.asarray(peak).max(axis=0).ravel() for peak in peaks] for peaks in seen]
     return {name: np.max(found, axis=0) for name, found in zip(tensors, zip(*largest, strict=True), strict=True)}
@@ -139,8 +135,7 @@ def peaks_of(proto: ModelProto, batches: list[np.ndarray]) -> dict[str, np.ndarr
 
 def with_twins(proto: ModelProto, scales: Mapping[str, np.ndarray]) -> tuple[ModelProto, dict[str, str]]:
     """A copy of `proto` that also computes the tensors between as they are in the equalized network; {tensor: its twin}."""
-    extended = ModelProto()
-    extended.CopyFrom(proto)
+    extended = copied(proto)
     twins = {}
     for pair in pairs_of(proto):
         if (scale := scales.get(name_of(pair.first))) is not None:

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 from calibration.equalize import EQUALIZATION, equalize
 from calibration.weights import name_of, quantize_weights
 from core import hardware
+from core.graph import producers_of, readers_of
 from core.placement import Placement
 
 Edge = tuple[NodeProto, int]  # a node and which of its inputs
@@ -85,11 +86,7 @@ def quantize(
 
 def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Edge]]:
     """Per activation tensor, the node inputs that read its quantized version."""
-    producers = {name: node for node in proto.graph.node for name in node.output}
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in proto.graph.node:
-        for name in node.input:
-            readers[name].append(node)
+    producers, readers = producers_of(proto), readers_of(proto)
     weights = {i.name for i in proto.graph.initializer}
     weights |= {name for node in proto.graph.node if node.op_type == "Constant" for name in node.output}
     edges: dict[str, list[Edge]] = defaultdict(list)
@@ -138,7 +135,7 @@ def shortcut_input(add: NodeProto, producers: dict[str, NodeProto], readers: dic
 
 def range_source(proto: ModelProto, name: str) -> str:
     """The tensor whose range `name` has to share: maxima, splits and reshapes compute on the integers as they are."""
-    producers = {output: node for node in proto.graph.node for output in node.output}
+    producers = producers_of(proto)
     while name in producers and producers[name].op_type in ("MaxPool", "Reshape", "Flatten", "Split"):
         name = producers[name].input[0]
     return name

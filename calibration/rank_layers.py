@@ -13,11 +13,11 @@ import numpy as np
 from onnx import ModelProto
 from pydantic import Field
 
-from calibration.correct import copied
 from calibration.place import LAYERS, edges_to_quantize, network_of, quantize
 from calibration.session import divergence, predict_logits
 from calibration.weights import name_of
 from core.config import Config
+from core.graph import copied
 from core.placement import Placement
 from data.loader import Split, batches
 

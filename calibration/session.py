@@ -1,23 +1,14 @@
-"""What a network answers about images, and how far that is from what another one answers."""
+"""The logits of a network for images, and how far they are from those of another network."""
 
 import numpy as np
-import onnxruntime as ort
 from onnx import ModelProto
 
-from core import hardware
-
-
-def session_of(proto: ModelProto, threads: int | None = None) -> ort.InferenceSession:
-    """A session on the CPU with `threads` threads, by default as many as there are cores."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or hardware.cores()
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+from core.ort import open_session
 
 
 def predict_logits(proto: ModelProto, batches: list[np.ndarray]) -> np.ndarray:
     """The logits float32 [N, classes] of `batches`, each float32 [n, C, H, W]."""
-    session, image = session_of(proto), proto.graph.input[0].name
+    session, image = open_session(proto), proto.graph.input[0].name
     return np.concatenate([np.asarray(session.run(None, {image: x})[0]) for x in batches])
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import PIL
 from pydantic import Field
 
@@ -15,6 +14,7 @@ import data.preprocess
 from core import hardware
 from core.config import Config
 from core.digest import file_digest
+from core.ort import open_session
 from data.loader import Split
 from models.sidecar import write_beside
 
@@ -84,9 +84,7 @@ def golden_files(config: Bundle, split: Split) -> dict[int, bytes]:
 
 
 def reference(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # node by node, as the file says
-    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = open_session(file, optimize=False)
     return lambda x: np.asarray(session.run(None, {"input": x})[0])
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import torch
 from onnx_ir.passes.common import IdentityEliminationPass
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from core.config import Config
+from core.ort import open_session
 from core.text import first_line
 from data.loader import Split, batches
 from models.checkpoint import load
@@ -102,7 +102,7 @@ def quiet(name: str) -> Iterator[None]:
 
 def largest_difference(path: Path, network: nn.Module, x: Tensor) -> float:
     """The largest difference of any logit at batch 1 and batch N, as a share of the largest logit."""
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     with torch.inference_mode():
         expected = network(x).numpy()
     got = session.run(None, {"input": x.numpy()})[0]

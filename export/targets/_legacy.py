@@ -2,9 +2,10 @@
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from core.graph import copied
+from core.ort import open_session
 from core.text import one_line
 
 OPSET, IR = 17, 8
@@ -15,8 +16,7 @@ def legacy(proto: ModelProto) -> ModelProto:
 
     Raises ValueError with one line where an operator has no older form, or the answers differ.
     """
-    older = ModelProto()
-    older.CopyFrom(proto)
+    older = copied(proto)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     for node in older.graph.node:
         make_older(node, constants)
@@ -48,10 +48,7 @@ def make_older(node: NodeProto, constants: dict[str, np.ndarray]) -> None:
 
 def answers(proto: ModelProto) -> np.ndarray:
     """Logits of two images of noise; every node as it stands, because optimizers treat opsets differently."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(proto, optimize=False)
     given = session.get_inputs()[0]
     shape = [2, *given.shape[1:]]
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)

@@ -5,7 +5,6 @@ device is in export/device/: building in trt_build.py, opening in runner_trt.py.
 """
 
 import importlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pydantic import Field, model_validator
 
 from core import hardware
 from core.config import Config
+from core.graph import has_float16, is_quantized, macs_of
 from core.text import one_line
 from export.device import runner_trt, trt_build
 from export.targets._engine import described
@@ -90,13 +90,12 @@ def build(trt: Any, options: Options, out: Path, *, model: Path) -> dict[str, An
 
 def weak_flags(graph: onnx.ModelProto) -> list[str]:
     """Weakly typed networks ignore Q/DQ and half weights without these."""
-    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.graph.initializer)
-    return ["INT8"] * (precision_of(graph) == "int8") + ["FP16"] * half
+    return ["INT8"] * is_quantized(graph) + ["FP16"] * has_float16(graph)
 
 
 def precision_of(graph: onnx.ModelProto) -> str:
     """What the file holds: Q/DQ nodes, or the types of its conv and gemm weights."""
-    if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
+    if is_quantized(graph):
         return "int8"
     weights = {node.input[1] for node in graph.graph.node if node.op_type in WORK}
     half = {t.data_type == onnx.TensorProto.FLOAT16 for t in graph.graph.initializer if t.name in weights}
@@ -123,7 +122,10 @@ def macs_per_node(graph: onnx.ModelProto) -> dict[str, int]:
     for value in (*inferred.value_info, *inferred.output):
         shapes[value.name] = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
     nodes = [node for node in inferred.node if node.op_type in WORK]
-    macs = {node.name: math.prod(shapes[node.output[0]][2:]) * math.prod(shapes[node.input[1]]) for node in nodes}
+    macs = {}
+    for node in nodes:
+        _, *output = shapes[node.output[0]]
+        macs[node.name] = macs_of(output, shapes[node.input[1]], output[0])
     return macs if len(macs) == len(nodes) and "" not in macs else {}
 
 

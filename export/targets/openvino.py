@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import onnx
 
 from core import hardware
 from core.config import Config
+from core.graph import has_float16, is_quantized, macs_of
 from core.placement import Placement
 from export.bundle import device_runner
 from export.targets._engine import described
@@ -86,8 +86,7 @@ def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str
 
 def holds_half(proto: onnx.ModelProto) -> bool:
     """Whether its weights are float16 and nothing is quantized."""
-    quantized = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
-    return not quantized and any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
+    return has_float16(proto) and not is_quantized(proto)
 
 
 def runner() -> str:
@@ -143,9 +142,8 @@ def executed(network: Any) -> dict[str, int]:
         about = {key: value.astype(str) for key, value in operation.get_rt_info().items()}
         if about.get("layerType") not in ("Convolution", "FullyConnected", "MatMul"):
             continue
-        weight, output = (math.prod(end.get_shape()) for end in (operation.input(1), operation.output(0)))
-        channels = operation.output(0).get_shape()[1]
-        macs[NAMES[about["runtimePrecision"]]] += output * weight // channels
+        weight, output = operation.input(1).get_shape(), operation.output(0).get_shape()
+        macs[NAMES[about["runtimePrecision"]]] += macs_of(output, weight, output[1])
     return macs
 
 

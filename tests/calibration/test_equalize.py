@@ -10,13 +10,14 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from calibration.choose import Form, choose
-from calibration.correct import copied
 from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for
-from calibration.observe import Calibrate, observe, observed, statistics
+from calibration.observe import Calibrate, observe
 from calibration.place import NEUTRAL, place_qdq
 from calibration.rank_layers import RankLayersOf, rank_layers
 from calibration.session import divergence, predict_logits
+from calibration.statistics import observed, statistics
 from calibration.weights import name_of
+from core.graph import copied
 from data.loader import Split, batches
 from export.targets.tensorrt_rtx import PLACEMENT as TRT
 from tests.calibration.broken import break_between, breakable
