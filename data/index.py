@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from core.text import some
-from data import fetch, folder, readable, splits
+from data import fetch, folder, public, readable, splits
 from data.filenames import Names, printable
 from data.network import Network, class_order, read_network, same_classes
 from data.preprocess import Spec
@@ -23,14 +23,14 @@ from data.spec import Preprocessing, merged
 
 NAMED: dict[str, dict[str, Any]] = {
     "fashion-mnist": {
-        "read": fetch.read_fashion_mnist,
+        "read": public.read_fashion_mnist,
         "classes": [
             "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
         ],
         "preprocess": Preprocessing(channels=1, input_size=32, resize="pad", mean=(0.286,), std=(0.353,)),
     },
     "cifar10": {
-        "read": fetch.read_cifar10,
+        "read": public.read_cifar10,
         "classes": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
         "preprocess": Preprocessing(
             channels=3, input_size=32, resize="pad", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)
