@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.fit import fit, right, tidy
+from compress.fit import Task, fit, right, tidy
 from compress.teach import Taught, taught_by
 from data.loader import Split
 from models.checkpoint import load, save
@@ -36,8 +36,8 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
     model, spec = load(student)
     guide, guide_spec = load(teacher)
     loss = taught_by(guide, config, out, images)
-    label = f"distill {guide_spec.arch} -> {spec.arch}"
-    metrics = fit(model, loss, config, images, out, label, by_index=True, since=started)
+    task = Task(model, loss, images, f"distill {guide_spec.arch} -> {spec.arch}", by_index=True)
+    metrics = fit(task, config, out, since=started)
     val = Split(images, "val")
     mine = right(model, val)
     metrics |= {"val_top1": percent(mine), "teacher_val_top1": percent(right(guide, val))}
@@ -62,7 +62,8 @@ def without_teacher(config: Distill, epochs: int, out: Path, *, student: Path, i
     config = config.model_copy(update=alone)
     model, spec = load(student)
     out.mkdir(exist_ok=True)
-    fit(model, taught_by(model, config, out, images), config, images, out, f"control: {spec.arch} alone", by_index=True)
+    loss = taught_by(model, config, out, images)
+    fit(Task(model, loss, images, f"control: {spec.arch} alone", by_index=True), config, out)
     return right(model, Split(images, "val"))
 
 

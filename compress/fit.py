@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -30,58 +31,71 @@ class Epoch(TypedDict):
     val_top1: float | None
 
 
-def fit(
-    model: nn.Module,
-    loss: Loss,
-    schedule: Schedule,
-    images: Path,
-    out: Path,
-    label: str,
-    before_step: Callable[[float], None] = lambda share: None,
-    by_index: bool = False,
-    lr_of: Callable[[str], float] | None = None,
-    decode: bool = True,
-    since: float | None = None,
-) -> dict[str, Any]:
-    """Train `model` in place and leave it with the weights of the epoch that was best on the held-out slice (of the last
+@dataclass(frozen=True)
+class Task:
+    """What is trained.
+
+    model        trained in place; parameters that need no gradient stay as they are
+    loss         loss(model, x, y), of float32 images [N, C, H, W] and int64 labels [N]
+    images       folder of the index stage
+    label        names the training on the console and in notes
+    before_step  called before every step, with the share of the training that is done
+    by_index     y are positions in the training split instead of labels
+    lr_of        the peak learning rate of the parameter with that name; None: the schedule's for all
+    decode       False saves the time to decode images that the loss does not read
+    """
+
+    model: nn.Module
+    loss: Loss
+    images: Path
+    label: str
+    before_step: Callable[[float], None] = lambda share: None
+    by_index: bool = False
+    lr_of: Callable[[str], float] | None = None
+    decode: bool = True
+
+
+def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -> dict[str, Any]:
+    """Train the model of `task` and leave it with the weights of the epoch that was best on the held-out slice (of the last
     epoch where nothing is held out); with `schedule.ema` they are averaged weights.
 
-    `loss(model, x, y)` takes float32 [N, C, H, W] and the int64 [N] labels, or with `by_index` where in the training split
-    the images are; `before_step` is told the share of training done.
-    A loss that does not look at x saves the time to `decode` the images. Parameters that need no gradient stay as they are;
-    `lr_of` gives the peak learning rate of the one with that name. `since` is the time.perf_counter() from which
-    `schedule.minutes` count, where the stage had other things to do first.
-    After every epoch `out/epoch.pt` is replaced; when it is there already, training continues after it.
+    `schedule.minutes` count from `since`, a time.perf_counter() of a stage that had other things to do first.
+    After every epoch `out`/epoch.pt is replaced; when it is there already, training continues after it.
     Raises ValueError when the loss is no longer finite.
     """
+    model = task.model
     since = time.perf_counter() if since is None else since
     device, dtype = device_and_precision()
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
-    optimizer = optimizer_for(model, schedule, lr_of or (lambda name: schedule.lr))
-    train_step = step_of(model, loss, optimizer)
-    train, val = Split(images, "train"), Split(images, "val")
+    optimizer = optimizer_for(model, schedule, task.lr_of or (lambda name: schedule.lr))
+    train_step = step_of(model, task.loss, optimizer)
+    train, val = Split(task.images, "train"), Split(task.images, "val")
     steps = max(1, len(train) // schedule.batch_size)
     average = Average(model, schedule.ema) if schedule.ema else None
     history: list[Epoch] = []
     saved, best = out / "epoch.pt", out / "best.safetensors"
 
     def epoch_of(number: int) -> Iterator[Batch]:
-        split = Split(images, "train", schedule.augment, schedule.seed * 1000 + number)
-        if by_index:
+        split = Split(task.images, "train", schedule.augment, schedule.seed * 1000 + number)
+        if task.by_index:
             split.labels = np.arange(len(split))
-        split.decode = decode
+        split.decode = task.decode
         return batches(split, schedule.batch_size, shuffle=True)
 
     def planned() -> tuple[int, list[str]]:
         """The number of epochs, and what is to be said about it."""
         if schedule.minutes is None or not schedule.epochs:
             return epochs_of(schedule, steps), []
-        trial = step_of(model, loss, optimizer_for(model, schedule, lambda name: 0.0))
-        seconds = seconds_of_an_epoch(
-            model, trial, lambda: epoch_of(0), steps, lambda: top1(model, val), before_step, 60 * schedule.minutes
-        )
-        left = since + 60 * schedule.minutes - time.perf_counter()
-        return epochs_within(left, seconds), told_of_minutes(label, seconds, left, schedule.minutes)
+        still = step_of(model, task.loss, optimizer_for(model, schedule, lambda name: 0.0))
+
+        def trial(share: float, x: Tensor, y: Tensor) -> Tensor:
+            task.before_step(share)
+            return still(x, y)
+
+        given = 60 * schedule.minutes
+        seconds = seconds_of_an_epoch(model, trial, lambda: epoch_of(0), steps, lambda: top1(model, val), given)
+        left = since + given - time.perf_counter()
+        return epochs_within(left, seconds), told_of_minutes(task.label, seconds, left, schedule.minutes)
 
     with as_products(model, device):
         if saved.exists():
@@ -94,27 +108,27 @@ def fit(
         else:
             epochs, notes = planned()
         first = len(history)
-        before_step(first / max(1, epochs))
+        task.before_step(first / max(1, epochs))
         with progress() as bar:
-            task = bar.add_task(label, total=epochs * steps, completed=first * steps)
+            row = bar.add_task(task.label, total=epochs * steps, completed=first * steps)
             for epoch in range(first, epochs):
                 torch.manual_seed(schedule.seed * 1000 + epoch)
                 model.train()
                 total = torch.zeros((), device=device)
                 for step, (x, y) in enumerate(epoch_of(epoch)):
                     set_lr(optimizer, schedule.warmup, epoch * steps + step, epochs * steps)
-                    before_step((epoch + step / steps) / epochs)
+                    task.before_step((epoch + step / steps) / epochs)
                     total += train_step(x, y)
                     if average:
                         average.update(model, epoch * steps + step)
-                    bar.advance(task)
+                    bar.advance(row)
                     if step % 50 == 49 or step == steps - 1:
                         check_finite(float(total), schedule, epoch, step)
                 with average.inside(model) if average else nullcontext():
                     history.append({"loss": float(total) / steps, "val_top1": top1(model, val)})
                     if best_epoch(history) == len(history):
                         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, best)
-                bar.console.print(f"  {label}: epoch {epoch + 1}/{epochs}, {told(history[-1])}")
+                bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {told(history[-1])}")
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
                 state |= {"epochs": epochs, "notes": notes, "average": average.values if average else None}
                 temporary = saved.with_suffix(".tmp")

@@ -16,16 +16,16 @@ SHARE = 0.02  # of the time given is spent on timing, or one round
 
 def seconds_of_an_epoch(
     model: nn.Module,
-    step: Callable[[Tensor, Tensor], Tensor],
+    step: Callable[[float, Tensor, Tensor], Tensor],
     epoch: Callable[[], Iterator[Batch]],
     steps: int,
     judge: Callable[[], object],
-    before_step: Callable[[float], None],
     given: float,
 ) -> float:
     """What an epoch of `steps` batches of `epoch()` takes, `judge` at its end included; `model` is left as it was.
 
-    `step(x, y)` must be a whole training step, but for the weights: they should stay, or what is timed diverges.
+    `step(share, x, y)` is a whole training step after a `share` of the training, but for the weights: they should stay, or
+    what is timed diverges.
     `given` are the seconds of the whole training.
     """
     before = copied(model)
@@ -37,8 +37,7 @@ def seconds_of_an_epoch(
             started = time.perf_counter()
         if timed >= ROUND and timed % ROUND == 0 and time.perf_counter() - started >= SHARE * given:
             break
-        before_step((timed % ROUND + 0.5) / ROUND)
-        float(step(x, y))  # waits for devices that compute in the background
+        float(step((timed % ROUND + 0.5) / ROUND, x, y))  # waits for devices that compute in the background
     a_step = (time.perf_counter() - started) / timed
     started = time.perf_counter()
     judge()

@@ -14,10 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from compress.cut import CannotPrune, cut, prunable, residual_convolutions
 from compress.fit import device_and_precision
 from compress.groups import ChannelGroup
 from compress.importance import Importance, accumulate_gradients
-from compress.prune import CannotPrune, Prune, cut, prunable, residual_convolutions
+from compress.plan import Cut
 from core.config import Config
 from data.loader import Split, batches
 from models.batchnorm import reestimate
@@ -59,7 +60,7 @@ def sensitivity(config: Sensitivity, out: Path, *, model: Path, images: Path) ->
     split = val if len(val) else train
     channels, height, width = split.dataset["input_shape"]
     shape = (channels, height, width)
-    settings = Prune(importance=config.importance, round_to=config.round_to)
+    settings = Cut(pruning_ratio=0.0, importance=config.importance, round_to=config.round_to)
     looked_at = list(batches(split, BATCH, shuffle=True, limit=config.images))
     norms = list(batches(train, BATCH, shuffle=True, limit=config.norm_images))
     accumulate_gradients(config.importance, network, batches(train, BATCH, shuffle=True, limit=config.gradient_images))
@@ -70,7 +71,7 @@ def sensitivity(config: Sensitivity, out: Path, *, model: Path, images: Path) ->
     notes = []
     try:
         for name, groups in parts(network, prunable(network, spec, settings, shape)).items():
-            tried = [cut(network, spec, settings, 0.0, shape, {g.name: ratio for g in groups}) for ratio in config.ratios]
+            tried = [cut(network, spec, settings, shape, {g.name: ratio for g in groups}) for ratio in config.ratios]
             points = []
             for pruned in tried:
                 saved = 1 - cost(pruned, shape)["macs"] / macs

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compress.fit import fit, tidy, top1
+from compress.fit import Task, fit, tidy, top1
 from compress.teach import Taught, taught_by
 from data.loader import Split, batches
 from models.checkpoint import load, save
@@ -42,7 +42,8 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     simulated = with_fake_quantization(model, calibration)
     untrained = top1(simulated, val)
     loss = taught_by(guide, config, out, images)
-    metrics = fit(simulated, loss, config, images, out, f"quantization-aware {spec.arch}", by_index=True, since=started)
+    task = Task(simulated, loss, images, f"quantization-aware {spec.arch}", by_index=True)
+    metrics = fit(task, config, out, since=started)
     plain, _ = load(student)
     trained = simulated.state_dict()
     plain.load_state_dict({name: trained[name] for name in plain.state_dict()})

@@ -21,8 +21,9 @@ from scipy.optimize import nnls
 from torch import nn
 
 from compress.budget import Budget, Limit, Measured, refuse, unmet
+from compress.cut import CannotPrune, cut
 from compress.importance import accumulate_gradients
-from compress.prune import CannotPrune, Prune, cut
+from compress.prune import Prune
 from compress.widths import Graph, graph_of
 from core.config import Config
 from data.loader import Split, batches
@@ -75,8 +76,9 @@ def search(
     limits = config.budget.limits()
     try:
         graph = graph_of(network, spec, config.prune, shape)
-        once = config.prune.model_copy(update={"steps": 1, "importance": "random"})  # the quickest: only widths matter here
-        bench = Bench(graph, lambda ratios: cut(network, spec, once, 0.0, shape, ratios), measured)
+        # The quickest way to networks of these widths: which channels go does not matter here.
+        once = config.prune.model_copy(update={"pruning_ratio": 0.0, "steps": 1, "importance": "random"})
+        bench = Bench(graph, lambda ratios: cut(network, spec, once, shape, ratios), measured)
         widest, narrowest = bench.measure([graph.full, graph.smallest], exact=True)
         whole = "" if config.prune.residual else ", or --set prune.residual=true: here channels go inside the blocks only"
         refuse(limits, narrowest, spec.arch, f"allow more{whole}")

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.fit import dataset_of, fit, tidy
+from compress.fit import Task, dataset_of, fit, tidy
 from compress.schedule import Schedule
 from models.checkpoint import save, untrained
 from models.resnet import ResNet, blocks_of, initialise
@@ -54,7 +54,7 @@ def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
         for block in late:
             block.skipped = share < config.grow_at
 
-    metrics = fit(model, loss, config, images, out, f"train {config.arch}", before_step=grow)
+    metrics = fit(Task(model, loss, images, f"train {config.arch}", before_step=grow), config, out)
     save(model, spec, out)
     write_beside(out, dataset)
     tidy(out)

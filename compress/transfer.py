@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.features import check_channels, features_of, head_of
-from compress.fit import Loss, dataset_of, fit, tidy, top1
+from compress.fit import Loss, Task, dataset_of, fit, tidy, top1
 from compress.schedule import Schedule
 from data.loader import Split
 from models.checkpoint import load, save
@@ -81,10 +81,8 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
         config = config.model_copy(update={"augment": None})
     loss = loss_from_features(network, head, config, images, out) if once else loss_from_images(config)
     label = f"transfer {spec.arch} to {dataset['name']}"
-    metrics = fit(
-        network, loss, config, images, out, label,
-        before_step=keep_still, by_index=once, lr_of=lr_of, decode=not once, since=started,
-    )  # fmt: skip
+    task = Task(network, loss, images, label, before_step=keep_still, by_index=once, lr_of=lr_of, decode=not once)
+    metrics = fit(task, config, out, since=started)
     metrics |= {
         "classes": classes,
         "new_head": replaced,

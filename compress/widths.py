@@ -13,9 +13,10 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from compress.cut import prunable
 from compress.groups import LEAST, scores_of
 from compress.importance import group_importance
-from compress.prune import Prune, prunable
+from compress.plan import Cut
 from models.checkpoint import AnySpec
 
 
@@ -126,7 +127,7 @@ def with_one(widths: np.ndarray) -> np.ndarray:
     return np.concatenate([widths, np.ones((*widths.shape[:-1], 1))], axis=-1)
 
 
-def graph_of(network: nn.Module, spec: AnySpec, config: Prune, shape: tuple[int, int, int]) -> Graph:
+def graph_of(network: nn.Module, spec: AnySpec, config: Cut, shape: tuple[int, int, int]) -> Graph:
     """The groups of `network` that `config` lets go of, ranked by its criterion (gradients, if it needs them, are there).
 
     Raises CannotPrune when torch-pruning cannot tell the groups.
