@@ -1,7 +1,7 @@
-"""FP32 ONNX + training images -> ranges.json: the range of every activation tensor that a quantizer may want.
+"""FP32 ONNX + training images -> ranges.json: the range of every activation tensor that may be quantized.
 
-By the method "best" also equalization.safetensors and corrections.safetensors, where scaling channels and correcting biases
-help (choose.py, equalize.py, correct.py). With the former beside them, the ranges are those of the equalized network.
+The method "best" also writes equalization.safetensors and corrections.safetensors where scaling channels and correcting biases
+help (choose.py, equalize.py, correct.py). Beside an equalization.safetensors, the ranges are those of the equalized network.
 """
 
 import itertools
@@ -16,8 +16,8 @@ import onnx
 from pydantic import Field
 from safetensors.numpy import save_file
 
-from calibration.choose import Choice, Form, choose, counted
-from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for, with_twins
+from calibration.choose import Choice, Network, choose, counted
+from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for, with_equalized
 from calibration.place import CORRECTIONS
 from calibration.ranges import Method, select
 from calibration.statistics import observed, statistics
@@ -25,18 +25,19 @@ from core.config import Config
 from core.graph import copied
 from data.loader import Split, batches
 
-CORRECTING = 32  # images that bias corrections are measured on: 128 are no better on the whole
-PEEKING = 64  # images that the scales of equalization are taken from: any scales are right, these are to be good
+CORRECTING = 32  # images that bias corrections are computed from: 128 are no better on average
+PEEKING = 64  # images that the scales of equalization are computed from: any scales keep the function of the network
 MEMORY = 128 * 2**20  # bytes of observed activations per run
 
 
 class Calibrate(Config):
     """`images` training images, a random choice; `percentile` is used by the method of that name.
 
-    "best" is whichever method's ranges change the answers least about up to `held_out` images that did not calibrate. It alone
-    corrects biases and, if `equalize`, scales channels between layers, both where the answers then change less.
-    At most `batch_size` images at a time, fewer where they are large. A histogram counts `samples` values of a tensor per
-    image or up to twice as many; minimum and maximum look at all.
+    "best" is the method whose ranges change the logits least on held-out images: up to `held_out` images that did not
+    calibrate. Only "best" corrects biases and, with `equalize`, scales channels between layers, both where the logits then
+    change less.
+    A batch has at most `batch_size` images, fewer where they are large. A histogram counts at least `samples` values of a
+    tensor per image, and less than twice as many; minimum and maximum are those of all values.
     """
 
     method: Literal[Method, "best"] = "best"
@@ -49,9 +50,9 @@ class Calibrate(Config):
 
 
 def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Write {tensor: [low, high]} for the float activations of `model` that `READERS` read to `out/ranges.json`.
+    """Write {tensor: [low, high]} of the float activations of `model` that may be quantized (`observed`) to `out`/ranges.json.
 
-    Raises ValueError when one has values that are not finite.
+    Raises ValueError when an activation has values that are not finite.
     """
     proto = onnx.load(model / "model.onnx")
     tensors = observed(proto)
@@ -59,13 +60,13 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
     scales: dict[str, np.ndarray] = {}
     if config.method == "best" and config.equalize and pairs_of(proto):
         scales = scales_for(proto, peaks_of(proto, first_images(images, batch_size, min(config.images, PEEKING))))
-    watched, twins = with_twins(proto, scales)
+    extended, renamed = with_equalized(proto, scales)
     feed = (x.numpy() for x, _ in batches(Split(images, "train"), batch_size, shuffle=True, limit=config.images))
-    seen, found = statistics(watched, tensors | {twin: tensors[name] for name, twin in twins.items()}, feed, config.samples)
-    plain = Form(proto, {name: found[name] for name in tensors})
+    seen, found = statistics(extended, tensors | {new: tensors[name] for name, new in renamed.items()}, feed, config.samples)
+    plain = Network(proto, {name: found[name] for name in tensors})
     metrics = {"method": config.method, "images": seen, "tensors": len(tensors)}
     if config.method == "best":
-        equalized = Form(copied(proto), {name: found[twins.get(name, name)] for name in tensors}) if twins else None
+        equalized = Network(copied(proto), {name: found[renamed.get(name, name)] for name in tensors}) if renamed else None
         if equalized:
             equalize(equalized.proto, scales)
         chosen, about = best(config, plain, equalized, images, batch_size, seen)
@@ -82,9 +83,9 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
 
 
 def best(
-    config: Calibrate, plain: Form, equalized: Form | None, images: Path, batch_size: int, seen: int
+    config: Calibrate, plain: Network, equalized: Network | None, images: Path, batch_size: int, seen: int
 ) -> tuple[Choice, dict[str, Any]]:
-    """What `choose` chose, and what is worth telling of it."""
+    """The result of `choose`, and its metrics."""
     began = time.perf_counter()
     split, held_out = held_out_images(config, images, batch_size, seen)
     calibrating = first_images(images, batch_size, min(seen, CORRECTING))
@@ -100,20 +101,20 @@ def best(
 
 
 def first_images(images: Path, batch_size: int, limit: int) -> list[np.ndarray]:
-    """The first `limit` of the images that calibrate, in batches."""
+    """The first `limit` of the images that calibrate, as batches."""
     return [x.numpy() for x, _ in batches(Split(images, "train"), batch_size, shuffle=True, limit=limit)]
 
 
 def held_out_images(config: Calibrate, images: Path, batch_size: int, seen: int) -> tuple[str, list[np.ndarray]]:
-    """Which split they are from, and batches of images that did not calibrate: of `val`, else of `train`.
+    """The name of a split, and batches of its images that did not calibrate: from `val`, or from `train` where `val` is empty.
 
-    Where every training image is one of the `seen` that did, those.
+    Where all training images are among the `seen` that calibrated, these are used again.
     """
     split = Split(images, "train")
     wanted = min(config.held_out, max(batch_size, MEMORY // (4 * math.prod(split.dataset["input_shape"]))))
     if split.dataset["splits"].get("val"):
         return "val", [x.numpy() for x, _ in batches(Split(images, "val"), batch_size, shuffle=True, limit=wanted)]
-    # The same order, and what comes behind those that calibrated.
+    # The order is that of calibration, so the images after the first ones did not calibrate.
     first = seen if seen < len(split) - batch_size else 0
     feed = batches(split, batch_size, shuffle=True, limit=first + wanted)
     return "train", [x.numpy() for x, _ in itertools.islice(feed, first // batch_size, None)]

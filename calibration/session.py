@@ -13,9 +13,9 @@ def predict_logits(proto: ModelProto, batches: list[np.ndarray]) -> np.ndarray:
 
 
 def divergence(reference: np.ndarray, logits: np.ndarray) -> float:
-    """Mean Kullback-Leibler divergence, in nats per image, of the classes' probabilities; 0 for equal logits [N, classes].
+    """Mean Kullback-Leibler divergence, in nats per image, of the class probabilities; 0 for equal logits [N, classes].
 
-    What quantization does to a few hundred answers shows in it long before one of them changes its class.
+    It shows the effect of quantization on a few hundred images long before a predicted class changes.
     """
     p, q = log_softmax(reference), log_softmax(logits)
     return float((np.exp(p) * (p - q)).sum(axis=1).mean())

@@ -1,9 +1,9 @@
-"""FP32 ONNX + images -> the minimum, the maximum and a histogram of every activation tensor that a quantizer may want.
+"""FP32 ONNX + images -> the minimum, the maximum and a histogram of every activation tensor that may be quantized.
 
 One pass. The graph itself reduces each tensor to its minimum, its maximum and a sample of its values, so that only these leave
 ONNX Runtime. Minimum and maximum are exact. The sample is every `step`-th value of the images taken as one long row; `step` has
-no factor in common with the number of values per image, so that in the course of the images every position is looked at, and
-the batches make no difference. Tensors of up to `samples` values per image are counted completely.
+no factor in common with the number of values per image, so over the images every position is sampled, and the batch size makes
+no difference. Tensors of up to `samples` values per image are counted completely.
 """
 
 import math
@@ -20,16 +20,16 @@ from core import hardware
 from core.graph import copied
 from core.ort import open_session
 
-# What a quantizer may feed with integers. A convolution's output before its ReLU is read by none of these.
+# Operators whose inputs may be quantized. None of them reads the output of a convolution before its ReLU.
 READERS = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Sum", "Concat", "Split", "Reshape", "Flatten",
     "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceSum", "ReduceMax",
 }  # fmt: skip
-WORKERS = 2  # runs side by side: reductions use one core, however many there are
+WORKERS = 2  # batches that run at the same time: a reduction uses one core, however many there are
 
 
 def observed(proto: ModelProto) -> dict[str, int]:
-    """{tensor: values per image}, in order: what `READERS` read, or rather the tensors whose ranges that shares."""
+    """{tensor: values per image}, in order, of the tensors that `READERS` read, each replaced by its `range_source`."""
     shapes = shape_inference.infer_shapes(proto).graph
     known = {v.name: v.type.tensor_type for v in [*shapes.value_info, *shapes.input, *shapes.output]}
     tensors = {name for name, kind in known.items() if kind.elem_type == TensorProto.FLOAT}
@@ -38,14 +38,14 @@ def observed(proto: ModelProto) -> dict[str, int]:
         if set(order) & set(node.input):  # it depends on the images
             order += [name for name in node.output if name in tensors]
     read = {range_source(proto, name) for node in proto.graph.node if node.op_type in READERS for name in node.input}
-    # A dimension that shape inference cannot tell counts as 1; its tensor is then sampled more densely.
+    # A dimension that shape inference does not find counts as 1; its tensor is then sampled more densely.
     return {name: math.prod(d.dim_value or 1 for d in known[name].shape.dim[1:]) for name in order if name in read}
 
 
 def statistics(
     proto: ModelProto, tensors: dict[str, int], feed: Iterable[np.ndarray], samples: int
 ) -> tuple[int, dict[str, Histogram]]:
-    """How many images `feed` [N, C, H, W] had, and a histogram of each of `tensors` over all of them."""
+    """The number of images in `feed` [N, C, H, W], and a histogram of each of `tensors` over all of them."""
     steps = {name: step_for(values, samples) for name, values in tensors.items()}
     image = proto.graph.input[0].name
     # Without memory patterns: the lengths of the samples change, and each would have a plan of its own. It costs no time and
@@ -81,7 +81,7 @@ def statistics(
 
 
 def step_for(values: int, samples: int) -> int:
-    """The largest step that finds `samples` among `values` and meets every position in time."""
+    """The largest step that takes at least `samples` of the `values`, or all, and has no factor in common with their number."""
     step = max(1, values // samples)
     while math.gcd(step, values) != 1:
         step -= 1
