@@ -34,9 +34,9 @@ def cut(
 ) -> nn.Module:
     """A copy of `network` without a share of its channels: the ratio of the `plan`, or else of `config`.
 
-    `refresh` is called between steps with what is left. "taylor" and "fisher" read the gradients of `network`.
-    Raises ValueError for an impossible plan or criterion, CannotPrune when torch-pruning fails, or what it leaves cannot be
-    rebuilt or computes something else.
+    `refresh` is called between steps with the network so far. "taylor" and "fisher" read the gradients of `network`.
+    Raises ValueError for an impossible plan or criterion, CannotPrune when torch-pruning fails, or when the pruned network
+    cannot be rebuilt from its weights or then computes something else.
     """
     plan = plan or {}
     if config.importance == "bn_scale" and not any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
@@ -48,16 +48,16 @@ def cut(
     for step in range(1, config.steps + 1):
         if step > 1 and refresh:
             refresh(pruned)
-        with hindrances(spec):
+        with as_cannot_prune(spec):
             groups = channel_groups(pruned, x, kept_whole(pruned, spec, config))
         whole = whole or {group.name: group.width // group.parts for group in groups}
         ratios = planned(plan, groups)
-        with hindrances(spec):
+        with as_cannot_prune(spec):
             scores = scores_of(groups, importance)
             left = kept_channels(groups, scores, whole, config, ratios, step / config.steps)
             thin(groups, scores, left)
     pruned.zero_grad()
-    with hindrances(spec), torch.inference_mode():
+    with as_cannot_prune(spec), torch.inference_mode():
         same = torch.allclose(rebuilt(pruned, spec)(x), pruned.eval()(x), atol=1e-4)
     if not same:
         raise CannotPrune(f"{spec.arch} cannot be rebuilt from its pruned weights")
@@ -65,7 +65,7 @@ def cut(
 
 
 def thin(groups: list[ChannelGroup], scores: dict[str, Tensor], left: dict[str, int]) -> None:
-    """Take the channels with the lowest `scores` out of the network of `groups`, so that `left` per part of each stay."""
+    """Remove the channels with the lowest `scores` from the network of `groups`, so that `left` channels per part stay."""
     for group in groups:
         if group.name in left:
             size = len(scores[group.name])
@@ -75,8 +75,8 @@ def thin(groups: list[ChannelGroup], scores: dict[str, Tensor], left: dict[str, 
 
 
 @contextmanager
-def hindrances(spec: AnySpec) -> Iterator[None]:
-    """Tell whatever fails as CannotPrune: a user's own network may do what torch-pruning does not know."""
+def as_cannot_prune(spec: AnySpec) -> Iterator[None]:
+    """Raise every error inside as CannotPrune: a user's own network may contain what torch-pruning does not support."""
     try:
         yield
     except Exception as error:
@@ -93,16 +93,16 @@ def copied(network: nn.Module) -> nn.Module:
 
 
 def prunable(network: nn.Module, spec: AnySpec, config: Cut, shape: tuple[int, int, int]) -> list[ChannelGroup]:
-    """The channel groups that `config` lets `cut` prune, in the order of the network [C, H, W].
+    """The channel groups that `cut` prunes with `config`, in the order of the network; `shape` is that of an image [C, H, W].
 
-    Raises CannotPrune when torch-pruning cannot tell.
+    Raises CannotPrune when torch-pruning cannot find them.
     """
-    with hindrances(spec):
+    with as_cannot_prune(spec):
         return channel_groups(network, torch.zeros(1, *shape), kept_whole(network, spec, config))
 
 
 def kept_whole(network: nn.Module, spec: AnySpec, config: Cut) -> list[nn.Module]:
-    """Layers whose output channels stay: the classifier, Res2Net's equal splits, the residual stream unless it is wanted."""
+    """Layers whose output channels stay: the classifier, Res2Net's equal splits, the residual stream unless `residual`."""
     kept = [classifier(network, spec)]
     for block in network.modules():
         if isinstance(block, SplitBlock):

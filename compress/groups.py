@@ -1,4 +1,4 @@
-"""Which channels can only go together (dependency groups), and how important they are.
+"""Channels that can only be removed together (dependency groups), and how important they are.
 
 The groups are torch-pruning's (DepGraph, Fang et al. 2023, arXiv:2301.12900).
 """
@@ -10,16 +10,16 @@ from typing import Any
 import torch_pruning as tp
 from torch import Tensor, nn
 
-LEAST = 0.1  # of every group stays, however badly it ranks among others
+LEAST = 0.1  # the share of every group that stays, however low it ranks
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelGroup:
-    """`width` channels that layers share. `name`: the first layer, in the order of the network, that makes them.
+    """`width` channels that layers share. `name`: the first layer, in the order of the network, that computes them.
 
-    parts     grouped convolutions split the channels into so many equal parts, which lose the same
-    pattern   which kinds of layers are in the group, in order: equal for isomorphic groups
-    layers    names of all convolutions and linear layers that make these channels
+    parts     number of equal parts into which grouped convolutions split the channels; all lose the same number
+    pattern   the kinds of layers in the group, in order: equal for isomorphic groups
+    layers    names of all convolutions and linear layers that compute these channels
     """
 
     name: str
@@ -31,7 +31,7 @@ class ChannelGroup:
 
 
 def channel_groups(network: nn.Module, x: Tensor, kept_whole: list[nn.Module]) -> list[ChannelGroup]:
-    """The groups of `network` with none of `kept_whole` among them, in the order of the network; `x` is an input for it."""
+    """The groups of `network` that contain none of `kept_whole`, in the order of the network; `x` is an input for it."""
     graph = tp.DependencyGraph().build_dependency(network, example_inputs=x)
     order = {module: i for i, module in enumerate(network.modules())}
     names = {module: name for name, module in network.named_modules()}
@@ -58,16 +58,16 @@ def channel_groups(network: nn.Module, x: Tensor, kept_whole: list[nn.Module]) -
 
 
 def parts_of(layer: object) -> int:
-    """Into how many equal parts `layer` splits its channels; depthwise convolutions have no parts that must stay equal."""
+    """The number of parts of `layer` that must keep equal numbers of channels; 1 for depthwise convolutions."""
     if isinstance(layer, nn.GroupNorm):
         return layer.num_groups
     return layer.groups if isinstance(layer, nn.Conv2d) and layer.groups != layer.out_channels else 1
 
 
 def scores_of(groups: list[ChannelGroup], importance: Callable[[Any], Tensor | None]) -> dict[str, Tensor]:
-    """By name of the group, the scores [width / parts] of its channels, the mean over the parts; without those that have none.
+    """{group: the scores [width / parts] of its channels, the mean over the parts}; without groups that have no scores.
 
-    A group where all is zero has equal scores, not 0 / 0.
+    A group where all weights are zero has equal scores, not 0 / 0.
     """
     found = {group: importance(group.group) for group in groups}
     return {g.name: s.view(g.parts, -1).mean(0).cpu().nan_to_num(0) for g, s in found.items() if s is not None}

@@ -1,4 +1,4 @@
-"""How many epochs fit into the minutes that a training is given."""
+"""The number of epochs that fit into the minutes given for a training."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from compress.average import copied
 from data.loader import Batch
 
-WARM = 3  # steps before the clock starts: kernels are chosen, worker processes started
-ROUND = 5  # timed steps come in rounds, spread evenly over training, whose steps may grow dearer as it goes on
-SHARE = 0.02  # of the time given is spent on timing, or one round
+WARM = 3  # steps before timing starts: kernels are chosen and worker processes start
+ROUND = 5  # timed steps of a round, spread evenly over the training: later steps may take longer
+SHARE = 0.02  # of the given time is spent on timing, at least one round
 
 
 def seconds_of_an_epoch(
@@ -22,11 +22,10 @@ def seconds_of_an_epoch(
     judge: Callable[[], object],
     given: float,
 ) -> float:
-    """What an epoch of `steps` batches of `epoch()` takes, `judge` at its end included; `model` is left as it was.
+    """The seconds that an epoch of `steps` batches of `epoch()` takes, with `judge` at its end; `model` does not change.
 
-    `step(share, x, y)` is a whole training step after a `share` of the training, but for the weights: they should stay, or
-    what is timed diverges.
-    `given` are the seconds of the whole training.
+    `step(share, x, y)` is a complete training step after a `share` of the training, but with learning rate 0: otherwise the
+    timed training could diverge. `given` are the seconds of the whole training.
     """
     before = copied(model)
     model.train()
@@ -47,5 +46,5 @@ def seconds_of_an_epoch(
 
 
 def epochs_within(seconds: float, an_epoch: float) -> int:
-    """As many whole epochs of `an_epoch` seconds as fit, at least one."""
+    """The number of whole epochs of `an_epoch` seconds that fit into `seconds`, at least one."""
     return max(1, int(seconds / an_epoch))

@@ -18,15 +18,16 @@ Scope = Literal["local", "global", "isomorphic"]
 
 
 class Cut(Config):
-    """`pruning_ratio` is the share of channels that goes, where no plan says otherwise.
+    """Which channels are removed.
 
-    importance        how channels are ranked; see `group_importance`
-    scope             what they are ranked among: their own layer's ("local"), those of all layers that are connected alike
-                      ("isomorphic"), or all ("global")
-    steps             in how many steps, each with batch norm and gradients of its own; nothing is trained in between
-    round_to          channel counts stay multiples of this: INT8 kernels fall back to floating point on odd ones
-    residual          whether the channels of the residual stream are pruned too, or only those inside the blocks
-    seed              of "random"
+    pruning_ratio   the share of the channels that is removed, except where a plan has another ratio
+    importance      how channels are ranked; see `group_importance`
+    scope           the channels that a channel is ranked among: those of its own group ("local"), those of all groups with the
+                    same connections ("isomorphic"), or all ("global")
+    steps           the number of steps, each with batch norm and gradients of its own; nothing is trained in between
+    round_to        channel counts stay multiples of this: INT8 kernels fall back to floating point for other counts
+    residual        whether the channels of the residual stream are pruned too, or only those inside the blocks
+    seed            of the importance "random"
     """
 
     pruning_ratio: float = Field(default=0.5, ge=0, lt=1)
@@ -39,13 +40,14 @@ class Cut(Config):
 
 
 def read_plan(folder: Path) -> dict[str, float]:
+    """{name of a channel group: its pruning ratio}, from `folder`/plan.json."""
     return {str(name): float(ratio) for name, ratio in json.loads((folder / "plan.json").read_text())["ratios"].items()}
 
 
 def planned(plan: Mapping[str, float], groups: list[ChannelGroup]) -> dict[str, float]:
-    """`plan` by the names of `groups`; any layer that makes the channels of a group may stand for it.
+    """`plan` by the names of `groups`; it may name a group by any layer that computes its channels.
 
-    Raises ValueError when it names none of them, or would take all of one.
+    Raises ValueError for a name that is in no group, and for a ratio that removes all channels.
     """
     named = {layer: group.name for group in groups for layer in group.layers}
     if unknown := [name for name in plan if name not in named]:
@@ -63,11 +65,12 @@ def kept_channels(
     plan: Mapping[str, float],
     share: float,
 ) -> dict[str, int]:
-    """How many channels per part stay of every group that has `scores`, when `share` of all pruning is done.
+    """{group: the number of channels per part that stay} of every group with `scores`, after a `share` of the pruning.
 
-    A scope keeps the best `1 - share * ratio` of what it had when its groups were `whole`. Each group of the `plan` is a scope
-    of its own, with its own ratio, and so is every group under "local"; "global" has one scope, "isomorphic" one for every kind
-    of group (Fang et al. 2024, arXiv:2407.04616). Widths are rounded down to multiples of `round_to`, but never below it.
+    A scope keeps the best `1 - share * ratio` of its channels; `whole` {group: channels per part} counts them before the
+    pruning. Each group of the `plan` is a scope of its own with its own ratio. "local" makes every group a scope, "global" has
+    one scope, "isomorphic" one for every kind of group (Fang et al. 2024, arXiv:2407.04616). Widths are rounded down to
+    multiples of `round_to`, but never below it.
     """
     scopes: dict[str, list[ChannelGroup]] = {}
     for group in groups:
@@ -90,5 +93,5 @@ def kept_channels(
 
 
 def rounded(count: int, size: int, unit: int) -> int:
-    """`count` of `size` channels, rounded down to a multiple of `unit` but not to none; all of them stay all."""
+    """`count` of `size` channels, rounded down to a multiple of `unit`, but not to 0; a full `size` is not rounded."""
     return size if count >= size else min(size, max(unit, count - count % unit))

@@ -1,7 +1,7 @@
 """model -> model with fewer channels (model.json, model.safetensors).
 
-Structured pruning over dependency groups; which there are and which channels go: compress/groups.py, importance.py,
-plan.py and cut.py.
+Structured pruning over dependency groups: groups.py finds them, importance.py scores their channels, plan.py says how many
+channels of each group stay, cut.py removes the others.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from models.cost import cost
 
 
 class Prune(Cut):
-    """Which channels go, and the training images that are read for it.
+    """Which channels are removed, and the training images that are read for it.
 
     gradient_images   labelled images for the gradients of "taylor" and "fisher"
     norm_images       images to re-estimate batch norm on
@@ -35,8 +35,8 @@ class Prune(Cut):
 def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | None = None) -> dict[str, Any]:
     """Prune `model` and re-estimate its batch norm. A user's own network that cannot be pruned keeps its channels, with a note.
 
-    `plan`: a folder with plan.json, {"ratios": {name of a channel group: its own pruning ratio}}, made for a budget.
-    Raises ValueError when there is a plan and it cannot be carried out.
+    `plan`: a folder with plan.json, {"ratios": {name of a channel group: its pruning ratio}}, made for a budget.
+    Raises ValueError when there is a plan and the network cannot be pruned by it.
     """
     network, spec = load(model)
     split = Split(images, "train")
@@ -56,15 +56,13 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | N
     ratio, notes = config.pruning_ratio, []
     try:
         pruned = cut(network, spec, config, shape, ratios, refresh)
-    except CannotPrune as hindrance:
+    except CannotPrune as reason:
         if plan:
-            raise ValueError(f"BUDGET cannot be met: {hindrance}; pass no BUDGET for this MODEL") from hindrance
-        pruned, ratio, notes = network, 0.0, [f"Pruning was left out: {hindrance}."]
+            raise ValueError(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL") from reason
+        pruned, ratio, notes = network, 0.0, [f"Pruning was left out: {reason}."]
     after = cost(pruned, shape)
     if after != before and any(isinstance(block, SplitBlock) for block in pruned.modules()):
-        notes = [
-            f"Inside the blocks of {spec.arch} nothing is pruned, since they split their channels evenly: only between them."
-        ]
+        notes = [f"{spec.arch}: Res2Net blocks keep their inner channels; only channels between blocks were pruned."]
     spec = respecified(pruned, spec)
     val = Split(images, "val")
     unpruned, untouched = top1(network, val), top1(pruned, val)

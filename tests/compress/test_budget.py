@@ -123,8 +123,8 @@ def test_parameters_and_macs_need_no_engines(run: Callable[..., dict[str, Any]])
     assert 3.6e5 < found["measured"]["params"] <= 4e5
     assert machine.measured == 0
     assert found["notes"] == [
-        f"BUDGET params=400,000: resnet18 with the widths found for it has {found['measured']['params']:,} params, before "
-        f"fine-tuning; unpruned {found['unpruned']['params']:,} params."
+        f"BUDGET params=400,000: before fine-tuning, resnet18 has {found['measured']['params']:,} params with the widths "
+        f"found, and {found['unpruned']['params']:,} params unpruned."
     ]
 
 

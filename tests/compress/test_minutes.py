@@ -58,7 +58,7 @@ def test_the_minutes_count_and_epochs_do_not(small: Small, tmp_path: Path) -> No
     torch.manual_seed(0)
     metrics = fit(Task(ResNet(TINY), loss, small.images, "short"), Schedule(epochs=5, min_steps=99, minutes=1e-6), tmp_path)
     assert metrics["epochs"] == len(metrics["history"]) == 1
-    assert [note.startswith("short: one epoch takes about") for note in metrics["notes"]] == [True]
+    assert [note.startswith("short: --minutes 1e-06 is too short for one epoch (") for note in metrics["notes"]] == [True]
     nothing = fit(Task(ResNet(TINY), loss, small.images, "none"), Schedule(epochs=0, minutes=9), tmp_path / "none")
     assert nothing["epochs"] == 0 and nothing["notes"] == []
 
