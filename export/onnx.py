@@ -37,19 +37,19 @@ class Export(Config):
 
 
 def export_onnx(config: Export, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Export `model`; what is written answers like PyTorch at batch 1 and N, or ValueError is raised."""
+    """Export `model`; raises ValueError when the logits differ from PyTorch's at batch 1 or N, or no exporter works."""
     network, spec = load(model)
     split = Split(images, "train")
     x, _ = next(batches(split, config.check_images, limit=config.check_images))
     folded = fuse(network)
     path = out / "model.onnx"
-    # The dynamo exporter has broken ResNets before (pytorch#169178, #166797, #157621), so neither is trusted unchecked.
+    # The dynamo exporter has broken ResNets before (pytorch#169178, #166797, #157621), so the results of both are checked.
     problems = []
     for exporter in ("dynamo", "torchscript"):
         try:
             export(folded, x, path, config.opset, dynamo=exporter == "dynamo")
             worst = largest_difference(path, network, x)
-        except Exception as error:  # both raise whatever they stumble over
+        except Exception as error:  # both exporters raise errors of many types
             problems.append(f"{exporter}: {type(error).__name__}: {first_line(error)}")
             continue
         if worst <= config.tolerance:
@@ -84,13 +84,13 @@ def export(model: nn.Module, x: Tensor, path: Path, opset: int, dynamo: bool) ->
             model, (x,), path, opset_version=opset, input_names=["input"], output_names=["logits"],
             dynamo=dynamo, verbose=False, **dynamic,
         )  # fmt: skip
-    # torchscript lets equal constants share one initializer through Identity nodes, behind which no weight is found.
+    # torchscript shares equal constants through Identity nodes; a weight is only found without these.
     onnx.save(ir.to_proto(IdentityEliminationPass()(ir.from_proto(onnx.load(path))).model), path)
 
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Only errors of the logger `name`: the exporter tells about every torchvision operator that is not installed."""
+    """Show only errors of the logger `name`: the exporter warns about every torchvision operator that is not installed."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)

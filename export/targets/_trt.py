@@ -25,7 +25,7 @@ WORK = ("Conv", "Gemm", "MatMul")
 
 
 class Options(Config):
-    """Batch sizes accepted, and which to tune for. TF32 is off: a baseline called FP32 should be FP32."""
+    """Accepted batch sizes, and the one to tune for. TF32 is off: a baseline called FP32 should be FP32."""
 
     min_batch: int = Field(default=1, ge=1)
     opt_batch: int = 1
@@ -45,7 +45,7 @@ def missing(package: str, install: str) -> str | None:
     module = package.replace("-", "_")
     try:
         importlib.import_module(module)
-    except Exception as error:  # OSError, RuntimeError, FileNotFoundError: its libraries are looked for on import
+    except Exception as error:  # OSError, RuntimeError, FileNotFoundError: its libraries are loaded on import
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return f"package {package} is not installed: {install}"
         return f"package {package} does not load ({one_line(error)}): {install}"
@@ -89,12 +89,12 @@ def build(trt: Any, options: Options, out: Path, *, model: Path) -> dict[str, An
 
 
 def weak_flags(graph: onnx.ModelProto) -> list[str]:
-    """Weakly typed networks ignore Q/DQ and half weights without these."""
+    """The flags without which weakly typed networks ignore Q/DQ and float16 weights."""
     return ["INT8"] * is_quantized(graph) + ["FP16"] * has_float16(graph)
 
 
 def precision_of(graph: onnx.ModelProto) -> str:
-    """What the file holds: Q/DQ nodes, or the types of its conv and gemm weights."""
+    """The precision of the file: "int8" with Q/DQ nodes, else that of its conv and gemm weights."""
     if is_quantized(graph):
         return "int8"
     weights = {node.input[1] for node in graph.graph.node if node.op_type in WORK}
@@ -103,7 +103,7 @@ def precision_of(graph: onnx.ModelProto) -> str:
 
 
 def int8_share(trt: Any, engine: bytes, graph: onnx.ModelProto, batch: int) -> float | None:
-    """Read off the engine itself, which takes a GPU to load: None without one."""
+    """Share of the multiply-accumulates that the engine executes in INT8; None without a GPU, which is needed to load it."""
     if no_gpu():
         return None
     loaded, context, _alive = contextualized(trt, engine)
@@ -116,7 +116,7 @@ def image_shape(graph: onnx.ModelProto) -> list[int]:
 
 
 def macs_per_node(graph: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates of each conv and gemm for one image; empty if nodes cannot be told apart by name."""
+    """Multiply-accumulates of each conv and gemm for one image; empty if nodes do not have different names."""
     inferred = onnx.shape_inference.infer_shapes(graph).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
     for value in (*inferred.value_info, *inferred.output):
@@ -132,7 +132,7 @@ def macs_per_node(graph: onnx.ModelProto) -> dict[str, int]:
 def contextualized(trt: Any, engine: bytes) -> tuple[Any, Any, Any]:
     """The engine on this machine's GPU, a context to execute it in, and what must live as long as they do.
 
-    Raises ValueError with what the library finds wrong with the engine, before it is loaded where it can tell.
+    Raises ValueError with the faults that the library finds in the engine, before loading it where the library can check that.
     """
     log = trt_build.logger(trt)
     log.errors.clear()

@@ -61,7 +61,7 @@ def platform() -> dict[str, Any]:
 
 
 def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Copy the ONNX file and read off an executed run how much of it is integer work."""
+    """Copy the ONNX file, and run it once to measure the share of integer work."""
     engine = Path(shutil.copy(model / "model.onnx", out / "engine.onnx"))
     quantized = is_quantized(onnx.load(engine))
     return described(engine, precision="int8" if quantized else "fp32", int8_share=int8_share(engine) if quantized else 0.0)
@@ -100,6 +100,6 @@ def int8_share(file: Path) -> float:
         shapes = [next(iter(entry.values())) for entry in details["input_type_shape"]]
         output = next(iter(details["output_type_shape"][0].values()))
         weight = max((s for s in shapes[1:] if len(s) == len(output)), key=math.prod)
-        channels = weight[0] if len(weight) == 4 else output[-1]  # outputs may be NHWC, weights stay OIHW
+        channels = weight[0] if len(weight) == 4 else output[-1]  # outputs may be NHWC, weights are always OIHW
         macs["integer" if kind in INTEGER_OPERATORS else "float"] += macs_of(output, weight, channels)
     return macs["integer"] / max(1, sum(macs.values()))
