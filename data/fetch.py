@@ -1,4 +1,4 @@
-"""Public data sets: local folder -> the set's own public address -> a mirror; checked by SHA-256, moved into place whole."""
+"""Fetch a public data set: from a local folder, its own address or a mirror; checked by SHA-256, moved into place at once."""
 
 import hashlib
 import os
@@ -25,9 +25,9 @@ SOURCES: dict[str, tuple[dict[str, str], list[Path], list[Provider]]] = {
 
 
 def fetch(name: str, cache: Path) -> Path:
-    """The folder with the files of `name`, fetched into `cache` when they are not there yet.
+    """The folder with the files of `name`; they are fetched into `cache` if no folder has them.
 
-    Raises ValueError that lists every place tried when none has the right files.
+    Raises ValueError with all places that were tried when none has the right files.
     """
     files, folders, providers = SOURCES[name]
     wanted = cache / name

