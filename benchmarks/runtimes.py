@@ -14,6 +14,7 @@ from calibration.place import place_qdq
 from core import hardware
 from core.cache import Artifact, Stages
 from core.engine_name import EngineName
+from core.ort import open_session
 from core.text import one_line
 from export import targets
 from export.targets import onnxruntime, openvino
@@ -55,7 +56,7 @@ def opened(runtime: str, name: str, file: Path, seconds: float, threads: int) ->
 
 
 def onnxruntime_runner(file: Path, threads: int) -> Runner:
-    session = onnxruntime.open_session(file, threads)
+    session = open_session(file, threads)
     return lambda x: np.asarray(session.run(None, {"input": x})[0])
 
 

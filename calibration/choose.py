@@ -1,9 +1,9 @@
-"""Histograms + images that did not calibrate -> the ranges that the answers suffer least from.
+"""Histograms + held-out images -> the ranges that change the logits least.
 
-And whether equalization and bias correction help, by the same measure.
+The same measure decides whether equalization and bias correction help.
 
-Whole assignments of ranges to tensors are compared, not one tensor at a time: choosing tensor by tensor on the same 256 images
-fits those images (their KL divergence fell by a quarter, that of others by a tenth or not at all) and takes minutes.
+Complete sets of ranges are compared, not single tensors. Choosing tensor by tensor on the same 256 images overfits them (their
+KL divergence fell by a quarter, that of other images by a tenth or not at all) and takes minutes.
 """
 
 from collections import Counter
@@ -12,20 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
-from calibration.correct import copied, corrections
+from calibration.correct import corrections
 from calibration.place import NEUTRAL, quantize
 from calibration.ranges import Histogram, Range, rounding_error, select
 from calibration.session import divergence, predict_logits
+from core.graph import copied
 
 PER_TENSOR = "per tensor"
-# Equalization is to leave at most this share of the divergence. Networks whose channels differ little are as good with it as
-# without, give or take a tenth on 256 images; what it is for, it divides by ten and more.
+# Equalization is used only if it reduces the divergence to at most this share. Where the channels of a network differ little,
+# it changes the divergence on 256 images by up to a tenth, up or down. Where they differ widely, it divides it by ten or more.
 CLEARLY = 0.75
 
 
 @dataclass(frozen=True)
-class Form:
-    """A network and what its activations were seen to be."""
+class Network:
+    """A network and the histograms of its activations."""
 
     proto: ModelProto
     histograms: dict[str, Histogram]
@@ -33,9 +34,15 @@ class Form:
 
 @dataclass(frozen=True)
 class Choice:
-    """The ranges {tensor: (low, high)}; the method that gave each; whether they are those of the equalized network; what to
-    subtract from the biases {layer: [channels]}, empty where that does not help; and the KL divergence of every candidate from
-    the FP32 answers."""
+    """What `choose` found.
+
+    name         the method that gave the ranges
+    ranges       {tensor: (low, high)}
+    methods      {tensor: the method that gave its range}
+    equalized    whether the ranges are those of the equalized network
+    corrections  {layer: [channels]} to subtract from the biases; empty where that does not help
+    divergences  {candidate: KL divergence from the FP32 logits, in nats per image}
+    """
 
     name: str
     ranges: dict[str, Range]
@@ -46,41 +53,41 @@ class Choice:
 
 
 def choose(
-    plain: Form, equalized: Form | None, percentile: float, held_out: list[np.ndarray], calibrating: list[np.ndarray]
+    plain: Network, equalized: Network | None, percentile: float, held_out: list[np.ndarray], calibrating: list[np.ndarray]
 ) -> Choice:
-    """The best of `assignments` on the batches `held_out`, with equalization if it clearly helps there, and bias corrections
-    from `calibrating` if they help.
+    """The best of `assignments` on the batches `held_out`, with equalization if it clearly helps there, and with bias
+    corrections from the batches `calibrating` if they help.
 
-    Equalization is tried with the method that is best without; where it helps, all of them are tried anew: which is best for a
-    network that 8 bits break says little of the network that was mended. Batches are float32 [n, C, H, W].
+    Equalization is tried first with the method that is best without it. If equalization helps, all range methods are tried
+    again on the equalized network. Batches are float32 [n, C, H, W].
     """
     expected = predict_logits(plain.proto, held_out)
 
-    def judged(form: Form, ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None) -> float:
-        quantized = copied(form.proto)
+    def measured(network: Network, ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None) -> float:
+        quantized = copied(network.proto)
         quantize(quantized, ranges, NEUTRAL, corrected)
         return divergence(expected, predict_logits(quantized, held_out))
 
-    form, candidates = plain, assignments(plain.histograms, percentile)
-    divergences = {name: judged(form, ranges) for name, (ranges, _) in candidates.items()}
+    network, candidates = plain, assignments(plain.histograms, percentile)
+    divergences = {name: measured(network, ranges) for name, (ranges, _) in candidates.items()}
     best = lowest(divergences)
     if equalized is not None:
-        # Only the tensors between pairs are others than before.
+        # Equalization changes only the tensors between the two layers of a pair.
         changed = {name: h for name, h in equalized.histograms.items() if h is not plain.histograms[name]}
         again = {}
         for name, (ranges, methods) in assignments(changed, percentile).items():
             again[f"{name}, equalized"] = (candidates[name][0] | ranges, candidates[name][1] | methods)
         first = f"{best}, equalized"
-        divergences[first] = judged(equalized, again[first][0])
+        divergences[first] = measured(equalized, again[first][0])
         if divergences[first] < CLEARLY * divergences[best]:
-            form, candidates = equalized, again
-            divergences |= {name: judged(form, ranges) for name, (ranges, _) in again.items() if name != first}
+            network, candidates = equalized, again
+            divergences |= {name: measured(network, ranges) for name, (ranges, _) in again.items() if name != first}
             best = lowest(divergences)
     ranges, methods = candidates[best]
-    found = corrections(form.proto, ranges, calibrating)
-    divergences[f"{best}, corrected"] = judged(form, ranges, found)
+    found = corrections(network.proto, ranges, calibrating)
+    divergences[f"{best}, corrected"] = measured(network, ranges, found)
     helps = divergences[f"{best}, corrected"] < divergences[best]
-    return Choice(best, ranges, methods, form is equalized, found if helps else {}, divergences)
+    return Choice(best, ranges, methods, network is equalized, found if helps else {}, divergences)
 
 
 def lowest(divergences: dict[str, float]) -> str:
@@ -88,10 +95,10 @@ def lowest(divergences: dict[str, float]) -> str:
 
 
 def assignments(histograms: dict[str, Histogram], percentile: float) -> dict[str, tuple[dict[str, Range], dict[str, str]]]:
-    """By name, the ranges and which method each comes from: every method for all tensors, and the pick of them per tensor.
+    """{name: (ranges, the method of each range)}: each method for all tensors, and the best method for each tensor.
 
-    Two percentiles: `percentile`, and the one that clips a tenth of what it clips. The pick has the least expected squared
-    error of 8-bit rounding and clipping (`rounding_error`).
+    Two percentiles: `percentile`, and one that clips a tenth as many values. The best method for a tensor has the lowest
+    expected squared error of 8-bit rounding and clipping (`rounding_error`).
     """
     finer = 100 - (100 - percentile) / 10
     whole: dict[str, dict[str, Range]] = {
@@ -111,5 +118,5 @@ def assignments(histograms: dict[str, Histogram], percentile: float) -> dict[str
 
 
 def counted(methods: dict[str, str]) -> dict[str, int]:
-    """How many tensors took each method, most first."""
+    """{method: the number of tensors that use it}, the most frequent first."""
     return dict(Counter(methods.values()).most_common())

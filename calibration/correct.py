@@ -1,8 +1,8 @@
-"""Bias correction: what rounding adds to a layer's output on average is taken off its bias.
+"""Bias correction: the mean error that rounding adds to a layer's output is subtracted from its bias.
 
-After Nagel et al. 2019 (arXiv:1906.04721), section 4.2, in its empirical form. A layer is linear, so the mean error of its
-outputs is the layer applied to the mean images that it sees, rounded and not: one pass, a few numbers per layer. What the
-errors of all layers together still do to the logits is measured on the network corrected so far, and goes to the last layer.
+After Nagel et al. 2019 (arXiv:1906.04721), section 4.2, the empirical variant. A layer is linear, so the mean error of its
+outputs can be computed from the mean of its inputs, rounded and not rounded: one pass, a few numbers per layer. The network
+with these corrections is then run, and the mean error that is left in the logits is subtracted from the bias of the last layer.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,16 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calibration.place import LAYERS, NEUTRAL, activation_scale, edges_to_quantize, quantize, range_source
-from calibration.session import predict_logits, session_of
+from calibration.session import predict_logits
 from calibration.weights import largest, name_of, output_axis, quantize_per_channel
+from core.graph import copied
+from core.ort import open_session
 
 Ranges = Mapping[str, tuple[float, float]]
 
 
 def corrections(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """{layer: float32 [channels]}, what to subtract from the biases of `proto` quantized as NEUTRAL.
+    """{layer: float32 [channels]} to subtract from the biases of `proto` when it is quantized as NEUTRAL.
 
     `batches` are calibration images, each float32 [n, C, H, W].
     """
@@ -32,7 +34,7 @@ def corrections(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) ->
 
 
 def local_errors(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """{layer: [channels]}, the mean error of each layer's output when only its own input and weights are rounded; and the mean
+    """{layer: [channels]}: the mean error of each layer's output when only its own input and weights are rounded. And the mean
     logits [classes] of `proto`."""
     extended = copied(proto)
     layers = [
@@ -45,7 +47,7 @@ def local_errors(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -
         add_sums(extended, tensor, *activation_scale(*ranges[range_source(proto, tensor)], NEUTRAL))
     for layer in layers:
         add_error(extended, layer)
-    session = session_of(extended)
+    session = open_session(extended)
     totals: list[np.ndarray] = []
     for x in batches:
         rows, *errors = (np.asarray(a, np.float64) for a in session.run(None, {extended.graph.input[0].name: x}))
@@ -53,7 +55,7 @@ def local_errors(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -
         totals = [total + part for total, part in zip(totals, parts, strict=True)] if totals else parts
     assert extended.graph.output[0].name == logits
     mean, *errors = (total / sum(map(len, batches)) for total in totals)
-    # [1, channels], and behind the channels the positions of a convolution.
+    # [1, channels], for a convolution [1, channels, height, width].
     found = {
         name_of(layer): e.reshape(e.shape[1], -1).mean(axis=1).astype(np.float32)
         for layer, e in zip(layers, errors, strict=True)
@@ -62,7 +64,7 @@ def local_errors(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -
 
 
 def add_sums(proto: ModelProto, tensor: str, scale: np.float32, zero_point: int) -> None:
-    """`tensor`/sum and `tensor`/rounded_sum: over the images of a batch, [1, …]."""
+    """Compute `tensor`/sum and `tensor`/rounded_sum [1, …], the sums over the images of a batch."""
     parameters = [f"{tensor}/correct_scale", f"{tensor}/correct_zero"]
     add_constant(proto, parameters[0], np.asarray(scale))
     add_constant(proto, parameters[1], np.asarray(zero_point, NEUTRAL.activation))
@@ -75,7 +77,10 @@ def add_sums(proto: ModelProto, tensor: str, scale: np.float32, zero_point: int)
 
 
 def add_error(proto: ModelProto, layer: NodeProto) -> None:
-    """An output [1, channels, …]: `layer` rounded minus `layer` as it is, without biases, of the sums of its input."""
+    """Add an output [1, channels, …], the error of `layer` without its bias, summed over the images of a batch.
+
+    It is the layer with rounded weights of the summed rounded inputs, minus the layer as it is of the summed inputs.
+    """
     weight = numpy_helper.to_array(next(i for i in proto.graph.initializer if i.name == layer.input[1]))
     axis = output_axis(layer)
     integers, scale = quantize_per_channel(weight, axis, largest(NEUTRAL))
@@ -86,20 +91,14 @@ def add_error(proto: ModelProto, layer: NodeProto) -> None:
         ("exact", [f"{source}/sum", layer.input[1]]),
         ("rounded", [f"{source}/rounded_sum", f"{name}_weight"]),
     ):
-        twin = NodeProto()
-        twin.CopyFrom(layer)
-        twin.name = ""
-        twin.input[:], twin.output[:] = inputs, [f"{name}_{kind}"]
-        proto.graph.node.append(twin)
+        copy = NodeProto()
+        copy.CopyFrom(layer)
+        copy.name = ""
+        copy.input[:], copy.output[:] = inputs, [f"{name}_{kind}"]
+        proto.graph.node.append(copy)
     proto.graph.node.append(helper.make_node("Sub", [f"{name}_rounded", f"{name}_exact"], [f"{name}_error"]))
     proto.graph.output.append(helper.make_tensor_value_info(f"{name}_error", TensorProto.FLOAT, None))
 
 
 def add_constant(proto: ModelProto, name: str, values: np.ndarray) -> None:
     proto.graph.initializer.append(numpy_helper.from_array(values, name))
-
-
-def copied(proto: ModelProto) -> ModelProto:
-    copy = ModelProto()
-    copy.CopyFrom(proto)
-    return copy

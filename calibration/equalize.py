@@ -1,4 +1,4 @@
-"""Cross-layer equalization: channels that differ widely between two convolutions are brought closer, the function stays.
+"""Cross-layer equalization: the channels between two convolutions get similar ranges; the network computes the same function.
 
 Nagel et al. 2019 (arXiv:1906.04721), section 4.1: where nothing but a ReLU lies between two convolutions, channel c of the
 first may be divided by any s_c > 0 if the weights that read it are multiplied by s_c, because relu(x / s) = relu(x) / s.
@@ -6,31 +6,34 @@ first may be divided by any s_c > 0 if the weights that read it are multiplied b
     s_c = sqrt(a_c / w_c)    a_c  largest magnitude seen in channel c of the tensor between the two
                              w_c  largest |weight| that reads channel c, as a share of the largest of its output channel
 
-The paper equalizes the ranges of the weights of both layers, r1_c and r2_c, because it rounds weights per tensor:
-s_c = sqrt(r1_c / r2_c). Ours have a scale per output channel, which takes up r1_c whatever it is and makes w_c relative. What
-has one scale for all channels is the activation, so a_c stands for r1_c, as in SmoothQuant (Xiao et al. 2023, arXiv:2211.10438,
-alpha 0.5). Behind it both a_c and w_c have become sqrt(a_c w_c), but for a factor: the spread is shared by what rounds the
-activation and what rounds the weights. As w_c is relative, pairs in a row hardly disturb one another, so nothing is iterated.
+The paper equalizes r1_c and r2_c, the ranges of the weights of both layers, because it rounds weights per tensor:
+s_c = sqrt(r1_c / r2_c). Our weights have one scale per output channel. This scale absorbs r1_c, and it is the reason why w_c is
+relative. The activation has one scale for all channels, so a_c takes the place of r1_c, as in SmoothQuant (Xiao et al. 2023,
+arXiv:2211.10438, alpha 0.5). After equalization both a_c and w_c are proportional to sqrt(a_c w_c): the activation and the
+weights share the spread. Because w_c is relative, consecutive pairs hardly affect each other, so nothing is iterated.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from calibration.session import session_of
 from calibration.weights import name_of
+from core.graph import copied, readers_of
+from core.ort import open_session
 
 EQUALIZATION = "equalization.safetensors"  # beside ranges.json, where it helps: {first layer of a pair: float32 [channels]}
-# Below this share of the largest, a channel counts as this: one that was silent so far may speak up on the next image.
+# A channel below this share of the largest one counts as this share: where it was zero so far, the next image may change that.
 FLOOR = 1e-4
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two convolutions, and the tensor [N, C, H, W] that only the `second` reads: the first's output, or that behind a ReLU."""
+    """Two convolutions, and the tensor [N, C, H, W] `between` them, which only `second` reads.
+
+    It is the output of `first`, or of a ReLU after it.
+    """
 
     first: NodeProto
     between: str
@@ -38,17 +41,14 @@ class Pair:
 
 
 def pairs_of(proto: ModelProto) -> list[Pair]:
-    """Whatever of `proto` can be equalized, in order.
+    """The pairs of `proto` that can be equalized, in order.
 
-    Between the two may be a ReLU or nothing: a Clip (ReLU6) cuts at a fixed value, a pooling or an addition has other readers.
-    Either may have groups. Constants that other nodes read as well are left alone.
+    Between the two convolutions is a ReLU or nothing: a Clip (ReLU6) cuts at a fixed value. Both may have groups. A pair is
+    left out when another node reads the tensor between, or one of the constants that would change.
     """
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in proto.graph.node:
-        for name in node.input:
-            readers[name].append(node)
+    readers = readers_of(proto)
     for output in proto.graph.output:
-        readers[output.name].append(NodeProto())  # whoever asks for the answers
+        readers[output.name].append(NodeProto())  # the caller reads it
     constants = {i.name for i in proto.graph.initializer}
 
     def own(names: Iterable[str]) -> bool:
@@ -69,7 +69,7 @@ def pairs_of(proto: ModelProto) -> list[Pair]:
 def scales_for(proto: ModelProto, peaks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{first layer: s float32 [channels]} of every pair, from the largest magnitudes `peaks` {tensor between: [channels]}.
 
-    The largest value of each tensor stays as it is: what is equal for all channels, the scales of the integers take up.
+    The largest value of each tensor does not change: a factor for all channels would only change the scale of the integers.
     """
     weights = {i.name: i for i in proto.graph.initializer}
     found = {}
@@ -123,29 +123,28 @@ def equalize(proto: ModelProto, scales: Mapping[str, np.ndarray]) -> None:
 
 def peaks_of(proto: ModelProto, batches: list[np.ndarray]) -> dict[str, np.ndarray]:
     """{tensor between a pair: [channels]}, the largest magnitudes on `batches`, each float32 [n, C, H, W]."""
-    extended = ModelProto()
-    extended.CopyFrom(proto)
+    extended = copied(proto)
     tensors = [pair.between for pair in pairs_of(proto)]
     del extended.graph.output[:]
     for name in tensors:
         extended.graph.node.append(helper.make_node("Abs", [name], [f"{name}/magnitude"]))
         extended.graph.node.append(helper.make_node("GlobalMaxPool", [f"{name}/magnitude"], [f"{name}/peaks"]))
         extended.graph.output.append(helper.make_tensor_value_info(f"{name}/peaks", TensorProto.FLOAT, None))
-    session, image = session_of(extended), proto.graph.input[0].name
+    session, image = open_session(extended), proto.graph.input[0].name
     seen = (session.run(None, {image: x}) for x in batches)
     largest = [[np.asarray(peak).max(axis=0).ravel() for peak in peaks] for peaks in seen]
     return {name: np.max(found, axis=0) for name, found in zip(tensors, zip(*largest, strict=True), strict=True)}
 
 
-def with_twins(proto: ModelProto, scales: Mapping[str, np.ndarray]) -> tuple[ModelProto, dict[str, str]]:
-    """A copy of `proto` that also computes the tensors between as they are in the equalized network; {tensor: its twin}."""
-    extended = ModelProto()
-    extended.CopyFrom(proto)
-    twins = {}
+def with_equalized(proto: ModelProto, scales: Mapping[str, np.ndarray]) -> tuple[ModelProto, dict[str, str]]:
+    """A copy of `proto` that also computes the tensors between pairs as the equalized network has them; and their names there,
+    {tensor: name}."""
+    extended = copied(proto)
+    names = {}
     for pair in pairs_of(proto):
         if (scale := scales.get(name_of(pair.first))) is not None:
-            twins[pair.between] = twin = f"{pair.between}/equalized"
+            names[pair.between] = name = f"{pair.between}/equalized"
             factors = (1 / scale).reshape(1, -1, 1, 1)
-            extended.graph.initializer.append(numpy_helper.from_array(factors, f"{twin}/factors"))
-            extended.graph.node.append(helper.make_node("Mul", [pair.between, f"{twin}/factors"], [twin]))
-    return extended, twins
+            extended.graph.initializer.append(numpy_helper.from_array(factors, f"{name}/factors"))
+            extended.graph.node.append(helper.make_node("Mul", [pair.between, f"{name}/factors"], [name]))
+    return extended, names

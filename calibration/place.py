@@ -19,13 +19,14 @@ from calibration.equalize import EQUALIZATION, equalize
 from calibration.ranges import SMALLEST
 from calibration.weights import name_of, quantize_weights, storable
 from core import hardware
+from core.graph import producers_of, readers_of
 from core.placement import Placement
 
 Edge = tuple[NodeProto, int]  # a node and which of its inputs
 LAYERS = ("Conv", "Gemm")
 AS_INTEGERS = ("MaxPool", "ReduceMean", "GlobalAveragePool", "AveragePool", "Split", "Reshape", "Flatten")
 CORRECTIONS = "corrections.safetensors"  # beside ranges.json, where they help
-# What choices are made with: the grid of the CPU runtimes, without the products that saturate.
+# The placement that ranges and corrections are chosen with: the integers of the CPU runtimes, without products that saturate.
 NEUTRAL = Placement(
     activation="uint8",
     symmetric=False,
@@ -38,7 +39,7 @@ LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 
 def place_qdq(config: Placement, out: Path, *, model: Path, ranges: Path) -> dict[str, Any]:
-    """Write the quantized twin of `model` to `out/model.onnx`."""
+    """Write the quantized `model` to `out`/model.onnx."""
     proto, limits = network_of(model, ranges)
     file = ranges / CORRECTIONS
     corrections = load_file(file) if file.exists() and same_grid(config) else {}
@@ -49,7 +50,7 @@ def place_qdq(config: Placement, out: Path, *, model: Path, ranges: Path) -> dic
 
 
 def network_of(model: Path, ranges: Path) -> tuple[ModelProto, dict[str, tuple[float, float]]]:
-    """The float network whose ranges {tensor: (low, high)} these are: `model`, equalized where that helped."""
+    """The float network of these `ranges`: `model`, equalized where that helped. And the ranges {tensor: (low, high)}."""
     proto = onnx.load(model / "model.onnx")
     file = ranges / EQUALIZATION
     if file.exists():
@@ -58,9 +59,9 @@ def network_of(model: Path, ranges: Path) -> tuple[ModelProto, dict[str, tuple[f
 
 
 def same_grid(config: Placement) -> bool:
-    """Whether `config` rounds to the same numbers as NEUTRAL: corrections hold for the rounding they were measured with."""
+    """Whether `config` rounds to the same numbers as NEUTRAL: only then are the corrections valid."""
     same = (config.symmetric, config.reduce_range) == (NEUTRAL.symmetric, NEUTRAL.reduce_range)
-    return same and not config.skip  # the classifier's makes up for what all layers do, the skipped ones too
+    return same and not config.skip  # the correction of the classifier includes the errors of the skipped layers
 
 
 def quantize(
@@ -69,7 +70,7 @@ def quantize(
     config: Placement,
     corrections: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Quantize `proto` in place; returns how many layers and activation tensors that is.
+    """Quantize `proto` in place; returns the number of quantized layers and of quantized activation tensors.
 
     `limits` are the ranges {tensor: (low, high)}; `corrections` {layer: [channels]} are subtracted from the biases.
     """
@@ -85,16 +86,12 @@ def quantize(
 
 
 def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Edge]]:
-    """Per activation tensor, the node inputs that read its quantized version."""
-    producers = {name: node for node in proto.graph.node for name in node.output}
-    readers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in proto.graph.node:
-        for name in node.input:
-            readers[name].append(node)
+    """{activation tensor: the node inputs that read its quantized version}."""
+    producers, readers = producers_of(proto), readers_of(proto)
     weights = {i.name for i in proto.graph.initializer}
     weights |= {name for node in proto.graph.node if node.op_type == "Constant" for name in node.output}
     edges: dict[str, list[Edge]] = defaultdict(list)
-    skip = with_what_leads_to(frozenset(config.skip), proto, readers)
+    skip = with_integer_producers(frozenset(config.skip), proto, readers)
 
     for node in proto.graph.node:
         if name_of(node) in skip:
@@ -116,8 +113,8 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
     return dict(edges)
 
 
-def with_what_leads_to(skip: frozenset[str], proto: ModelProto, readers: dict[str, list[NodeProto]]) -> frozenset[str]:
-    """`skip`, and the nodes that only hand integers on to them: those would round what a skipped node is to have as it is."""
+def with_integer_producers(skip: frozenset[str], proto: ModelProto, readers: dict[str, list[NodeProto]]) -> frozenset[str]:
+    """`skip`, and the nodes that only pass integers on to them: they would round the inputs of a skipped node."""
     for node in reversed(proto.graph.node):
         following = {name_of(reader) for name in node.output for reader in readers[name]}
         if node.op_type in (*AS_INTEGERS, "Concat") and following and following <= skip:
@@ -138,8 +135,8 @@ def shortcut_input(add: NodeProto, producers: dict[str, NodeProto], readers: dic
 
 
 def range_source(proto: ModelProto, name: str) -> str:
-    """The tensor whose range `name` has to share: maxima, splits and reshapes compute on the integers as they are."""
-    producers = {output: node for node in proto.graph.node for output in node.output}
+    """The tensor whose range `name` has to share: maxima, splits and reshapes do not rescale integers."""
+    producers = producers_of(proto)
     while name in producers and producers[name].op_type in ("MaxPool", "Reshape", "Flatten", "Split"):
         name = producers[name].input[0]
     return name
@@ -164,7 +161,7 @@ def activation_scale(low: float, high: float, config: Placement) -> tuple[np.flo
 def insert_activations(
     proto: ModelProto, edges: dict[str, list[Edge]], scales: dict[str, tuple[np.float32, int]], config: Placement
 ) -> None:
-    """Put one QuantizeLinear -> DequantizeLinear pair behind each tensor and let its `edges` read from it."""
+    """Insert one QuantizeLinear -> DequantizeLinear pair after each tensor, and let its `edges` read from the pair."""
     pairs = {}
     for tensor, readers in edges.items():
         scale, zero_point = scales[tensor]

@@ -1,4 +1,4 @@
-"""The values of a tensor, counted as they stream by -> the range worth representing: max, percentile, entropy or mse."""
+"""The values of a tensor, counted batch by batch -> the range that integers represent: max, percentile, entropy or mse."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 Method = Literal["max", "percentile", "entropy", "mse"]
 Range = tuple[float, float]
 BINS = 4096
-SMALLEST = -100  # exponent of the narrowest histogram: what is below 2^-100 counts as zero, and float32 reaches that far
+SMALLEST = -100  # exponent of the narrowest histogram; its bins are 2^-112 wide, which float32 can still invert
 LEVELS = 256
 CANDIDATES = 64
 
@@ -17,8 +17,8 @@ CANDIDATES = 64
 class Histogram:
     """Minimum, maximum and a histogram of |x| over [0, 2^exponent), whose range doubles until every value fits.
 
-    Bins of a power of two nest, so doubling merges neighbours exactly: the counts do not depend on the order in which values
-    come, and between BINS / 2 and BINS of them reach up to the largest |x|.
+    The width of a bin is a power of two, so doubling the range merges neighbours exactly, and the counts do not depend on the
+    order of the values. Between BINS / 2 and BINS of the bins reach up to the largest |x|.
     """
 
     def __init__(self) -> None:
@@ -32,12 +32,12 @@ class Histogram:
         return math.ldexp(1.0, self.exponent) / BINS
 
     def add(self, low: float, high: float, sample: np.ndarray) -> None:
-        """Take in float32 values that lie in [low, high], of which `sample` [k] are counted.
+        """Count the float32 values `sample` [k] of a tensor whose values reach from `low` to `high`.
 
-        Raises ValueError when they are not finite.
+        Raises ValueError when one of them is not finite.
         """
         magnitude = np.abs(sample)
-        # Asked of the sample too: ONNX Runtime's reductions may pass over a NaN.
+        # The sample is checked as well: ONNX Runtime's reductions may ignore a NaN.
         if not all(math.isfinite(value) for value in (low, high, magnitude.max(initial=0))):
             raise ValueError(f"values from {low:g} to {high:g} that are not all finite")
         self.low, self.high = min(self.low, low), max(self.high, high)
@@ -56,7 +56,7 @@ class Histogram:
 
 
 def select(histogram: Histogram, *, method: Method, percentile: float = 99.99) -> tuple[float, float]:
-    """The clipping range within [low, high] of what `histogram` has counted.
+    """The range to clip to, within the [low, high] of `histogram`.
 
     "percentile" keeps that share of the values; "mse" minimises the squared error of 8-bit quantization; "entropy" the
     Kullback-Leibler divergence to the quantized distribution (Migacz, 8-bit Inference with TensorRT, GTC 2017).
@@ -74,7 +74,7 @@ def select(histogram: Histogram, *, method: Method, percentile: float = 99.99) -
 
 
 def rounding_error(histogram: Histogram, low: float, high: float) -> float:
-    """Expected squared error of the 256-level grid over [low, high], per counted value: rounding within, clipping beyond."""
+    """Expected squared error per counted value with 256 levels over [low, high]: of rounding inside, of clipping outside."""
     centres = (np.arange(BINS) + 0.5) * histogram.width
     step = (max(high, 0.0) - min(low, 0.0)) / (LEVELS - 1)
     if step == 0:
@@ -90,17 +90,17 @@ def percentile_bound(magnitude: np.ndarray, percentile: float) -> int:
 
 
 def cheapest(magnitude: np.ndarray, cost: Callable[[np.ndarray, int], float]) -> int:
-    """The candidate with the lowest `cost`; of equals the widest."""
+    """The candidate with the lowest `cost`; of equal ones the widest."""
     return min(candidates(len(magnitude)), key=lambda keep: (cost(magnitude, keep), -keep))
 
 
 def candidates(bins: int) -> list[int]:
-    """How many of the lowest bins a candidate keeps: evenly spaced from half of LEVELS to all."""
+    """The numbers of lowest bins to try: evenly spaced from half of LEVELS to all bins."""
     return sorted({int(k) for k in np.linspace(min(LEVELS // 2, bins), bins, CANDIDATES)})
 
 
 def squared_error(magnitude: np.ndarray, keep: int) -> float:
-    """Expected squared error, in bins², of rounding within `keep` bins to LEVELS / 2 steps and clipping beyond."""
+    """Expected squared error, in bins², of rounding inside `keep` bins to LEVELS / 2 steps and of clipping outside."""
     centres = np.arange(len(magnitude)) + 0.5
     step = keep / (LEVELS / 2)
     quantized = np.minimum(np.round(centres / step) * step, keep)
@@ -110,8 +110,8 @@ def squared_error(magnitude: np.ndarray, keep: int) -> float:
 def entropy_cost(magnitude: np.ndarray, keep: int) -> float:
     """KL divergence between the clipped histogram and its LEVELS / 2-level quantization, spread over non-empty bins.
 
-    The lowest bin counts as its neighbour does, which is what NVIDIA's implementations do: integers represent zero exactly,
-    and the many zeros behind a ReLU would otherwise pull the range down to where a bin has a level of its own.
+    The lowest bin gets the count of its neighbour, as in NVIDIA's implementations: integers represent zero exactly, and the
+    many zeros after a ReLU would otherwise shrink the range until every bin has a level of its own.
     """
     magnitude = np.concatenate([magnitude[1:2], magnitude[1:]]) if len(magnitude) > 1 else magnitude
     reference = magnitude[:keep].copy()
@@ -123,13 +123,13 @@ def entropy_cost(magnitude: np.ndarray, keep: int) -> float:
     quantized = np.where(filled, (totals / np.maximum(members, 1))[level], 0.0)
     if quantized.sum() == 0:
         return float("inf")
-    # Smoothed as in the talk's reference: a bin that the quantized distribution misses must cost much, not infinitely.
+    # Smoothed as in the talk's reference: a bin that is empty only in the quantized distribution must have a finite cost.
     p, q = smooth(reference / reference.sum()), smooth(quantized / quantized.sum())
     return float((p * np.log(p / q)).sum())
 
 
 def smooth(p: np.ndarray, epsilon: float = 1e-4) -> np.ndarray:
-    """Move a little mass to the empty bins."""
+    """`p` with a little of its mass moved to the empty bins."""
     empty = p == 0
     if empty.all() or not empty.any():
         return p

@@ -1,7 +1,7 @@
 """FP32 ONNX + ranges + training images -> rank_layers.json: the layers that 8 bits hurt most on one target, worst first.
 
-One node at a time is quantized and everything else stays in floating point. The opposite, to quantize all nodes but one, finds
-nothing where two nodes are broken: either of them still breaks the logits.
+One node at a time is quantized; all others stay in floating point. The opposite, quantizing all nodes but one, finds nothing
+where 8 bits break two nodes: the other one still breaks the logits.
 """
 
 import json
@@ -13,23 +13,23 @@ import numpy as np
 from onnx import ModelProto
 from pydantic import Field
 
-from calibration.correct import copied
 from calibration.place import LAYERS, edges_to_quantize, network_of, quantize
 from calibration.session import divergence, predict_logits
 from calibration.weights import name_of
 from core.config import Config
+from core.graph import copied
 from core.placement import Placement
 from data.loader import Split, batches
 
 
 class RankLayers(Config):
-    """`images`: how many held-out images every layer is tried on; training images where none are held out."""
+    """`images`: the number of held-out images that every layer is tried on; of training images where none are held out."""
 
     images: int = Field(default=64, gt=0)
 
 
 class RankLayersOf(RankLayers):
-    """The same for one target: the loss depends on the weights' bits and on which inputs of an addition are rounded."""
+    """The same for one target: the result depends on the bits of its weights and on which inputs of an addition it rounds."""
 
     placement: Placement
 
@@ -66,11 +66,11 @@ def sensitivity(
 
 
 def quantized_nodes(proto: ModelProto, placement: Placement) -> list[str]:
-    """The layers and additions that read something quantized, in order."""
+    """The names of the layers and additions that read a quantized tensor, in order."""
     readers = {name_of(node) for edges in edges_to_quantize(proto, placement).values() for node, _ in edges}
     return [name_of(node) for node in proto.graph.node if node.op_type in (*LAYERS, "Add") and name_of(node) in readers]
 
 
 def everything_but(proto: ModelProto, name: str) -> tuple[str, ...]:
-    """The names of all other nodes."""
+    """The names of all nodes except `name`."""
     return tuple(other for other in map(name_of, proto.graph.node) if other != name)

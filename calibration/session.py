@@ -1,30 +1,21 @@
-"""What a network answers about images, and how far that is from what another one answers."""
+"""The logits of a network for images, and how far they are from those of another network."""
 
 import numpy as np
-import onnxruntime as ort
 from onnx import ModelProto
 
-from core import hardware
-
-
-def session_of(proto: ModelProto, threads: int | None = None) -> ort.InferenceSession:
-    """A session on the CPU with `threads` threads, by default as many as there are cores."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or hardware.cores()
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+from core.ort import open_session
 
 
 def predict_logits(proto: ModelProto, batches: list[np.ndarray]) -> np.ndarray:
     """The logits float32 [N, classes] of `batches`, each float32 [n, C, H, W]."""
-    session, image = session_of(proto), proto.graph.input[0].name
+    session, image = open_session(proto), proto.graph.input[0].name
     return np.concatenate([np.asarray(session.run(None, {image: x})[0]) for x in batches])
 
 
 def divergence(reference: np.ndarray, logits: np.ndarray) -> float:
-    """Mean Kullback-Leibler divergence, in nats per image, of the classes' probabilities; 0 for equal logits [N, classes].
+    """Mean Kullback-Leibler divergence, in nats per image, of the class probabilities; 0 for equal logits [N, classes].
 
-    What quantization does to a few hundred answers shows in it long before one of them changes its class.
+    It shows the effect of quantization on a few hundred images long before a predicted class changes.
     """
     p, q = log_softmax(reference), log_softmax(logits)
     return float((np.exp(p) * (p - q)).sum(axis=1).mean())

@@ -13,7 +13,7 @@ LARGEST_BIAS = 2**30
 
 
 def name_of(node: NodeProto) -> str:
-    """What `Placement.skip`, corrections and sensitivities call a node: its name, or its output where it has none."""
+    """The name of `node` in `Placement.skip`, corrections and rankings: its own, or that of its output where it has none."""
     return node.name or node.output[0]
 
 
@@ -22,7 +22,7 @@ def quantize_weights(
 ) -> None:
     """Replace the weights (and int32 biases) of `layers`, each with the scale of its input.
 
-    `corrections` {layer: [channels]} are subtracted from the biases before that.
+    `corrections` {layer: [channels]} are subtracted from the biases first.
     """
     initializers = {i.name: i for i in proto.graph.initializer}
     for node, input_scale in layers:
@@ -48,12 +48,12 @@ def quantize_weights(
 
 
 def largest(config: Placement) -> int:
-    """The largest weight, in integers."""
+    """The largest integer that a weight is rounded to."""
     return 64 if config.reduce_range else 127
 
 
 def output_axis(node: NodeProto) -> int:
-    """Which axis of a layer's weight is its output channels."""
+    """The axis of the output channels in the weight of `node`."""
     transposed = any(a.name == "transB" and a.i for a in node.attribute)
     return 0 if node.op_type == "Conv" or transposed else 1
 
@@ -109,6 +109,6 @@ def replace_by_dequantized(
     for key, array in constants.items():
         proto.graph.initializer.append(numpy_helper.from_array(array, f"{name}/{key}"))
     inputs = [f"{name}/{key}" for key in constants]
-    # Initializers only: it may stand before everything else.
+    # It reads initializers only, so it may stand before all other nodes.
     proto.graph.node.insert(0, helper.make_node("DequantizeLinear", inputs, [f"{name}/dequantized"], axis=axis))
     node.input[position] = f"{name}/dequantized"

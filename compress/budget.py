@@ -1,4 +1,4 @@
-"""What a network, or its INT8 engine, may take: the limits of a budget, and how they are told to the user."""
+"""The limits of a budget for a network or its INT8 engine, and their descriptions for the user."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ Measured = dict[str, float]  # params, macs, size@target (bytes), latency@target
 
 
 class Budget(Config):
-    """The most that the network, or its INT8 engine on a target, may take; None and {} set no limit.
+    """The limits for the network, or for its INT8 engine on a target; None and {} set no limit.
 
     max_size      bytes of the engine's file, by target
     max_latency   milliseconds, p50 of a single image, by target
-    min_speedup   over the FP32 baseline on the same target, timed in turns with it
+    min_speedup   over the FP32 baseline on the same target, both timed in turns
     """
 
     max_params: Positive | None = None
@@ -32,11 +32,11 @@ class Budget(Config):
 
     @property
     def targets(self) -> list[str]:
-        """Those that engines have to be built for."""
+        """The targets that engines have to be built for."""
         return sorted({*self.max_size, *self.max_latency, *self.min_speedup})
 
     def limits(self) -> list["Limit"]:
-        """A speedup is a limit of the share of the baseline's time."""
+        """All limits; a minimal speedup limits the share of the baseline's time."""
         own = (("params", self.max_params), ("macs", self.max_macs))
         return [
             *(Limit(key, most, f"{key}={most:,.0f}") for key, most in own if most is not None),
@@ -48,11 +48,11 @@ class Budget(Config):
 
 @dataclass(frozen=True)
 class Limit:
-    """What is measured as `key` must be at most `most`; `told` is what the user asked for."""
+    """The measurement `key` must be at most `most`; `text` is the limit as the user writes it."""
 
     key: str
     most: float
-    told: str
+    text: str
 
     @property
     def timed(self) -> bool:
@@ -60,11 +60,11 @@ class Limit:
 
     @property
     def exact(self) -> bool:
-        """Whether it can be counted without a machine."""
+        """Whether it is counted and not measured."""
         return "@" not in self.key
 
-    def tell(self, found: Measured) -> str:
-        """What `found` has of it, in words."""
+    def describe(self, found: Measured) -> str:
+        """The measurement in `found` that this limit is about, in words."""
         kind, _, target = self.key.partition("@")
         value = found[self.key]
         words = {
@@ -80,7 +80,7 @@ def unmet(limits: Sequence[Limit], found: Measured) -> list[Limit]:
 
 
 def refuse(limits: Sequence[Limit], narrowest: Measured, arch: str, remedy: str = "allow more") -> None:
-    """ValueError with the best that can be had, when even the narrowest network takes too much."""
+    """Raise ValueError with the lowest measurements possible, when even the narrowest network exceeds a limit."""
     if over := unmet(limits, narrowest):
-        wanted, have = ",".join(limit.told for limit in over), ", ".join(limit.tell(narrowest) for limit in over)
+        wanted, have = ",".join(limit.text for limit in over), ", ".join(limit.describe(narrowest) for limit in over)
         raise ValueError(f"BUDGET {wanted} cannot be met: at its smallest widths {arch} has {have}; {remedy}")

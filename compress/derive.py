@@ -19,8 +19,8 @@ from models.resnet import FAMILY, ResNet, Spec, blocks_of
 class Derive(Config):
     """`arch` is the family member to derive; None keeps the teacher's own.
 
-    `depths` is how many blocks of every stage stay; None for as many as `arch` has. Where latency counts, fewer blocks save
-    more than narrower ones: each convolution costs a call, however few its channels.
+    `depths` is the number of blocks that each stage keeps; None for as many as `arch` has. Fewer blocks reduce the latency more
+    than narrower ones do: each convolution costs a call, however few channels it has.
     """
 
     arch: str | None = None
@@ -28,9 +28,9 @@ class Derive(Config):
 
 
 def derive_student(config: Derive, out: Path, *, teacher: Path) -> dict[str, Any]:
-    """Keep evenly spread blocks of every stage, always the first (it changes shape) and the last.
+    """Keep evenly spread blocks of every stage, always the first (it changes the shape) and the last.
 
-    Raises ValueError when `config.arch` is unknown, or what is asked for is not contained in the teacher.
+    Raises ValueError when `config.arch` is unknown, or has blocks that the teacher does not have.
     """
     model, spec = load(teacher)
     if not (isinstance(model, ResNet) and isinstance(spec, Spec)):
@@ -53,19 +53,19 @@ def derive_student(config: Derive, out: Path, *, teacher: Path) -> dict[str, Any
 
 
 def itself(config: Derive, out: Path, model: nn.Module, spec: AnySpec) -> dict[str, Any]:
-    """A user's own network has no shallower relative."""
+    """The student of a user's own network: the network itself, because it has no shallower version."""
     if config.arch is not None or config.depths is not None:
-        wish = config.arch or f"depths {list(config.depths or ())}"
-        raise ValueError(f"student {wish}: {spec.arch} has no shallower relative; expected no student arch or depths")
+        wanted = config.arch or f"depths {list(config.depths or ())}"
+        raise ValueError(f"student {wanted}: {spec.arch} has no shallower version; leave out the student's arch and depths")
     save(model, spec, out)
     return {
         "arch": spec.arch,
-        "notes": [f"There is no student rule for {spec.arch}: its student is itself (self-distillation)."],
+        "notes": [f"{spec.arch} has no shallower version: the student starts as a copy of it (self-distillation)."],
     }
 
 
 def kept_blocks(spec: Spec, arch: str, depths: Sequence[int] | None) -> list[list[int]]:
-    """Per stage, the teacher's blocks that the student keeps: as many as `depths` says, or else as `arch` has."""
+    """Per stage, the teacher's blocks that the student keeps: as many as `depths` says, or as many as `arch` has."""
     if arch not in FAMILY:
         raise ValueError(f"unknown student {arch!r}; known models: {', '.join(FAMILY)}")
     member, own = FAMILY[arch], FAMILY.get(spec.arch)
@@ -75,13 +75,13 @@ def kept_blocks(spec: Spec, arch: str, depths: Sequence[int] | None) -> list[lis
     if not alike or any(want > there for want, there in zip(wanted, have, strict=True)):
         raise ValueError(
             f"student {arch} (blocks {wanted}) is not contained in {spec.arch} (blocks {have}); expected a "
-            f"shallower network with the same kind of blocks, or no student arch for the teacher's own"
+            f"shallower network with the same kind of blocks; leave out the student's arch to keep that of the teacher"
         )
     return [spread(want, there) for want, there in zip(wanted, have, strict=True)]
 
 
 def spread(want: int, there: int) -> list[int]:
-    """`want` of the indices 0 … there-1, the first and the last among them, the rest evenly between."""
+    """`want` of the indices 0 … there-1: the first, the last, and the others evenly between them."""
     if want == 1:
         return [0]
     return [round(i * (there - 1) / (want - 1)) for i in range(want)]

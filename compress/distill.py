@@ -1,6 +1,6 @@
-"""student + teacher -> the student, trained to answer like the teacher (model.json, model.safetensors).
+"""student + teacher -> the student, trained to predict like the teacher (model.json, model.safetensors).
 
-Hinton et al., Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531). How it is taught: compress/teach.py.
+Hinton et al., Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531). The loss: compress/teach.py.
 """
 
 import shutil
@@ -10,45 +10,45 @@ from typing import Any
 
 import numpy as np
 
-from compress.fit import fit, right, tidy
-from compress.teach import Taught, taught_by
+from compress.fit import Task, fit, right, tidy
+from compress.teach import Teaching, teaching_loss
 from data.loader import Split
 from models.checkpoint import load, save
 
 
-class Distill(Taught):
-    """`control`: train the student a second time, as long and without a teacher, to know what the teacher is good for.
+class Distill(Teaching):
+    """`control`: train the student a second time, as long but without the teacher, to measure what the teacher gains.
 
-    The time doubles, beyond `minutes` too.
+    This doubles the time, also beyond `minutes`.
     """
 
     control: bool = False
 
 
 def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images: Path) -> dict[str, Any]:
-    """Train the student on the training images; both networks see the same crop.
+    """Train the student on the training images; both networks get the same crop.
 
-    `notes` say what the teacher was good for. With `control`, `control` in the metrics counts the `held_out` images and those
-    that only the distilled student (`gained`), or only the control (`lost`), gets right.
-    Raises ValueError when the loss is no longer finite, or features are to be matched outside of the ResNet family.
+    `notes` say what the teacher gained. With `control`, `control` in the metrics counts the `held_out` images, and those that
+    only the distilled student (`gained`) or only the control (`lost`) predicts correctly.
+    Raises ValueError when the loss is no longer finite, or when `feature` is set and the teacher is not of the ResNet family.
     """
     started = time.perf_counter()
     model, spec = load(student)
     guide, guide_spec = load(teacher)
-    loss = taught_by(guide, config, out, images)
-    label = f"distill {guide_spec.arch} -> {spec.arch}"
-    metrics = fit(model, loss, config, images, out, label, by_index=True, since=started)
+    loss = teaching_loss(guide, config, out, images)
+    task = Task(model, loss, images, f"distill {guide_spec.arch} -> {spec.arch}", by_index=True)
+    metrics = fit(task, config, out, since=started)
     val = Split(images, "val")
     mine = right(model, val)
     metrics |= {"val_top1": percent(mine), "teacher_val_top1": percent(right(guide, val))}
     if config.control and not config.plain and metrics["epochs"] and len(val):
         alone = without_teacher(config, metrics["epochs"], out / "control", student=student, images=images)
         metrics |= compared(mine, alone)
-        metrics["notes"] += [told(metrics)]
+        metrics["notes"] += [gain_note(metrics)]
     if not config.plain and metrics["epochs"] and len(val) and metrics["teacher_val_top1"] <= metrics["val_top1"]:
         metrics["notes"] += [
             f"The teacher ({metrics['teacher_val_top1']:.2f} % of held-out images) is no better than the student "
-            f"({metrics['val_top1']:.2f} %): distill.alpha = 0, plain fine-tuning, may do as well."
+            f"({metrics['val_top1']:.2f} %): fine-tuning without it (--set distill.alpha=0) may be as good."
         ]
     save(model, spec, out)
     tidy(out)
@@ -57,37 +57,38 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
 
 
 def without_teacher(config: Distill, epochs: int, out: Path, *, student: Path, images: Path) -> np.ndarray:
-    """Which held-out images the student gets right after the same training on the labels alone."""
+    """Which held-out images the student predicts correctly after the same training on the labels alone: bool [N]."""
     alone = {"alpha": 0.0, "feature": 0.0, "epochs": epochs, "min_steps": 0, "minutes": None}
     config = config.model_copy(update=alone)
     model, spec = load(student)
     out.mkdir(exist_ok=True)
-    fit(model, taught_by(model, config, out, images), config, images, out, f"control: {spec.arch} alone", by_index=True)
+    loss = teaching_loss(model, config, out, images)
+    fit(Task(model, loss, images, f"control: {spec.arch} alone", by_index=True), config, out)
     return right(model, Split(images, "val"))
 
 
 def compared(mine: np.ndarray, alone: np.ndarray) -> dict[str, Any]:
-    """The distilled student beside the control, from which held-out images each gets right (bool [N])."""
+    """The metrics of the control, from the held-out images that the student and the control predict correctly (bool [N])."""
     counts = {"held_out": len(mine), "gained": int((mine & ~alone).sum()), "lost": int((alone & ~mine).sum())}
     return {"control_val_top1": percent(alone), "control": counts}
 
 
-def told(metrics: dict[str, Any]) -> str:
-    """What distillation gained, in a sentence.
+def gain_note(metrics: dict[str, Any]) -> str:
+    """What distillation gained, in one sentence.
 
-    A difference counts when McNemar's test (1947) finds it at 5 %: |gained - lost| > 1.96 sqrt(gained + lost). It knows of the
-    images, not of how much two trainings with other seeds would differ.
+    A difference counts when McNemar's test (1947) finds it at 5 %: |gained - lost| > 1.96 sqrt(gained + lost). The test covers
+    the choice of the images, not the difference between two trainings with other seeds.
     """
     counts = metrics["control"]
     gained, lost = counts["gained"], counts["lost"]
-    found = "gained nothing that these images can show"
+    found = "made no difference that these images can show"
     if abs(gained - lost) > 1.96 * (gained + lost) ** 0.5:
         points = metrics["val_top1"] - metrics["control_val_top1"]
-        found = f"{'gained' if points > 0 else 'cost'} {abs(points):.2f} points of held-out top-1"
+        found = f"{'gained' if points > 0 else 'lost'} {abs(points):.2f} points of held-out top-1"
     return (
-        f"Distillation {found} over the same fine-tuning without a teacher: {metrics['val_top1']:.2f} % against "
-        f"{metrics['control_val_top1']:.2f} % (n = {counts['held_out']:,}; {gained} right only with the teacher, {lost} only "
-        "without; one seed)."
+        f"Distillation {found} compared with the same fine-tuning without a teacher: {metrics['val_top1']:.2f} % and "
+        f"{metrics['control_val_top1']:.2f} % (n = {counts['held_out']:,}; {gained} correct only with the teacher, {lost} only "
+        "without it; one seed)."
     )
 
 

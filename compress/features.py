@@ -1,4 +1,4 @@
-"""model + images -> what the classifier reads of every image (features.npz)."""
+"""model + images -> the features of every image, the inputs of the classifier (features.npz)."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from models.checkpoint import AnySpec, classifier, load
 
 
 class Features(Config):
-    """`batch_size` is how many images are computed at once."""
+    """`batch_size`: the number of images in a forward pass."""
 
     batch_size: int = Field(default=128, gt=0)
 
@@ -45,9 +45,9 @@ def features(config: Features, out: Path, *, model: Path, images: Path) -> dict[
 
 
 def features_of(network: nn.Module, head: nn.Linear, split: Split, file: Path, batch_size: int = 128) -> np.ndarray:
-    """What `head`, the classifier of `network`, reads of every image of `split`: float32 [N, C], memory-mapped from `file`.
+    """The inputs of `head`, the classifier of `network`, for every image of `split`: float32 [N, C], memory-mapped from `file`.
 
-    The file is written where it is not there yet; whole or not at all.
+    The file is written when it does not exist yet, completely or not at all.
     """
     if not file.exists():
         device, dtype = device_and_precision()
@@ -62,7 +62,7 @@ def features_of(network: nn.Module, head: nn.Linear, split: Split, file: Path, b
             torch.inference_mode(),
             torch.autocast(device.type, dtype, enabled=dtype is not torch.float32),
         ):
-            task = bar.add_task("what the classifier reads", total=len(split))
+            task = bar.add_task("features", total=len(split))
             for x, _ in batches(split, batch_size):
                 network(x.to(device, memory_format=torch.channels_last))
                 found[done : done + len(x)] = read.pop()
@@ -87,7 +87,7 @@ def head_of(network: nn.Module, spec: AnySpec) -> tuple[str, nn.Linear]:
 
 
 def check_channels(in_channels: int, dataset: dict[str, Any]) -> None:
-    """ValueError when a network with `in_channels` cannot take the images that `dataset` describes."""
+    """Raise ValueError when a network with `in_channels` cannot read the images that `dataset` describes."""
     found = dataset["input_shape"][0]
     if found != in_channels:
         raise ValueError(

@@ -1,29 +1,25 @@
-"""Which channels can only go together (dependency groups), and which of them go.
+"""Channels that can only be removed together (dependency groups), and how important they are.
 
-The groups are torch-pruning's (DepGraph, Fang et al. 2023, arXiv:2301.12900). The ranking is ours: torch-pruning's leaves a
-layer whole when rounding would take all of it, and with it grouped convolutions of few channels a group (ResNeXt).
+The groups are torch-pruning's (DepGraph, Fang et al. 2023, arXiv:2301.12900).
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-Scope = Literal["local", "global", "isomorphic"]
-LEAST = 0.1  # of every group stays, however badly it ranks among others
+LEAST = 0.1  # the share of every group that stays, however low it ranks
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelGroup:
-    """`width` channels that layers share. `name`: the first layer, in the order of the network, that makes them.
+    """`width` channels that layers share. `name`: the first layer, in the order of the network, that computes them.
 
-    parts     grouped convolutions split the channels into so many equal parts, which lose the same
-    pattern   which kinds of layers are in the group, in order: equal for isomorphic groups
-    layers    names of all convolutions and linear layers that make these channels
+    parts     number of equal parts into which grouped convolutions split the channels; all lose the same number
+    pattern   the kinds of layers in the group, in order: equal for isomorphic groups
+    layers    names of all convolutions and linear layers that compute these channels
     """
 
     name: str
@@ -35,7 +31,7 @@ class ChannelGroup:
 
 
 def channel_groups(network: nn.Module, x: Tensor, kept_whole: list[nn.Module]) -> list[ChannelGroup]:
-    """The groups of `network` with none of `kept_whole` among them, in the order of the network; `x` is an input for it."""
+    """The groups of `network` that contain none of `kept_whole`, in the order of the network; `x` is an input for it."""
     graph = tp.DependencyGraph().build_dependency(network, example_inputs=x)
     order = {module: i for i, module in enumerate(network.modules())}
     names = {module: name for name, module in network.named_modules()}
@@ -62,65 +58,16 @@ def channel_groups(network: nn.Module, x: Tensor, kept_whole: list[nn.Module]) -
 
 
 def parts_of(layer: object) -> int:
-    """Into how many equal parts `layer` splits its channels; depthwise convolutions have no parts that must stay equal."""
+    """The number of parts of `layer` that must keep equal numbers of channels; 1 for depthwise convolutions."""
     if isinstance(layer, nn.GroupNorm):
         return layer.num_groups
     return layer.groups if isinstance(layer, nn.Conv2d) and layer.groups != layer.out_channels else 1
 
 
 def scores_of(groups: list[ChannelGroup], importance: Callable[[Any], Tensor | None]) -> dict[str, Tensor]:
-    """By name of the group, the scores [width / parts] of its channels, the mean over the parts; without those that have none.
+    """{group: the scores [width / parts] of its channels, the mean over the parts}; without groups that have no scores.
 
-    A group where all is zero has equal scores, not 0 / 0.
+    A group where all weights are zero has equal scores, not 0 / 0.
     """
     found = {group: importance(group.group) for group in groups}
     return {g.name: s.view(g.parts, -1).mean(0).cpu().nan_to_num(0) for g, s in found.items() if s is not None}
-
-
-def thin(groups: list[ChannelGroup], scores: dict[str, Tensor], left: dict[str, int]) -> None:
-    """Take the channels with the lowest `scores` out of the network of `groups`, so that `left` per part of each stay."""
-    for group in groups:
-        if group.name in left:
-            size = len(scores[group.name])
-            gone = scores[group.name].argsort()[: size - left[group.name]].tolist()
-            if gone:
-                group.group.prune([part * size + i for part in range(group.parts) for i in gone])
-
-
-def kept_channels(
-    groups: list[ChannelGroup],
-    scores: dict[str, Tensor],
-    whole: Mapping[str, int],
-    ratio: float,
-    plan: Mapping[str, float],
-    scope: Scope,
-    round_to: int,
-) -> dict[str, int]:
-    """How many channels per part stay of every group that has `scores`.
-
-    A scope keeps the best `1 - ratio` of what it had when its groups were `whole`. Each group of the `plan` is a scope of its
-    own, with its own ratio, and so is every group under "local"; "global" has one scope, "isomorphic" one for every kind of
-    group (Fang et al. 2024, arXiv:2407.04616). Widths are rounded down to multiples of `round_to`, but never below it.
-    """
-    scopes: dict[str, list[ChannelGroup]] = {}
-    for group in groups:
-        if group.name in scores:
-            alone = scope == "local" or group.name in plan
-            key = group.name if alone else group.pattern if scope == "isomorphic" else ""
-            scopes.setdefault(key, []).append(group)
-    left = {}
-    for rivals in scopes.values():
-        sizes = [len(scores[group.name]) for group in rivals]
-        total = int(sum(whole[group.name] for group in rivals) * (1 - plan.get(rivals[0].name, ratio)) + 1e-6)
-        owners = torch.arange(len(rivals)).repeat_interleave(torch.tensor(sizes))
-        best = torch.cat([scores[group.name] for group in rivals]).topk(min(total, sum(sizes))).indices
-        counts = torch.bincount(owners[best], minlength=len(rivals)).tolist()
-        for group, size, count in zip(rivals, sizes, counts, strict=True):
-            least = math.ceil(LEAST * whole[group.name]) if len(rivals) > 1 else 0
-            left[group.name] = rounded(max(count, least), size, round_to // math.gcd(round_to, group.parts))
-    return left
-
-
-def rounded(count: int, size: int, unit: int) -> int:
-    """`count` of `size` channels, rounded down to a multiple of `unit` but not to none; all of them stay all."""
-    return size if count >= size else min(size, max(unit, count - count % unit))

@@ -1,4 +1,4 @@
-"""How much a channel matters: the criteria that `prune` ranks channels by, each over the whole group of what goes with it."""
+"""The importance of a channel: the criteria that `prune` ranks channels by, each over the whole dependency group."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -40,10 +40,10 @@ def group_importance(name: Importance, seed: int = 0) -> Callable[[Any], Tensor 
 
 @torch.no_grad()
 def filter_distances(group: Any) -> Tensor:
-    """The Euclidean distances to all other filters, summed over the layers that make the channels of `group`: [width], mean 1.
+    """Euclidean distances to all other filters, summed over the layers that compute the channels of `group`: [width], mean 1.
 
-    Not torch-pruning's FPGMImportance, which squares the weights first (1.6.1): filters that differ in signs alone are equal to
-    it, and one of zeros, which is in the middle of all others, is far from them.
+    torch-pruning's FPGMImportance (1.6.1) is not used because it squares the weights first. For it, filters that differ only in
+    their signs are equal, and a filter of zeros is far from all others, although it is in their middle.
     """
     total = torch.zeros(len(group[0].idxs))
     for item in group:
@@ -54,11 +54,12 @@ def filter_distances(group: Any) -> Tensor:
 
 
 def accumulate_gradients(name: Importance, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Leave in `.grad` what criterion `name` reads there; the running statistics of batch norm stay as they are.
+    """Write to `.grad` what criterion `name` reads there; the running statistics of batch norm do not change.
 
-    "taylor": the gradients of the cross-entropy, summed over `batches`. "fisher": their squares, image by image, summed. Ours
-    and not GroupHessianImportance.accumulate_grad, which keeps the last image alone (torch-pruning 1.6.1). Scores are relative
-    to the mean of their group, so sums do for means. No gradient counts as zero. Other criteria need nothing.
+    "taylor": the gradients of the cross-entropy, summed over `batches`. "fisher": the squared gradients of each image, summed.
+    GroupHessianImportance.accumulate_grad is not used because it keeps only the last image (torch-pruning 1.6.1). Scores are
+    relative to the mean of their group, so sums are as good as means. A missing gradient counts as zero. Other criteria read
+    no gradients.
     """
     if name not in GRADIENTS:
         return

@@ -1,9 +1,9 @@
-"""How far a student's answers, and what its stages look at, are from the teacher's: every loss here is 0 where they agree.
+"""Losses between the logits or the stages of a student and of its teacher: each is 0 where they are equal.
 
 KL                Hinton et al. 2015 (arXiv:1503.02531)
-DIST              Huang et al. 2022 (arXiv:2205.10536): agree on what is more likely, not on the probabilities themselves
+DIST              Huang et al. 2022 (arXiv:2205.10536): compares the order of the classes, not the probabilities themselves
 standardization   Sun et al. 2024 (arXiv:2403.01878): of logits, so that a student need not match their mean and scale
-attention         Zagoruyko & Komodakis 2017 (arXiv:1612.03928): where a stage looks, which needs no channels in common
+attention         Zagoruyko & Komodakis 2017 (arXiv:1612.03928): compares attention maps, which do not depend on the channels
 """
 
 import torch
@@ -26,7 +26,7 @@ def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 def dist(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T² (2 - mean correlation per image over the classes - mean correlation per class over the batch), of probabilities at T.
 
-    Takes logits [N, classes]. What does not vary (a batch of one image) correlates with nothing.
+    Takes logits [N, classes]. Values that do not vary (a batch of one image) have correlation 0.
     """
     p = functional.softmax(student.float() / temperature, dim=1)
     q = functional.softmax(teacher.float() / temperature, dim=1)
@@ -34,7 +34,7 @@ def dist(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson's, row by row: [N, M], [N, M] -> [N]."""
+    """Pearson correlation of each row: [N, M], [N, M] -> [N]."""
     centred = [functional.normalize(x - x.mean(1, keepdim=True), dim=1) for x in (a, b)]
     return (centred[0] * centred[1]).sum(1)
 
@@ -43,13 +43,13 @@ def standardized(logits: Tensor) -> Tensor:
     """Logits [N, classes] with mean 0 and standard deviation 1 over the classes of every image."""
     centred = logits.float() - logits.float().mean(1, keepdim=True)
     variance = centred.square().mean(1, keepdim=True)
-    return centred / (variance + 1e-12).sqrt()  # within the root, or equal logits would have no gradient but NaN
+    return centred / (variance + 1e-12).sqrt()  # inside the root: otherwise the gradient of equal logits is NaN
 
 
 def attention_loss(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
-    """Squared distance between attention maps, averaged over images and stages: 0 … 2 whatever the widths and the resolution.
+    """Squared distance between attention maps, averaged over images and stages: 0 … 2 for all widths and resolutions.
 
-    Takes what every stage puts out, [N, C, H, W] with one H, W per stage. A stage that puts out a single pixel says nothing.
+    Takes the outputs of all stages, [N, C, H, W] with one H, W per stage. The output of a stage with a single pixel adds 0.
     """
     distances = [(attention(mine) - attention(its)).square().sum(1).mean() for mine, its in zip(student, teacher, strict=True)]
     return torch.stack(distances).mean()
@@ -61,7 +61,7 @@ def attention(features: Tensor) -> Tensor:
 
 
 def with_stages(network: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The logits of `network` for `x`, and what each of its stages put out on the way."""
+    """The logits of `network` for `x`, and the outputs of its stages."""
     assert isinstance(network, ResNet)
     seen: list[Tensor] = []
     layers = [network.get_submodule(f"layer{stage + 1}") for stage in range(network.stages)]

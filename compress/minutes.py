@@ -1,4 +1,4 @@
-"""How many epochs fit into the minutes that a training is given."""
+"""The number of epochs that fit into the minutes given for a training."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,24 +9,23 @@ from torch import Tensor, nn
 from compress.average import copied
 from data.loader import Batch
 
-WARM = 3  # steps before the clock starts: kernels are chosen, worker processes started
-ROUND = 5  # timed steps come in rounds, spread evenly over training, whose steps may grow dearer as it goes on
-SHARE = 0.02  # of the time given is spent on timing, or one round
+WARM = 3  # steps before timing starts: kernels are chosen and worker processes start
+ROUND = 5  # timed steps of a round, spread evenly over the training: later steps may take longer
+SHARE = 0.02  # of the given time is spent on timing, at least one round
 
 
 def seconds_of_an_epoch(
     model: nn.Module,
-    step: Callable[[Tensor, Tensor], Tensor],
+    step: Callable[[float, Tensor, Tensor], Tensor],
     epoch: Callable[[], Iterator[Batch]],
     steps: int,
     judge: Callable[[], object],
-    before_step: Callable[[float], None],
     given: float,
 ) -> float:
-    """What an epoch of `steps` batches of `epoch()` takes, `judge` at its end included; `model` is left as it was.
+    """The seconds that an epoch of `steps` batches of `epoch()` takes, with `judge` at its end; `model` does not change.
 
-    `step(x, y)` must be a whole training step, but for the weights: they should stay, or what is timed diverges.
-    `given` are the seconds of the whole training.
+    `step(share, x, y)` is a complete training step after a `share` of the training, but with learning rate 0: otherwise the
+    timed training could diverge. `given` are the seconds of the whole training.
     """
     before = copied(model)
     model.train()
@@ -37,8 +36,7 @@ def seconds_of_an_epoch(
             started = time.perf_counter()
         if timed >= ROUND and timed % ROUND == 0 and time.perf_counter() - started >= SHARE * given:
             break
-        before_step((timed % ROUND + 0.5) / ROUND)
-        float(step(x, y))  # waits for devices that compute in the background
+        float(step((timed % ROUND + 0.5) / ROUND, x, y))  # waits for devices that compute in the background
     a_step = (time.perf_counter() - started) / timed
     started = time.perf_counter()
     judge()
@@ -48,5 +46,5 @@ def seconds_of_an_epoch(
 
 
 def epochs_within(seconds: float, an_epoch: float) -> int:
-    """As many whole epochs of `an_epoch` seconds as fit, at least one."""
+    """The number of whole epochs of `an_epoch` seconds that fit into `seconds`, at least one."""
     return max(1, int(seconds / an_epoch))

@@ -1,4 +1,4 @@
-"""model, images -> what the network loses when one part of it is pruned alone (sensitivity.json).
+"""model + images -> what the network loses when only one part of it is pruned (sensitivity.json).
 
 The analysis of Li et al. 2017 (arXiv:1608.08710, section 3.2), over dependency groups, with batch norm re-estimated. A part is
 the inner widths of all blocks of a stage, or its residual stream; in a user's own network every channel group is one.
@@ -14,10 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from compress.cut import CannotPrune, cut, prunable, residual_convolutions
 from compress.fit import device_and_precision
 from compress.groups import ChannelGroup
 from compress.importance import Importance, accumulate_gradients
-from compress.prune import CannotPrune, Prune, cut, prunable, residual_convolutions
+from compress.plan import Cut
 from core.config import Config
 from data.loader import Split, batches
 from models.batchnorm import reestimate
@@ -30,13 +31,12 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 class Sensitivity(Config):
-    """`images` of the held-out slice are looked at per part and ratio, 512 say; 0 leaves the analysis out.
+    """`images`: the number of held-out images for every part and ratio, for example 512; 0 leaves the analysis out.
 
-    It takes minutes: a part costs as many prunings and passes over `images` and `norm_images` as there are `ratios`.
+    It takes minutes: for each part and each of the `ratios`, one pruning and one pass over `images` and over `norm_images`.
 
-
-    ratios            pruning ratios that every part is tried at
-    importance        how channels are ranked; `gradient_images` for those that need gradients
+    ratios            pruning ratios that are tried with every part
+    importance        how channels are ranked; `gradient_images` are read for criteria that need gradients
     norm_images       training images to re-estimate batch norm on, every time
     """
 
@@ -49,36 +49,36 @@ class Sensitivity(Config):
 
 
 def sensitivity(config: Sensitivity, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Per part and ratio: KL(unpruned || pruned) of the answers in nats, top-1 in percent, and the share of all MACs it saves.
+    """Per part and ratio: KL(unpruned || pruned) of the predictions in nats, top-1 in percent, and the share of MACs it saves.
 
-    Looks at training images where none are held out. The images are kept in memory. A network that cannot be pruned has no
-    parts, and a note.
+    Reads training images where none are held out. The images are kept in memory. A network that cannot be pruned has no parts,
+    but a note.
     """
     network, spec = load(model)
     train, val = Split(images, "train"), Split(images, "val")
     split = val if len(val) else train
     channels, height, width = split.dataset["input_shape"]
     shape = (channels, height, width)
-    settings = Prune(importance=config.importance, round_to=config.round_to)
-    looked_at = list(batches(split, BATCH, shuffle=True, limit=config.images))
+    settings = Cut(pruning_ratio=0.0, importance=config.importance, round_to=config.round_to)
+    judging = list(batches(split, BATCH, shuffle=True, limit=config.images))
     norms = list(batches(train, BATCH, shuffle=True, limit=config.norm_images))
     accumulate_gradients(config.importance, network, batches(train, BATCH, shuffle=True, limit=config.gradient_images))
-    labels = torch.cat([y for _, y in looked_at])
-    whole = log_probabilities(network, looked_at)
+    labels = torch.cat([y for _, y in judging])
+    whole = log_probabilities(network, judging)
     macs = cost(network, shape)["macs"]
     found: list[dict[str, Any]] = []
     notes = []
     try:
         for name, groups in parts(network, prunable(network, spec, settings, shape)).items():
-            tried = [cut(network, spec, settings, 0.0, shape, {g.name: ratio for g in groups}) for ratio in config.ratios]
+            tried = [cut(network, spec, settings, shape, {g.name: ratio for g in groups}) for ratio in config.ratios]
             points = []
             for pruned in tried:
                 saved = 1 - cost(pruned, shape)["macs"] / macs
                 reestimate(on_device(pruned), on_device_each(norms))
-                points.append({"macs_saved": saved, **lost(log_probabilities(pruned, looked_at), whole, labels)})
+                points.append({"macs_saved": saved, **lost(log_probabilities(pruned, judging), whole, labels)})
             found.append({"name": name, "channels": sum(g.width for g in groups), "points": points})
-    except CannotPrune as hindrance:
-        notes = [f"The sensitivity to pruning was left out: {hindrance}."]
+    except CannotPrune as reason:
+        notes = [f"The sensitivity to pruning was left out: {reason}."]
     metrics = {
         "n": len(labels),
         "split": split.split,
@@ -93,7 +93,7 @@ def sensitivity(config: Sensitivity, out: Path, *, model: Path, images: Path) ->
 
 
 def parts(network: nn.Module, groups: list[ChannelGroup]) -> dict[str, list[ChannelGroup]]:
-    """The `groups` that are pruned together, by what people call them."""
+    """{name of a part: its `groups`, which are pruned together}."""
     if not isinstance(network, ResNet):
         return {group.name: [group] for group in groups}
     stream = set(residual_convolutions(network))
@@ -107,23 +107,23 @@ def parts(network: nn.Module, groups: list[ChannelGroup]) -> dict[str, list[Chan
     return found
 
 
-def lost(answers: Tensor, whole: Tensor, labels: Tensor) -> dict[str, float]:
-    """What log-probabilities [N, classes] of the pruned network lost against those of the `whole` one."""
-    kl = functional.kl_div(answers, whole, reduction="batchmean", log_target=True)
-    return {"kl": max(0.0, float(kl)), "top1": percent_right(answers, labels)}
+def lost(pruned: Tensor, whole: Tensor, labels: Tensor) -> dict[str, float]:
+    """The loss from log-probabilities [N, classes] of the `whole` network to those of the `pruned` one."""
+    kl = functional.kl_div(pruned, whole, reduction="batchmean", log_target=True)
+    return {"kl": max(0.0, float(kl)), "top1": percent_right(pruned, labels)}
 
 
-def percent_right(answers: Tensor, labels: Tensor) -> float:
-    return 100 * float((answers.argmax(1) == labels).float().mean())
+def percent_right(predicted: Tensor, labels: Tensor) -> float:
+    return 100 * float((predicted.argmax(1) == labels).float().mean())
 
 
 @torch.inference_mode()
 def log_probabilities(network: nn.Module, images: Batches) -> Tensor:
     """float32 [N, classes], on the CPU."""
     on_device(network).eval()
-    answers = torch.cat([network(x).log_softmax(1).cpu() for x in on_device_each(images)])
+    found = torch.cat([network(x).log_softmax(1).cpu() for x in on_device_each(images)])
     network.cpu()
-    return answers
+    return found
 
 
 def on_device(network: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
-"""student + teacher -> the student, trained on with 8-bit rounding in its forward pass (model.json, model.safetensors).
+"""student + teacher -> the student, trained further with 8-bit rounding in its forward pass (model.json, model.safetensors).
 
-Jacob et al. 2018 (arXiv:1712.05877), with distillation; fake quantization by nvidia-modelopt. What is kept are the weights that
-the rounding taught: ranges are observed on the exported network like any other's, so every target still gets its own placement.
+Jacob et al. 2018 (arXiv:1712.05877), with distillation; fake quantization by nvidia-modelopt. Only the weights are kept. Ranges
+are observed on the exported network as for any other network, so every target still gets its own placement.
 """
 
 import time
@@ -11,16 +11,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from compress.fit import fit, tidy, top1
-from compress.teach import Taught, taught_by
+from compress.fit import Task, fit, tidy, top1
+from compress.teach import Teaching, teaching_loss
 from data.loader import Split, batches
 from models.checkpoint import load, save
 
 
-class QuantizeAware(Taught):
-    """Off with no epochs. The learning rate wants to be about 1 % of the first training's.
+class QuantizeAware(Teaching):
+    """No epochs switch it off. The learning rate should be about 1 % of that of the first training.
 
-    images   training images to set the fake quantizers' ranges on
+    images   training images that set the ranges of the fake quantizers
     """
 
     epochs: int = 0
@@ -41,8 +41,9 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     calibration = [x for x, _ in batches(Split(images, "train"), 64, shuffle=True, limit=config.images)]
     simulated = with_fake_quantization(model, calibration)
     untrained = top1(simulated, val)
-    loss = taught_by(guide, config, out, images)
-    metrics = fit(simulated, loss, config, images, out, f"quantization-aware {spec.arch}", by_index=True, since=started)
+    loss = teaching_loss(guide, config, out, images)
+    task = Task(simulated, loss, images, f"quantization-aware {spec.arch}", by_index=True)
+    metrics = fit(task, config, out, since=started)
     plain, _ = load(student)
     trained = simulated.state_dict()
     plain.load_state_dict({name: trained[name] for name in plain.state_dict()})
@@ -60,7 +61,7 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
 
 
 def with_fake_quantization(model: nn.Module, calibration: list[Tensor]) -> nn.Module:
-    """`model` itself, whose convolutions and linear layers now round their inputs and weights to 8 bits."""
+    """Let the convolutions and linear layers of `model` round their inputs and weights to 8 bits; returns `model`."""
 
     def show(network: nn.Module) -> None:
         for x in calibration:

@@ -14,10 +14,10 @@ from data.loader import Augment
 class Schedule(Config):
     """SGD with Nesterov momentum, linear warm-up then cosine to zero. `warmup` is a share of all steps.
 
-    `epochs` suit many images; of few, epochs are added until `min_steps` batches were seen. No epochs stay none.
-    minutes   instead of both: as many whole epochs as fit into this time, and at least one. What an epoch takes is measured
-              before the first; the number is then fixed, so the learning rate ends at zero and an interruption changes nothing
-    ema       decay per step of a moving average of the weights, such as 0.999; the average is what is judged and kept
+    `epochs` is meant for many images; with few images, epochs are added until there are `min_steps` batches. 0 epochs stay 0.
+    minutes   replaces both: as many whole epochs as fit into this time, at least one. The time of an epoch is measured before
+              the first one; the number is then fixed, so the learning rate ends at zero and an interruption changes nothing
+    ema       decay per step of a moving average of the weights, such as 0.999; the average is evaluated and kept
     """
 
     epochs: int = Field(ge=0)
@@ -34,12 +34,12 @@ class Schedule(Config):
 
 
 def epochs_of(schedule: Schedule, steps: int) -> int:
-    """How often to go through the training images when that takes `steps` batches."""
+    """The number of epochs, each of `steps` batches."""
     return max(schedule.epochs, math.ceil(schedule.min_steps / steps)) if schedule.epochs else 0
 
 
 def optimizer_for(model: nn.Module, schedule: Schedule, lr_of: Callable[[str], float]) -> torch.optim.SGD:
-    """SGD without weight decay on norms and biases; a group of parameters for every pair of learning rate and decay."""
+    """SGD without weight decay for norms and biases; one group of parameters for each pair of learning rate and decay."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -51,14 +51,14 @@ def optimizer_for(model: nn.Module, schedule: Schedule, lr_of: Callable[[str], f
         nesterov=True,
         fused=True,
     )
-    for group in optimizer.param_groups:  # fused SGD wants them all at once, those of skipped blocks too
+    for group in optimizer.param_groups:  # fused SGD needs the buffers of all parameters, also of skipped blocks
         for parameter in group["params"]:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
 
 
 def set_lr(optimizer: torch.optim.Optimizer, share: float, step: int, steps: int) -> None:
-    """Every group's part of its own peak: rising for `share` of the steps, then falling."""
+    """Set the learning rates for `step`: each rises to its own peak during `share` of the `steps`, then falls."""
     warmup = share * steps
     rising = (step + 1) / max(1.0, warmup)
     falling = 0.5 * (1 + math.cos(math.pi * max(0.0, step - warmup) / max(1.0, steps - warmup)))

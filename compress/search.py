@@ -1,12 +1,13 @@
-"""model + images -> widths that meet a budget (plan.json): what is saved is bought with the least importance.
+"""model + images -> the widths that meet a budget with the least loss of importance (plan.json).
 
-What counts is measured on engines built of the network as it is, before anything is spent on fine-tuning, as NetAdapt does
-(Yang et al. 2018, arXiv:1804.03230).
-  1. The widest and the narrowest network are measured: the budget may be met already, or it is refused with the best there is.
-  2. Networks with one kind of channels halved (of a resolution, inside the blocks or between them), and some narrower all
-     over, are timed in turns. Latency = overhead + MACs and values written at each resolution is fitted to them.
-  3. From the widest network on, one group of channels after the other is narrowed: the one that saves most per importance.
-  4. Where on this path the budget is met is found by bisection, on engines that are built and measured.
+As in NetAdapt (Yang et al. 2018, arXiv:1804.03230), the limits are measured on engines of networks that are not fine-tuned yet.
+  1. The widest and the narrowest network are measured. The search ends here if the widest one meets the budget, or if the
+     narrowest one does not.
+  2. Networks with one kind of channels halved (of one resolution, inside the blocks or between them), and networks with all
+     channels reduced, are timed in turns. Latency = overhead + MACs and values written at each resolution is fitted to them.
+  3. Starting from the widest network, groups of channels are narrowed one after the other: always the group that saves most
+     per importance.
+  4. Bisection finds the network on this path that meets the budget, on engines that are built and measured.
 """
 
 import json
@@ -21,8 +22,9 @@ from scipy.optimize import nnls
 from torch import nn
 
 from compress.budget import Budget, Limit, Measured, refuse, unmet
+from compress.cut import CannotPrune, cut
 from compress.importance import accumulate_gradients
-from compress.prune import CannotPrune, Prune, cut
+from compress.prune import Prune
 from compress.widths import Graph, graph_of
 from core.config import Config
 from data.loader import Split, batches
@@ -30,13 +32,13 @@ from models.checkpoint import load
 from models.cost import cost
 
 Amounts = Callable[[np.ndarray], np.ndarray]  # widths [..., groups] -> what each limit counts [..., limits]
-AIM = 0.97  # of a limit that is measured: the next measurement will differ
-CLOSE = 0.94  # of a limit: near enough
+AIM = 0.97  # of a measured limit: the next measurement will differ
+CLOSE = 0.94  # of a limit: close enough to end the search
 TRIES = 8
 
 
 class Search(Config):
-    """The budget, how `prune` will prune, and how engines are built (options by target) and timed."""
+    """The budget, the settings of `prune`, and how engines are built (options by target) and timed."""
 
     budget: Budget
     prune: Prune = Prune()
@@ -47,12 +49,12 @@ class Search(Config):
 def search(
     config: Search, out: Path, *, model: Path, images: Path, baseline: Path, trial: Callable[..., list[Measured]]
 ) -> dict[str, Any]:
-    """Write {"ratios": {convolution: pruning ratio}} to `out`/plan.json: what `prune` is to do to `model`.
+    """Write {"ratios": {convolution: pruning ratio}} to `out`/plan.json, the plan by which `prune` prunes `model`.
 
-    `trial(networks, target, options=, threads=, images=, baseline=, exact=)` builds INT8 engines and answers for each network
-    {"p50": ms, "size": bytes, "baseline": ms}; `baseline` is the folder of the FP32 baseline's model.onnx, and `exact` asks
-    for engines made just as those that ship are, for what is promised.
-    Raises ValueError when the budget cannot be met, with the best that can be had.
+    `trial(networks, target, options=, threads=, images=, baseline=, exact=)` builds INT8 engines and returns for each network
+    {"p50": ms, "size": bytes, "baseline": ms}. `baseline` is the folder of the FP32 baseline's model.onnx. With `exact` the
+    engines are built exactly like those that ship.
+    Raises ValueError when the budget cannot be met, with the lowest measurements that are possible.
     """
     network, spec = load(model)
     split = Split(images, "train")
@@ -65,26 +67,27 @@ def search(
         counted = [cost(one, shape) for one in networks]
         found: list[Measured] = [{"params": one["params"], "macs": one["macs"]} for one in counted]
         for target in config.budget.targets:
-            answers = trial(networks, target, options=config.targets.get(target, {}), threads=config.threads, images=images,
+            timed = trial(networks, target, options=config.targets.get(target, {}), threads=config.threads, images=images,
                             baseline=baseline, exact=exact)  # fmt: skip
-            for one, answer in zip(found, answers, strict=True):
-                share = answer["p50"] / answer["baseline"]
-                one |= {f"size@{target}": answer["size"], f"latency@{target}": answer["p50"], f"share@{target}": share}
+            for one, its in zip(found, timed, strict=True):
+                share = its["p50"] / its["baseline"]
+                one |= {f"size@{target}": its["size"], f"latency@{target}": its["p50"], f"share@{target}": share}
         return found
 
     limits = config.budget.limits()
     try:
         graph = graph_of(network, spec, config.prune, shape)
-        once = config.prune.model_copy(update={"steps": 1, "importance": "random"})  # the quickest: only widths matter here
-        bench = Bench(graph, lambda ratios: cut(network, spec, once, 0.0, shape, ratios), measured)
+        # The quickest way to networks of these widths: which channels go does not matter here.
+        once = config.prune.model_copy(update={"pruning_ratio": 0.0, "steps": 1, "importance": "random"})
+        bench = Bench(graph, lambda ratios: cut(network, spec, once, shape, ratios), measured)
         widest, narrowest = bench.measure([graph.full, graph.smallest], exact=True)
         whole = "" if config.prune.residual else ", or --set prune.residual=true: here channels go inside the blocks only"
         refuse(limits, narrowest, spec.arch, f"allow more{whole}")
         widths, found = graph.full, widest
         if unmet(limits, widest):
             widths, found = settle(graph, limits, bench, predictor(bench, limits, widest, narrowest), narrowest)
-    except CannotPrune as hindrance:
-        raise ValueError(f"BUDGET cannot be met: {hindrance}; pass no BUDGET for this MODEL") from hindrance
+    except CannotPrune as reason:
+        raise ValueError(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL") from reason
     (out / "plan.json").write_text(json.dumps({"ratios": graph.ratios(widths)}, indent=1))
     lost = graph.loss(widths).sum() / graph.writers.sum()
     return {
@@ -96,8 +99,8 @@ def search(
         "importance_kept": round(float(np.exp(-lost)), 4),
         "widths": {group.name: [group.full, int(w)] for group, w in zip(graph.groups, widths, strict=True)},
         "notes": [
-            f"BUDGET {limit.told}: {spec.arch} with the widths found for it has {limit.tell(found)}, before fine-tuning; "
-            f"unpruned {limit.tell(widest)}."
+            f"BUDGET {limit.text}: before fine-tuning, {spec.arch} has {limit.describe(found)} with the widths found, and "
+            f"{limit.describe(widest)} unpruned."
             for limit in limits
         ],
     }
@@ -105,7 +108,7 @@ def search(
 
 @dataclass
 class Bench:
-    """Makes networks of widths and measures them."""
+    """Builds networks of given widths and measures them."""
 
     graph: Graph
     cut: Callable[[dict[str, float]], nn.Module]
@@ -121,10 +124,10 @@ class Bench:
 
 
 def predictor(bench: Bench, limits: Sequence[Limit], widest: Measured, narrowest: Measured) -> Amounts:
-    """What networks of any widths will take of each limit."""
+    """A function that predicts, for networks of any widths, the measurement of each limit."""
     graph, samples, found = bench.graph, [bench.graph.full, bench.graph.smallest], [widest, narrowest]
     if any(limit.timed for limit in limits):
-        # Not without the ends: compared is what was timed in the same minutes.
+        # The widest and the narrowest network are timed again: only times of the same minutes can be compared.
         samples += probes(graph)
         found = bench.measure(samples, exact=False)
     at = np.stack(samples)
@@ -140,14 +143,14 @@ def predictor(bench: Bench, limits: Sequence[Limit], widest: Measured, narrowest
 
 
 def fitted(features: Amounts, at: np.ndarray, values: np.ndarray) -> Amounts:
-    """The sum of `features` with weights >= 0 that comes closest to `values` [n] at the widths `at` [n, groups], relatively."""
+    """The sum of `features`, with weights >= 0, that has the smallest relative error to `values` [n] at `at` [n, groups]."""
     unit = features(at).max(axis=0)
     weights, _ = nnls(features(at) / unit / values[:, None], np.ones(len(values)))
     return lambda widths: np.asarray(features(widths) / unit @ weights)
 
 
 def probes(graph: Graph) -> list[np.ndarray]:
-    """Widths to time: one kind of channels halved and the others whole; all of them at 3/4, 1/2 and 1/4."""
+    """Widths to time: one kind of channels halved and the others whole, and all channels at 3/4, 1/2 and 1/4."""
     every = np.full(len(graph.groups), True)
     kinds = [(group.pixels, group.writers > 1) for group in graph.groups]
     halved = [np.array([kind == chosen for kind in kinds]) for chosen in sorted(set(kinds))]
@@ -160,8 +163,8 @@ def probes(graph: Graph) -> list[np.ndarray]:
 def narrowing(graph: Graph, amounts: Amounts, most: np.ndarray) -> np.ndarray:
     """Widths [steps, groups] from the widest to the narrowest, each with one group narrower than the one before.
 
-    It is the group with the least importance lost per saving: the share of a limit in `most` [limits], summed over those that
-    are not met yet.
+    It is the group that loses the least importance per saving. The saving is the share of a limit in `most` [limits], summed
+    over the limits that are not met yet.
     """
     widths = graph.full
     path = [widths]
@@ -181,7 +184,7 @@ def narrowing(graph: Graph, amounts: Amounts, most: np.ndarray) -> np.ndarray:
 def settle(
     graph: Graph, limits: Sequence[Limit], bench: Bench, amounts: Amounts, narrowest: Measured
 ) -> tuple[np.ndarray, Measured]:
-    """The widest network on the path that meets the `limits`, near enough, and what was measured of it."""
+    """The widths [groups] of about the widest network on the path that meets the `limits`, and its measurements."""
     most = np.array([limit.most for limit in limits])
     aim = most * [1.0 if limit.exact else AIM for limit in limits]
     path = narrowing(graph, amounts, aim)

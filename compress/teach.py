@@ -1,4 +1,4 @@
-"""How a teacher teaches: the loss that a student, plain or with simulated rounding, is trained on beside it."""
+"""The loss that trains a student, with or without simulated rounding, to predict like its teacher."""
 
 import copy
 from pathlib import Path
@@ -19,14 +19,14 @@ from data.loader import Split, batches
 from models.resnet import ResNet
 
 
-class Taught(Schedule):
-    """`alpha` is the weight of the teacher's answers, 1 - alpha that of the labels; `alpha = 0` is plain fine-tuning.
+class Teaching(Schedule):
+    """`alpha` is the weight of the teacher's logits, 1 - alpha that of the labels; `alpha = 0` is plain fine-tuning.
 
-    loss          how the answers are compared: "kl", or "dist", which wants only their correlation
-    standardize   logits to mean 0 and standard deviation 1 before they are compared
-    feature       weight of attention transfer: look where the teacher looks, after each stage. Added to the rest; 0 is off.
-                  Only for the ResNet family. The teacher then runs along in every step: its answers may be cached where the
-                  crop is fixed, what its stages put out is too much for that
+    loss          how the predictions are compared: "kl", or "dist", which compares only their correlation
+    standardize   scale logits to mean 0 and standard deviation 1 before they are compared
+    feature       weight of attention transfer after each stage, added to the rest; 0 switches it off. Only for the ResNet
+                  family. The teacher then runs in every step: its logits can be cached where the crop is fixed, the outputs of
+                  its stages are too large for that
     """
 
     epochs: int = Field(default=2, ge=0)
@@ -38,16 +38,17 @@ class Taught(Schedule):
 
     @property
     def plain(self) -> bool:
-        """Whether the teacher has no say."""
+        """Whether the teacher is not used."""
         return self.alpha == 0 and self.feature == 0
 
 
-def taught_by(guide: nn.Module, config: Taught, out: Path, images: Path) -> Loss:
+def teaching_loss(guide: nn.Module, config: Teaching, out: Path, images: Path) -> Loss:
     """A loss(network, x, where): (1 - alpha) cross-entropy + alpha distillation from `guide` + feature times attention
     transfer; `where` in the training split.
 
-    Where the crop is fixed the teacher is asked once, not every epoch, unless its features are wanted too; `out`/teacher.npy
-    survives an interruption. Raises ValueError when they are wanted of a `guide` that is not of the ResNet family.
+    Where the crop is fixed and `feature` is 0, the teacher predicts once and not in every epoch; its logits are in
+    `out`/teacher.npy, which survives an interruption. Raises ValueError when `feature` is not 0 and `guide` is not of the
+    ResNet family.
     """
     if config.feature and not isinstance(guide, ResNet):
         raise ValueError(
@@ -58,51 +59,51 @@ def taught_by(guide: nn.Module, config: Taught, out: Path, images: Path) -> Loss
     labels = torch.from_numpy(split.labels)
     if config.plain:
         return lambda network, x, where: functional.cross_entropy(network(x), labels[where.cpu()].to(x.device))
-    known = answers(guide, split, out / "teacher.npy") if split.fixed and not config.feature else None
-    ask = at_work(guide, fold=not config.feature)
-    look = with_stages if config.feature else without_stages
+    known = logits_of(guide, split, out / "teacher.npy") if split.fixed and not config.feature else None
+    teacher = inference_copy(guide, fold=not config.feature)
+    forward = with_stages if config.feature else logits_only
 
     def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:
         where = where.cpu()
-        logits, mine = look(network, x)
+        logits, mine = forward(network, x)
         with torch.no_grad():
-            target, its = look(ask, x) if known is None else (known[where].to(x.device), [])
+            target, its = forward(teacher, x) if known is None else (known[where].to(x.device), [])
         value = (1 - config.alpha) * functional.cross_entropy(logits, labels[where].to(x.device))
-        value = value + config.alpha * apart(logits, target, config)
+        value = value + config.alpha * logit_loss(logits, target, config)
         return value + config.feature * attention_loss(mine, its) if config.feature else value
 
     return loss
 
 
-def apart(student: Tensor, teacher: Tensor, config: Taught) -> Tensor:
-    """How far the logits [N, classes] of the student are from the teacher's."""
+def logit_loss(student: Tensor, teacher: Tensor, config: Teaching) -> Tensor:
+    """The loss between the logits [N, classes] of the student and of the teacher."""
     if config.standardize:
         student, teacher = standardized(student), standardized(teacher)
     return (kl if config.loss == "kl" else dist)(student, teacher, config.temperature)
 
 
-def without_stages(network: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def logits_only(network: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     return network(x), []
 
 
-def at_work(guide: nn.Module, fold: bool = True) -> nn.Module:
-    """`guide` where training happens: it only ever answers. With `fold` its batch norm is folded, and its stages are gone."""
+def inference_copy(guide: nn.Module, fold: bool = True) -> nn.Module:
+    """`guide` on the training device, for predictions only. `fold` folds its batch norm; it then has no stages."""
     device, _ = device_and_precision()
     network = (fuse(guide.eval()) if fold else copy.deepcopy(guide).eval()).requires_grad_(False)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
     return network
 
 
-def answers(guide: nn.Module, split: Split, file: Path, batch_size: int = 256) -> Tensor:
-    """The logits [N, classes] of `guide` for every image of `split`, from `file` when they are there."""
+def logits_of(guide: nn.Module, split: Split, file: Path, batch_size: int = 256) -> Tensor:
+    """The logits [N, classes] of `guide` for every image of `split`, from `file` when it is there."""
     if not file.exists():
         device, dtype = device_and_precision()
-        ask = at_work(guide)
+        teacher = inference_copy(guide)
         found = []
         with progress() as bar, torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-            task = bar.add_task("ask the teacher", total=len(split))
+            task = bar.add_task("logits of the teacher", total=len(split))
             for x, _ in batches(split, batch_size):
-                found.append(ask(x.to(device, memory_format=torch.channels_last)).float().cpu().numpy())
+                found.append(teacher(x.to(device, memory_format=torch.channels_last)).float().cpu().numpy())
                 bar.advance(task, len(x))
         temporary = file.with_suffix(".tmp")
         with temporary.open("wb") as stream:

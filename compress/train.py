@@ -1,4 +1,4 @@
-"""images -> the FP32 baseline (model.json, model.safetensors), for users who bring no checkpoint.
+"""images -> the FP32 baseline (model.json, model.safetensors), where there is no checkpoint.
 
 He initialisation and zero gamma; label smoothing (Szegedy et al. 2016, arXiv:1512.00567); schedule as in Goyal et al. 2017.
 """
@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.fit import dataset_of, fit, tidy
+from compress.fit import Task, dataset_of, fit, tidy
 from compress.schedule import Schedule
 from models.checkpoint import save, untrained
 from models.resnet import ResNet, blocks_of, initialise
@@ -21,9 +21,9 @@ from models.sidecar import write_beside
 class Train(Schedule):
     """How the baseline is trained.
 
-    For the first `grow_at` share of the steps only the first block of every stage is trained; then the others join in.
-    They start as identities (zero gamma), so nothing is lost when they do, and steps without them are several times
-    cheaper (Net2DeeperNet: Chen et al. 2016, arXiv:1511.05641).
+    During the first `grow_at` share of the steps only the first block of every stage is trained; then the others are added.
+    They start as identities (zero gamma), so the network computes the same when they are added, and steps without them are
+    several times faster (Net2DeeperNet: Chen et al. 2016, arXiv:1511.05641).
     """
 
     epochs: int = Field(default=3, ge=0)
@@ -54,7 +54,7 @@ def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
         for block in late:
             block.skipped = share < config.grow_at
 
-    metrics = fit(model, loss, config, images, out, f"train {config.arch}", before_step=grow)
+    metrics = fit(Task(model, loss, images, f"train {config.arch}", before_step=grow), config, out)
     save(model, spec, out)
     write_beside(out, dataset)
     tidy(out)

@@ -1,7 +1,7 @@
 """A trained model + images of other classes -> the model with a classifier for them (model.json, model.safetensors).
 
-What it learnt before is kept (Yosinski et al. 2014, arXiv:1411.1792: features transfer); the new classifier learns faster than
-the rest, and what is frozen keeps its batch norm statistics too.
+The features that the model has learned are kept (Yosinski et al. 2014, arXiv:1411.1792: features transfer). The new classifier
+has a higher learning rate than the rest. Frozen layers keep their batch norm statistics, too.
 """
 
 import time
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.features import check_channels, features_of, head_of
-from compress.fit import Loss, dataset_of, fit, tidy, top1
+from compress.fit import Loss, Task, dataset_of, fit, tidy, top1
 from compress.schedule import Schedule
 from data.loader import Split
 from models.checkpoint import load, save
@@ -26,10 +26,10 @@ class Transfer(Schedule):
     """How a trained model learns new classes.
 
     new_head           replace the classifier even where the classes seem to be the same
-    trainable_blocks   0 trains the classifier only, on features computed once, without augmentation; n the last n residual
-                       blocks too, and what follows them; with n or more than there are only the stem is frozen; None trains
+    trainable_blocks   0 trains only the classifier, on features that are computed once, without augmentation; n trains also the
+                       last n residual blocks and all that follows them (with all blocks, only the stem is frozen); None trains
                        everything
-    head_lr            the classifier's learning rate, 10 lr where it is not given; `lr` is that of the rest
+    head_lr            learning rate of the classifier, by default 10 lr; `lr` is that of all other layers
     """
 
     epochs: int = Field(default=5, ge=0)
@@ -42,10 +42,10 @@ class Transfer(Schedule):
 
 
 def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Train `model` on the training images, with a new classifier when its number of classes is another.
+    """Train `model` on the training images, with a new classifier when it has another number of classes.
 
-    Raises ValueError when there is nothing to train on, the images have other channels, a new classifier would not be trained,
-    blocks are to be trained and there are none, or the loss is no longer finite.
+    Raises ValueError when there is nothing to train on, the images have another number of channels, a new classifier would not
+    be trained, `trainable_blocks` is set for a network outside of the ResNet family, or the loss is no longer finite.
     """
     started = time.perf_counter()
     network, spec = load(model)
@@ -56,7 +56,10 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
     replaced = config.new_head or classes != spec.num_classes or dataset["same_classes"] is False
     notes = []
     if not replaced and dataset["same_classes"] is None:
-        notes = [f"The classifier was kept: it has {classes} outputs, too. If they mean other classes, set transfer.new_head."]
+        notes = [
+            f"The classifier was kept, because it also has {classes} outputs. If they stand for other classes, pass "
+            "--set transfer.new_head=true."
+        ]
     if replaced:
         if not config.epochs:
             raise ValueError(
@@ -72,7 +75,7 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
     def lr_of(parameter: str) -> float:
         return head_lr if parameter.startswith(f"{name}.") else config.lr
 
-    def keep_still(share: float) -> None:
+    def keep_frozen_in_eval(share: float) -> None:
         for module in frozen:
             module.training = False
 
@@ -81,10 +84,8 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
         config = config.model_copy(update={"augment": None})
     loss = loss_from_features(network, head, config, images, out) if once else loss_from_images(config)
     label = f"transfer {spec.arch} to {dataset['name']}"
-    metrics = fit(
-        network, loss, config, images, out, label,
-        before_step=keep_still, by_index=once, lr_of=lr_of, decode=not once, since=started,
-    )  # fmt: skip
+    task = Task(network, loss, images, label, before_step=keep_frozen_in_eval, by_index=once, lr_of=lr_of, decode=not once)
+    metrics = fit(task, config, out, since=started)
     metrics |= {
         "classes": classes,
         "new_head": replaced,
@@ -99,7 +100,7 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
 
 
 def new_head(head: nn.Linear, classes: int, seed: int) -> nn.Linear:
-    """A classifier that reads what `head` reads: zero bias, small random weights."""
+    """A classifier with the inputs of `head`: zero bias, small random weights."""
     new = nn.Linear(head.in_features, classes, bias=head.bias is not None)
     nn.init.normal_(new.weight, std=0.01, generator=torch.Generator().manual_seed(seed))
     if new.bias is not None:
@@ -108,7 +109,7 @@ def new_head(head: nn.Linear, classes: int, seed: int) -> nn.Linear:
 
 
 def trained_parts(network: nn.Module, head: nn.Linear, blocks: int | None) -> list[nn.Module]:
-    """What is trained of `network`: see `Transfer.trainable_blocks`."""
+    """The modules of `network` to train: see `Transfer.trainable_blocks`."""
     if blocks is None:
         return [network]
     if blocks == 0:
@@ -125,7 +126,7 @@ def trained_parts(network: nn.Module, head: nn.Linear, blocks: int | None) -> li
 
 
 def freeze(network: nn.Module, trained: list[nn.Module]) -> list[nn.Module]:
-    """Ask for no gradients outside of `trained`; returns the modules that must stay in evaluation mode."""
+    """Switch off gradients outside of `trained`; returns the modules that must stay in evaluation mode."""
     moving = {module for part in trained for module in part.modules()}
     network.requires_grad_(False)
     for part in trained:
@@ -141,9 +142,9 @@ def loss_from_images(config: Transfer) -> Loss:
 
 
 def loss_from_features(network: nn.Module, head: nn.Linear, config: Transfer, images: Path, out: Path) -> Loss:
-    """A loss(network, x, where) that runs `head` alone: everything before it answers an image the same way in every epoch.
+    """A loss(network, x, where) that runs only `head`: its inputs for an image are the same in every epoch.
 
-    `out`/features.npy survives an interruption.
+    They are in `out`/features.npy, which survives an interruption.
     """
     train = Split(images, "train")
     known = features_of(network, head, train, out / "features.npy")

@@ -1,4 +1,4 @@
-"""A network as groups of channels that go together: what its layers cost at any widths, and what narrower ones lose.
+"""A network as groups of channels: what its layers cost at any widths, and how much importance narrower ones lose.
 
 The groups are torch-pruning's (DepGraph, Fang et al. 2023, arXiv:2301.12900). Nothing is pruned here.
 """
@@ -13,20 +13,21 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from compress.cut import prunable
 from compress.groups import LEAST, scores_of
 from compress.importance import group_importance
-from compress.prune import Prune, prunable
+from compress.plan import Cut
 from models.checkpoint import AnySpec
 
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that one number decides: those inside a block, or a stage's residual stream.
+    """Channels that have one common width: those inside a block, or the residual stream of a stage.
 
-    name      the convolution that torch-pruning finds them by
-    full      how many there are; `smallest` of them always stay, and multiples of `unit` but for all
-    writers   layers that write them
-    pixels    height x width of what they are
+    name      the convolution that identifies the group
+    full      the number of channels; the width is `full`, or a multiple of `unit` from `smallest` on
+    writers   the number of layers that write them
+    pixels    height x width of the channels
     kept      float64 [full + 1]: the share of the group's importance that its n most important channels hold
     """
 
@@ -45,7 +46,7 @@ class Graph:
 
     inputs, outputs  float64 [layers, groups + 1]
     taps             weights for one input and one output channel [layers]
-    pixels           how often each is used for one image [layers]
+    pixels           how often each weight is used for one image [layers]
     vectors          biases and batch norm: parameters per channel [groups + 1]
     """
 
@@ -77,14 +78,14 @@ class Graph:
         return np.asarray(np.maximum((widths - 1) // self.units * self.units, self.smallest))
 
     def scaled(self, share: float) -> np.ndarray:
-        """The widths [groups] that `share` of all channels comes to, rounded up."""
+        """The widths [groups] with `share` of all channels, rounded up."""
         rounded = np.ceil(self.full * share / self.units).astype(int) * self.units
         return np.asarray(np.clip(rounded, self.smallest, self.full))
 
     def loss(self, widths: np.ndarray) -> np.ndarray:
         """-log of the share of importance kept, per group and summed over the layers that write it: [..., groups].
 
-        Layers follow one another, so shares multiply, and the last channels of a layer are dearer than the first ones.
+        Layers follow one another, so shares multiply, and removing the last channels of a layer costs more than the first ones.
         """
         shares = [group.kept[widths[..., i]] for i, group in enumerate(self.groups)]
         return np.asarray(-self.writers * np.log(np.stack(shares, axis=-1)))
@@ -100,11 +101,11 @@ class Graph:
         return np.asarray((products * self.taps * self.pixels).sum(-1))
 
     def storage(self, widths: np.ndarray) -> np.ndarray:
-        """What the size of an engine's file is made of: [..., 2]: 1 and the parameters."""
+        """The features that predict the size of an engine's file [..., 2]: 1 and the parameters."""
         return np.stack([np.ones(widths.shape[:-1]), self.params(widths)], axis=-1)
 
     def work(self, widths: np.ndarray) -> np.ndarray:
-        """What latency is made of: [..., 1 + 2 resolutions]: 1, then the MACs and the values written at each resolution."""
+        """The features that predict latency [..., 1 + 2 resolutions]: 1, the MACs and the values written at each resolution."""
         products, outputs = self.products(widths)
         here = [self.pixels == pixels for pixels in sorted(set(self.pixels), reverse=True)]
         macs = [(products * self.taps * self.pixels)[..., at].sum(-1) for at in here]
@@ -118,7 +119,7 @@ class Graph:
         return (extended @ self.inputs.T) * outputs, outputs
 
     def ratios(self, widths: np.ndarray) -> dict[str, float]:
-        """The pruning ratio of every group by its name."""
+        """{group: its pruning ratio}."""
         return {group.name: 1 - width / group.full for group, width in zip(self.groups, widths.tolist(), strict=True)}
 
 
@@ -126,20 +127,21 @@ def with_one(widths: np.ndarray) -> np.ndarray:
     return np.concatenate([widths, np.ones((*widths.shape[:-1], 1))], axis=-1)
 
 
-def graph_of(network: nn.Module, spec: AnySpec, config: Prune, shape: tuple[int, int, int]) -> Graph:
-    """The groups of `network` that `config` lets go of, ranked by its criterion (gradients, if it needs them, are there).
+def graph_of(network: nn.Module, spec: AnySpec, config: Cut, shape: tuple[int, int, int]) -> Graph:
+    """The groups of `network` that `cut` prunes with `config`, ranked by its criterion.
 
-    Raises CannotPrune when torch-pruning cannot tell the groups.
+    `network` has gradients if the criterion needs them.
+    Raises CannotPrune when torch-pruning cannot find the groups.
     """
     pixels = pixels_of(network, torch.zeros(1, *shape))
     found = prunable(network, spec, config, shape)
     scores = scores_of(found, group_importance(config.importance, config.seed))
     is_written = tp.DependencyGraph().is_out_channel_pruning_fn  # or read
     groups: list[Group] = []
-    read: list[dict[nn.Module, float]] = []  # per group, how many of a layer's inputs there are for one of its channels
+    read: list[dict[nn.Module, float]] = []  # per group, {layer: its inputs for one channel of the group}
     written: list[dict[nn.Module, float]] = []
     for channels in found:
-        if channels.name not in scores:  # `cut` leaves it whole
+        if channels.name not in scores:  # `cut` does not prune it
             continue
         ends: dict[bool, dict[nn.Module, set[int]]] = {True: defaultdict(set), False: defaultdict(set)}
         for member, indices in channels.group:
@@ -163,7 +165,7 @@ def graph_of(network: nn.Module, spec: AnySpec, config: Prune, shape: tuple[int,
 
 
 def shares_kept(scores: Tensor) -> np.ndarray:
-    """[channels + 1]: the share of all `scores` [channels] in the n largest; of equals where all are zero."""
+    """[channels + 1]: the share of the n largest in all `scores` [channels]; where all are zero, of equal scores."""
     positive = scores.detach().double().clamp(min=0).numpy()
     ranked = np.sort(positive if positive.sum() > 0 else np.ones(len(positive)))[::-1]
     return np.concatenate([[0.0], np.cumsum(ranked) / ranked.sum()])
@@ -205,7 +207,7 @@ def assembled(
         weight = module.get_parameter("weight")
         outputs.append(row(module, written, weight.shape[0]))
         grouped = int(getattr(module, "groups", 1))
-        depthwise = 1 < grouped == weight.shape[0]  # narrowing it takes groups away, not inputs of a group
+        depthwise = 1 < grouped == weight.shape[0]  # narrowing it removes groups, not inputs of a group
         inputs.append(np.append(0.0 * full, 1.0) if depthwise else row(module, read, weight.shape[1] * grouped))
         taps.append(np.prod(weight.shape[2:]) / (1 if depthwise else grouped))
     for module in network.modules():

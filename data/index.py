@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from core.text import some
-from data import fetch, folder, readable, splits, walk
+from data import fetch, folder, public, readable, splits, walk
 from data.depth import with_depth
 from data.filenames import Names, printable
 from data.listing import Listing, check_classes, divided, left_out
@@ -27,14 +27,14 @@ from data.spec import Preprocessing, merged
 
 NAMED: dict[str, dict[str, Any]] = {
     "fashion-mnist": {
-        "read": fetch.read_fashion_mnist,
+        "read": public.read_fashion_mnist,
         "classes": [
             "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
         ],
         "preprocess": Preprocessing(channels=1, input_size=32, resize="pad", mean=(0.286,), std=(0.353,)),
     },
     "cifar10": {
-        "read": fetch.read_cifar10,
+        "read": public.read_cifar10,
         "classes": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
         "preprocess": Preprocessing(
             channels=3, input_size=32, resize="pad", mean=(0.4914, 0.4822, 0.4465), std=(0.247, 0.2435, 0.2616)

@@ -1,4 +1,4 @@
-"""engine -> what goes to the device: engine, preprocessing, labels, golden answers, infer.py and verify.py."""
+"""engine -> what goes to the device: engine, preprocessing, labels, golden logits, infer.py and verify.py."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import PIL
 from pydantic import Field
 
@@ -15,6 +14,7 @@ import data.preprocess
 from core import hardware
 from core.config import Config
 from core.digest import file_digest
+from core.ort import open_session
 from data.loader import Split
 from models.sidecar import write_beside
 
@@ -22,11 +22,11 @@ DEVICE = Path(__file__).parent / "device"
 
 
 class Bundle(Config):
-    """`images` golden images whose files have at most `megabytes` together; `tolerance` is the largest difference of any
-    logit, as a share of the largest one, and `tolerance_elsewhere` where the expected answers are another runtime's.
+    """`images` golden images whose files have at most `megabytes` together. `tolerance` is the largest difference of any
+    logit, as a share of the largest one; `tolerance_elsewhere` replaces it where another runtime computed the expected logits.
 
-    Rounding differs between instruction sets and GPUs, so answers are compared with a tolerance, preprocessing exactly.
-    The INT8 resnet50 of recipes/resnet101.toml differs by up to 0.04 between the orders that ONNX Runtime can compute it in.
+    Rounding differs between instruction sets and GPUs, so logits are compared with a tolerance, preprocessing exactly. The
+    INT8 resnet50 of recipes/resnet101.toml differs by up to 0.04 between the orders in which ONNX Runtime can compute it.
     """
 
     images: int = Field(default=16, gt=0)
@@ -45,10 +45,10 @@ def bundle(
     runner: Callable[[], str],
     load: Callable[[Path, int], Callable[[np.ndarray], np.ndarray]] | None = None,
 ) -> dict[str, Any]:
-    """Gather in `out` all that the build left in `engine`, and what runs and proves it on the device.
+    """Copy the files of the build `engine` to `out`, and add what runs and verifies it on the device.
 
-    Expected logits are what the engine itself answers here, opened by `load`. Where it cannot run here they come from
-    `model`/model.onnx, its float32 form, in ONNX Runtime.
+    `load` opens the engine, which computes the expected logits. Where it cannot run here, `load` is None, and ONNX Runtime
+    computes them from `model`/model.onnx, the network in float32.
     """
     shutil.copytree(engine, out, ignore=shutil.ignore_patterns("manifest.json"), copy_function=shutil.copy, dirs_exist_ok=True)
     file = engine_file(engine)
@@ -71,9 +71,9 @@ def bundle(
 
 
 def golden_files(config: Bundle, split: Split) -> dict[int, bytes]:
-    """Images spread over `split` as files, by index; where all are too large together, the smallest, and at least one.
+    """{index: file} of images spread over `split`; the smallest files where all together are too large, and at least one.
 
-    Files, not pixels: what decodes them on the device is checked as well.
+    Files and not pixels, because the decoding on the device is checked as well.
     """
     spread = np.linspace(0, len(split) - 1, min(config.images, len(split))).astype(int).tolist()
     files = {i: split.encoded(i) for i in spread}
@@ -84,9 +84,7 @@ def golden_files(config: Bundle, split: Split) -> dict[int, bytes]:
 
 
 def reference(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # node by node, as the file says
-    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = open_session(file, optimize=False)
     return lambda x: np.asarray(session.run(None, {"input": x})[0])
 
 
@@ -97,7 +95,7 @@ def engine_file(engine: Path) -> Path:
 
 
 def device_code() -> dict[str, str]:
-    """What the files that are copied to the device contain: a bundle is stale when they change."""
+    """{file: SHA-256} of the files that are copied to the device: a bundle is out of date when one changes."""
     return {file.name: file_digest(file) for file in sorted(DEVICE.iterdir()) if file.is_file()}
 
 

@@ -1,6 +1,6 @@
 """float32 ONNX, plain or with Q/DQ -> the same network in float16 inside (model.onnx); float32 images in, float32 logits out.
 
-What TensorRT calls strongly typed: the precision of every layer stands in the file. Q/DQ with float16 scales takes opset 19.
+The file is strongly typed in TensorRT's sense: it states the precision of every layer. Q/DQ with float16 scales needs opset 19.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ class Half(Config):
 
 
 def half(config: Half, out: Path, *, model: Path) -> dict[str, Any]:
-    """Write the float16 twin of `model`/model.onnx to `out`/model.onnx.
+    """Write `model`/model.onnx in float16 to `out`/model.onnx.
 
     Raises ValueError when a weight does not fit into float16.
     """
@@ -43,7 +43,7 @@ def halved(proto: ModelProto, opset: int = Half().opset) -> ModelProto:
                 shrink(attribute.t)
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
-    del graph.value_info[:]  # types that hold no longer
+    del graph.value_info[:]  # their types are no longer valid
     cast_input(graph)
     cast_output(graph)
     helper.set_model_props(graph_of, metadata)
@@ -58,11 +58,11 @@ def shrink(tensor: TensorProto) -> None:
     values = numpy_helper.to_array(tensor)
     if values.size and not np.abs(values).max() <= LARGEST:  # NaN is not, either
         raise ValueError(
-            f"{tensor.name} holds {np.abs(values).max():.3g}, float16 ends at {LARGEST:g}: leave the engines in float16 out, "
-            "with targets that have none"
+            f"{tensor.name} holds {np.abs(values).max():.3g}, float16 ends at {LARGEST:g}: leave out the float16 engines, "
+            "with targets that do not build them"
         )
     narrow = values.astype(np.float16)
-    lost = (narrow == 0) & (values != 0)  # a scale of 0 is none
+    lost = (narrow == 0) & (values != 0)  # a scale must not be 0
     narrow = np.where(lost, np.copysign(SMALLEST, values).astype(np.float16), narrow)
     tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
 

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import torch
 from onnx_ir.passes.common import IdentityEliminationPass
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from core.config import Config
+from core.ort import open_session
 from core.text import first_line
 from data.loader import Split, batches
 from models.checkpoint import load
@@ -37,9 +37,10 @@ class Export(Config):
 
 
 def export_onnx(config: Export, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Export `model`; what is written predicts like PyTorch at batch 1 and N, or ValueError is raised.
+    """Export `model`.
 
-    Raises ValueError, too, when a weight with its batch norm folded in is not a finite number.
+    Raises ValueError when the logits differ from PyTorch's at batch 1 or N, when no exporter works, and when a weight is not a
+    finite number after its batch norm was folded in.
     """
     network, spec = load(model)
     split = Split(images, "train")
@@ -47,13 +48,13 @@ def export_onnx(config: Export, out: Path, *, model: Path, images: Path) -> dict
     folded = fuse(network)
     check_finite(folded)
     path = out / "model.onnx"
-    # The dynamo exporter has broken ResNets before (pytorch#169178, #166797, #157621), so neither is trusted unchecked.
+    # The dynamo exporter has broken ResNets before (pytorch#169178, #166797, #157621), so the results of both are checked.
     problems = []
     for exporter in ("dynamo", "torchscript"):
         try:
             export(folded, x, path, config.opset, dynamo=exporter == "dynamo")
             worst = largest_difference(path, network, x)
-        except Exception as error:  # both raise whatever they stumble over
+        except Exception as error:  # both exporters raise errors of many types
             problems.append(f"{exporter}: {type(error).__name__}: {first_line(error)}")
             continue
         if worst <= config.tolerance:
@@ -99,13 +100,13 @@ def export(model: nn.Module, x: Tensor, path: Path, opset: int, dynamo: bool) ->
             model, (x,), path, opset_version=opset, input_names=["input"], output_names=["logits"],
             dynamo=dynamo, verbose=False, **dynamic,
         )  # fmt: skip
-    # torchscript lets equal constants share one initializer through Identity nodes, behind which no weight is found.
+    # torchscript shares equal constants through Identity nodes; a weight is only found without these.
     onnx.save(ir.to_proto(IdentityEliminationPass()(ir.from_proto(onnx.load(path))).model), path)
 
 
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Only errors of the logger `name`: the exporter tells about every torchvision operator that is not installed."""
+    """Show only errors of the logger `name`: the exporter warns about every torchvision operator that is not installed."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -117,7 +118,7 @@ def quiet(name: str) -> Iterator[None]:
 
 def largest_difference(path: Path, network: nn.Module, x: Tensor) -> float:
     """The largest difference of any logit at batch 1 and batch N, as a share of the largest logit."""
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     with torch.inference_mode():
         expected = network(x).numpy()
     got = session.run(None, {"input": x.numpy()})[0]

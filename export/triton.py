@@ -2,12 +2,12 @@
 
 onnxruntime   by the backend onnxruntime
 openvino      by the backend onnxruntime, too, with OpenVINO as its accelerator, which takes any batch and computes in float32
-              (compared with onnxruntime-openvino 1.24: bit by bit the answers of openvino in float32, FP32 and INT8). The
+              (compared with onnxruntime-openvino 1.24: the logits of openvino in float32, bit by bit, FP32 and INT8). The
               backend openvino compiles for max_batch_size alone, computes that many images for a single one, fails when a
               full batch follows a padded one, and has an option for bfloat16 but none for float32 (read in
               openvino_backend, src/openvino.cc, August 2026; its pull request 115)
 tensorrt      by the backend tensorrt
-TensorRT-RTX has none.
+TensorRT-RTX has no backend.
 """
 
 import json
@@ -50,7 +50,7 @@ class Triton(Config):
     """How the server forms batches of the requests that it gets.
 
     max_batch_size      largest batch; an engine that was built for a range of batches has its own
-    preferred           batches that are sent off as soon as there are enough requests; those above the largest are dropped
+    preferred           batches that run as soon as there are enough requests; those above the largest are left out
     max_queue_delay_us  how long a request waits for others otherwise, in microseconds
     instances           copies of the network that run at the same time
     """
@@ -102,22 +102,22 @@ def triton(config: Triton, out: Path, *, engine: Path, images: Path, target: str
 
 
 def preferred(config: Triton, largest: int) -> list[int]:
-    """The preferred batches that the engine takes; its largest where it takes none of them."""
+    """The preferred batches up to `largest`; only `largest` where there are none."""
     return sorted({batch for batch in config.preferred if batch <= largest}) or [largest]
 
 
 def comments(target: str, built: dict[str, Any], dataset: dict[str, Any]) -> list[str]:
-    """What a client and whoever runs the server have to know."""
+    """Information for those who write a client or run the server."""
     lines = [
         f"{target} engine, {built['precision']}, SHA-256 {built['sha256']}",
-        "The client sends images as float32 [N, C, H, W], decoded, resized and normalised as preprocess.json beside this file",
-        "says and preprocess.py of the bundle does:",
+        "The client sends images as float32 [N, C, H, W], preprocessed by preprocess.py of the bundle with preprocess.json",
+        "beside this file:",
         json.dumps(dataset["preprocess"]),
     ]
     if target == "tensorrt":
-        lines.append(f"Built by {built['runtime']}: takes a Triton with the same TensorRT, and the same kind of GPU.")
+        lines.append(f"Built by {built['runtime']}: needs a Triton with the same TensorRT, and the same kind of GPU.")
     if target == "openvino":
-        lines.append("Takes a Triton whose onnxruntime backend has OpenVINO in it, as its builds for x86-64 do by default.")
+        lines.append("Needs a Triton whose onnxruntime backend contains OpenVINO, as its builds for x86-64 do by default.")
     if target == "openvino" and built["precision"] in ("fp16", "bf16"):
         lines.append("Computed in float32 here, not in the 16-bit floats of the report: the accelerator has no such option.")
     if (smallest := built.get("batches", [1])[0]) > 1:

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-accumulates, counted by running it on meta tensors."""
+"""The cost of a network: parameters, and multiply-accumulates, which are counted by running it on an image of zeros."""
 
 from typing import TypedDict
 

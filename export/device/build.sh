@@ -1,12 +1,12 @@
 #!/bin/sh
-# Build model.engine on this device, measure it, verify it. With Python's tensorrt, or with trtexec where that is missing.
-# ./build.sh [model.onnx | legacy.onnx]     without a name the one that fits the TensorRT here, then the other one
+# Build model.engine on this device, measure it, verify it. With the Python package tensorrt, or with trtexec where it is missing.
+# ./build.sh [model.onnx | legacy.onnx]     without a name: first the file for this version of TensorRT, then the other one
 set -eu
 cd "$(dirname "$0")"
 
 has_python() { command -v python3 >/dev/null 2>&1; }
 
-value() { # of a text in build.json, one on each line
+value() { # a text in build.json, which has one entry per line
     sed -n "s/^ *\"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" build.json
 }
 
@@ -14,19 +14,19 @@ knows() { # whether this trtexec has the option
     case $options in *"  $1 "*) return 0 ;; *) return 1 ;; esac
 }
 
-flags() { # how trtexec is to treat the types of file $1
-    # model.onnx says the type of everything; legacy.onnx is float32 outside its Q/DQ, to be made float16 where possible.
+flags() { # the options of trtexec for the types in file $1
+    # model.onnx states all types; legacy.onnx is float32 outside of its Q/DQ, which trtexec makes float16 where possible.
     if [ "$1" = model.onnx ] && knows --stronglyTyped; then
         echo --stronglyTyped
     elif knows --int8; then
         echo --int8 --fp16
-    fi # TensorRT 11 has neither: there every network is strongly typed
+    fi # TensorRT 11 has neither option: every network is strongly typed there
 }
 
-with_trtexec() { # of the first of the files $@ that it builds; sets $built
+with_trtexec() { # build the first of the files $@ that trtexec can build; sets $built
     for file in "$@"; do
         [ -f "$file" ] || continue
-        echo "building model.engine of $file with $trtexec"
+        echo "building model.engine from $file with $trtexec"
         # At least 1,000 queries after a second of warm-up; the latency includes both copies.
         # shellcheck disable=SC2046 # several words each
         if "$trtexec" --onnx="$file" --saveEngine=model.engine $(value trtexec) $(flags "$file") \
@@ -35,7 +35,7 @@ with_trtexec() { # of the first of the files $@ that it builds; sets $built
             grep -e ' Latency: ' trtexec.log || true
             return 0
         fi
-        echo "$file is refused: $(grep -m 1 -e '\[E\]' trtexec.log || tail -n 1 trtexec.log) (all of it: trtexec.log)"
+        echo "$file cannot be built: $(grep -m 1 -e '\[E\]' trtexec.log || tail -n 1 trtexec.log) (full log: trtexec.log)"
     done
     return 1
 }
@@ -47,20 +47,20 @@ fi
 
 trtexec=$(command -v trtexec || command -v /usr/src/tensorrt/bin/trtexec || true)
 if [ -z "$trtexec" ]; then
-    echo "no TensorRT here: neither Python's tensorrt nor trtexec is found; install JetPack's or NVIDIA's TensorRT" >&2
+    echo "no TensorRT found: neither the Python package tensorrt nor trtexec; install TensorRT from JetPack or NVIDIA" >&2
     exit 1
 fi
 options=$("$trtexec" --help 2>&1 || true)
 if [ $# -eq 0 ]; then
-    # Strong typing came with TensorRT 10; before it parsers end at opset 17 and float32 scales.
+    # Strong typing came with TensorRT 10; older parsers read up to opset 17 and only float32 scales.
     if knows --stronglyTyped || ! knows --int8; then set -- model.onnx legacy.onnx; else set -- legacy.onnx model.onnx; fi
 fi
 if ! with_trtexec "$@"; then
-    echo "no file here can be built; trtexec.log says why" >&2
+    echo "no file can be built on this device; see trtexec.log" >&2
     exit 1
 fi
 if ! has_python; then
-    echo "model.engine is built, but not verified: that takes python3 with numpy, then python3 verify.py" >&2
+    echo "model.engine is built but not verified: install python3 and numpy, then run python3 verify.py" >&2
     exit 1
 fi
 python3 build_engine.py --built-by-trtexec "$built"

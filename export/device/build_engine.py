@@ -1,9 +1,9 @@
-"""Build model.engine on this device, measure it, and let bundle.json name it. build.sh starts this.
+"""Build model.engine on this device, measure it, and enter it into bundle.json. build.sh starts this script.
 
     python3 build_engine.py [model.onnx | legacy.onnx]     build with the Python package tensorrt
-    python3 build_engine.py --built-by-trtexec FILE        trtexec has built model.engine of FILE and written times.json
+    python3 build_engine.py --built-by-trtexec FILE        trtexec has built model.engine from FILE and written times.json
 
-Needs numpy and, but for the second form, tensorrt. build.json says what to build; device.json says what came of it.
+Needs numpy, and for the first command also tensorrt. build.json has the options of the build, device.json gets its results.
 """
 
 from __future__ import annotations
@@ -26,56 +26,56 @@ WARM_UP, QUERIES = 100, 1000
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Raises ValueError or RuntimeError with one line that says what cannot be built or run."""
+    """Raises ValueError or RuntimeError with one line when the engine cannot be built or run."""
     plan = json.loads((HERE / "build.json").read_text())
     if arguments[:1] == ["--built-by-trtexec"]:
         point_to_engine()
         took = [trace["latencyMs"] for trace in json.loads((HERE / "times.json").read_text())]
-        tell({"built_by": "trtexec", "onnx": arguments[1], "latency_ms": percentiles(took)}, plan)
+        report({"built_by": "trtexec", "onnx": arguments[1], "latency_ms": percentiles(took)}, plan)
         return
     trt = importlib.import_module(MODULE)
     engine, found = first_that_builds(trt, plan, arguments or candidates(trt))
     (HERE / "model.engine").write_bytes(engine)
     point_to_engine()
-    tell(found, plan)  # once without what takes a GPU
+    report(found, plan)  # a first time, before the steps that need a GPU
     run = open_engine(HERE)
     found["gpu"] = Driver().name()
     shape = (plan["options"]["min_batch"], *plan["image"])
     found["int8_share"] = int8_share(trt, *run.__dict__["opened"], shape, plan["macs"])
     found["latency_ms"] = measured(run, np.random.default_rng(0).normal(size=shape).astype(np.float32))
-    tell(found, plan)
+    report(found, plan)
 
 
 def candidates(trt: Any) -> list[str]:
-    """The ONNX files in the order to try them in.
+    """The ONNX files, in the order in which to try them.
 
-    The border is strong typing, which TensorRT 10 brought (10.3 is JetPack 6) together with Q/DQ in float16. Before it
-    (8.5 and 8.6, JetPack 5) parsers end at opset 17 and float32 scales, which is what legacy.onnx keeps to.
+    TensorRT 10 (10.3 is JetPack 6) introduced strong typing and Q/DQ in float16. Older parsers (8.5 and 8.6, JetPack 5) read
+    up to opset 17 and only float32 scales, as in legacy.onnx.
     """
     names = ["model.onnx", "legacy.onnx"] if strongly_typed(trt) else ["legacy.onnx", "model.onnx"]
     return [name for name in names if (HERE / name).exists()]
 
 
 def first_that_builds(trt: Any, plan: Any, names: Sequence[str]) -> tuple[bytes, dict[str, Any]]:
-    """The engine of the first of `names` that the library reads and builds, and what is known about it.
+    """The engine from the first of `names` that the library reads and builds, and a description of it.
 
-    Orin under TensorRT 10.16 is known to refuse float16 scales that Thor takes (NVIDIA/TensorRT#4832), so a refusal of
-    one file does not end it.
+    If one file cannot be built, the next one is tried: with TensorRT 10.16, Orin does not build float16 scales that Thor builds
+    (NVIDIA/TensorRT#4832).
     """
     refusals = {}
     for name in names:
-        old = name == "legacy.onnx"  # float32 outside its Q/DQ: only a weakly typed build makes float16 of that
-        print(f"building model.engine of {name} with {MODULE} {trt.__version__}", flush=True)
+        old = name == "legacy.onnx"  # float32 outside of its Q/DQ: only a weakly typed build turns that into float16
+        print(f"building model.engine from {name} with {MODULE} {trt.__version__}", flush=True)
         started = time.perf_counter()
         try:
             engine = build_engine(trt, HERE / name, plan["options"], flags=("INT8", "FP16"), weakly=old)
         except ValueError as refusal:
             refusals[name] = str(refusal)
-            print(f"{name} is refused: {refusal}", flush=True)
+            print(f"{name} cannot be built: {refusal}", flush=True)
             continue
         return engine, {"built_by": f"{MODULE} {trt.__version__}", "onnx": name, "refused": refusals,
                         "build_seconds": round(time.perf_counter() - started, 1)}  # fmt: skip
-    raise ValueError(f"no file here can be built: {'; '.join(refusals.values()) or 'there is none of ' + ', '.join(names)}")
+    raise ValueError(f"no file can be built on this device: {'; '.join(refusals.values()) or 'there is no ONNX file'}")
 
 
 def measured(run: Any, x: np.ndarray) -> dict[str, float]:
@@ -96,15 +96,15 @@ def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
 
 
 def point_to_engine() -> None:
-    """Let bundle.json name model.engine, so that verify.py checks it and not the file it was built of."""
+    """Let bundle.json name model.engine, so that verify.py checks it and not the file that it was built from."""
     about = json.loads((HERE / "bundle.json").read_text())
     about["engine"] = "model.engine"
     about["sha256"] = hashlib.sha256((HERE / "model.engine").read_bytes()).hexdigest()
     (HERE / "bundle.json").write_text(json.dumps(about, indent=1))
 
 
-def tell(found: dict[str, Any], plan: Any) -> None:
-    """Write device.json; print what was measured."""
+def report(found: dict[str, Any], plan: Any) -> None:
+    """Write device.json; print the measurements."""
     if "latency_ms" in found:
         found["latency_ms"]["batch"] = plan["options"]["min_batch"]
         print("latency of {n} queries, batch {batch}: p50 {p50:.3f} ms, p90 {p90:.3f} ms, p99 {p99:.3f} ms".format(

@@ -18,11 +18,11 @@ MODULE = "tensorrt"
 def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """float32 [1, C, H, W] -> logits [1, classes].
 
-    TensorRT-RTX compiles kernels for the GPU it meets; they are kept in `folder`/runtime.cache for the next start.
+    TensorRT-RTX compiles kernels for the GPU of the device; they are kept in `folder`/runtime.cache for the next start.
     Raises RuntimeError with one line where the engine cannot be run on this machine.
     """
     if not (folder / "model.engine").exists():
-        raise RuntimeError(f"no model.engine in {folder}: it is built on the device, run build.sh there first")
+        raise RuntimeError(f"no model.engine in {folder}: it is built on the device; run build.sh there first")
     try:
         trt = importlib.import_module(MODULE)
     except (ImportError, OSError) as error:  # not installed, or its libraries are not
@@ -52,7 +52,7 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     def run(x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, np.float32)
         if not context.set_input_shape("input", x.shape):
-            raise RuntimeError(f"input {x.shape} is not one that model.engine was built for")
+            raise RuntimeError(f"model.engine was not built for inputs of shape {x.shape}")
         logits = np.empty(tuple(context.get_tensor_shape("logits")), np.float32)
         given, result = driver.room("input", x.nbytes), driver.room("logits", logits.nbytes)
         driver.call("cuMemcpyHtoD_v2", given, ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(x.nbytes))
@@ -72,7 +72,7 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 class Driver:
-    """The GPU's memory, through libcuda: no other package is needed for it."""
+    """Memory of the GPU, through libcuda: this needs no other package."""
 
     def __init__(self) -> None:
         try:
@@ -88,10 +88,10 @@ class Driver:
 
     def call(self, function: str, *arguments: Any) -> None:
         if code := getattr(self.cuda, function)(*arguments):
-            raise RuntimeError(f"the CUDA driver answered {function} with error {code}")
+            raise RuntimeError(f"the CUDA driver returned error {code} from {function}")
 
     def room(self, name: str, size: int) -> ctypes.c_uint64:
-        """GPU memory of at least `size` bytes, the same as last time where that is enough."""
+        """GPU memory of at least `size` bytes, the same as last time where it is large enough."""
         held, pointer = self.rooms.get(name, (0, ctypes.c_uint64()))
         if held < size:
             if held:
@@ -108,10 +108,10 @@ class Driver:
 
 
 def faults(trt: Any, runtime: Any, engine: bytes) -> list[str]:
-    """Why the serialized `engine` is not valid on this machine, as the library's own check of its header names it.
+    """The faults that the library finds in the header of the serialized `engine` on this machine.
 
-    Empty where it is valid, perhaps slow (SUBOPTIMAL), and with a library that has no such check. An INVALID without a
-    fault is no answer: 1.7 gives it where it finds no GPU, and loading the engine tells more.
+    Empty where the engine is valid (also SUBOPTIMAL, which is slow), and where the library has no such check. INVALID without a
+    fault is ignored: 1.7 returns it where it finds no GPU, and the error of loading the engine is clearer.
     """
     if not hasattr(runtime, "get_engine_validity"):
         return []
@@ -131,17 +131,17 @@ def runtime_settings(trt: Any, engine: Any) -> Any:
 
 
 def kernel_cache(settings: Any, file: Path) -> Any:
-    """The cache that `settings` now use, filled from `file` where that is of this GPU, driver and library; None without one."""
+    """The cache that `settings` now use, filled from `file` if it is of this GPU, driver and library; None without one."""
     if not hasattr(settings, "create_runtime_cache"):
         return None
     cache = settings.create_runtime_cache()
     with contextlib.suppress(OSError):  # the first start, or a file that may not be read
-        cache.deserialize(file.read_bytes())  # refuses what does not fit and stays empty
+        cache.deserialize(file.read_bytes())  # a file that does not fit leaves it empty
     return cache if settings.set_runtime_cache(cache) else None
 
 
 def keep(cache: Any, file: Path) -> None:
-    """Write the compiled kernels to `file`, whole or not at all; a folder that cannot be written to only starts slowly."""
+    """Write the compiled kernels to `file`, completely or not at all; in a folder without write access, starts stay slow."""
     content = bytes(cache.serialize())
     temporary = file.with_name(f"{file.name}.{os.getpid()}")
     try:

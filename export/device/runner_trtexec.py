@@ -1,4 +1,4 @@
-"""Run model.engine through trtexec, where Python has no tensorrt: one process per call, good for checking answers only."""
+"""Run model.engine through trtexec, where Python has no tensorrt: one process per call, only good enough for verify.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """float32 [1, C, H, W] -> logits [1, classes]."""
     trtexec = shutil.which("trtexec") or shutil.which(INSTALLED)
     if trtexec is None:
-        raise RuntimeError("neither the Python package tensorrt nor trtexec is here; install one of them")
+        raise RuntimeError("neither the Python package tensorrt nor trtexec is installed; install one of them")
 
     def run(x: np.ndarray) -> np.ndarray:
         with tempfile.TemporaryDirectory() as scratch:
@@ -31,7 +31,7 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             if done.returncode or not result.exists():
                 said = done.stdout.decode(errors="replace").splitlines()
-                errors = [line for line in said if "[E]" in line] or said or ["it said nothing"]
+                errors = [line for line in said if "[E]" in line] or said or ["it printed nothing"]
                 raise RuntimeError(f"trtexec could not run model.engine: {errors[0].strip()}")
             tensors = {one["name"]: one for one in json.loads(result.read_text())}
             found = tensors["logits"]

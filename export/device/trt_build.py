@@ -16,7 +16,7 @@ from typing import Any
 
 @lru_cache(maxsize=None)  # noqa: UP033 - functools.cache is newer than Python 3.8
 def logger(trt: Any) -> Any:
-    """Collects errors instead of printing. One per process: the library holds on to the first one it is given."""
+    """Collects errors instead of printing them. One per process: the library keeps the first logger it gets."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -25,7 +25,7 @@ def logger(trt: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             if severity.name in ("ERROR", "INTERNAL_ERROR"):
-                sentence = re.sub(r"\[\w+\.cpp:[^]]*\] | In \w+ at /[^)\s]*", "", message)  # source lines of NVIDIA's
+                sentence = re.sub(r"\[\w+\.cpp:[^]]*\] | In \w+ at /[^)\s]*", "", message)  # positions in NVIDIA's source
                 self.errors.append(" ".join(sentence.split()))
 
     return Log()
@@ -37,7 +37,7 @@ def why(log: Any) -> str:
 
 def build_engine(trt: Any, file: Path, options: Mapping[str, Any], *, flags: Sequence[str] = (), weakly: bool = False) -> bytes:
     """The engine of the ONNX `file`. `options`: the fields of the target's Options. `flags`: what a weakly typed build
-    may use, "INT8", "FP16"; `weakly`: types are the builder's choice, where it still has that.
+    may use, "INT8", "FP16"; `weakly`: the builder chooses the types, where TensorRT still supports that.
 
     Raises ValueError with the parser's errors, node by node, or with what the builder logged.
     """
@@ -53,8 +53,8 @@ def build_engine(trt: Any, file: Path, options: Mapping[str, Any], *, flags: Seq
         raise ValueError(f"{trt.__name__} {trt.__version__} cannot read {file}: {reasons}")
 
     config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector gives names only
-    for name in () if strong else flags:  # strongly typed networks refuse them
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # otherwise the inspector returns names only
+    for name in () if strong else flags:  # strongly typed networks must not have them
         config.set_flag(getattr(trt.BuilderFlag, name))
     set_options(trt, config, options)
     source = network.get_input(0)
@@ -77,14 +77,14 @@ def strongly_typed(trt: Any) -> bool:
 
 
 def network_flags(trt: Any, strong: bool = True) -> int:
-    """Explicit batches before TensorRT 10; strong typing wherever it exists (10.12 wants it, 11 has nothing else)."""
+    """Explicit batches before TensorRT 10; strong typing wherever it exists (10.12 recommends it, 11 has nothing else)."""
     known = trt.NetworkDefinitionCreationFlag
     wanted = ["EXPLICIT_BATCH", "STRONGLY_TYPED"] if strong else ["EXPLICIT_BATCH"]
     return sum(1 << int(getattr(known, name)) for name in wanted if hasattr(known, name))
 
 
 def set_options(trt: Any, config: Any, options: Mapping[str, Any]) -> None:
-    """What the recipe asks for; only one of the libraries has some of it, and those are absent from the other's options."""
+    """Set the `options` of the recipe. Some exist in only one of the libraries and are not in the options of the other one."""
     if hasattr(trt.BuilderFlag, "TF32"):  # on by default
         (config.set_flag if options["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)
     if options.get("workspace_mib") is not None:
@@ -102,12 +102,12 @@ def set_options(trt: Any, config: Any, options: Mapping[str, Any]) -> None:
 
 def named(trt: Any, group: Any, name: str) -> Any:
     if not hasattr(group, name):
-        raise ValueError(f"TensorRT {trt.__version__} has no {name}: take the option out, or use a newer TensorRT")
+        raise ValueError(f"TensorRT {trt.__version__} has no {name}: remove the option, or use a newer TensorRT")
     return getattr(group, name)
 
 
 def timing_cache(config: Any, file: Any) -> Any:
-    """How long tactics took in earlier builds, read from `file`; empty when that is of another library or GPU."""
+    """The times of tactics in earlier builds, from `file`; empty when it is from another library or GPU."""
     if file is None:
         return None
     earlier = Path(file).read_bytes() if Path(file).exists() else b""
@@ -119,7 +119,7 @@ def timing_cache(config: Any, file: Any) -> Any:
 
 
 def complaint(error: Any) -> str:
-    """One parser error: which node, which operator (both known since TensorRT 10), what."""
+    """A parser error in one line: the node and the operator (known since TensorRT 10), and the message."""
     where = f"node {error.node()}"
     if hasattr(error, "node_name"):
         where = f"node {error.node_name() or error.node()} ({error.node_operator()})"
@@ -127,7 +127,7 @@ def complaint(error: Any) -> str:
 
 
 def int8_share(trt: Any, engine: Any, context: Any, shape: Sequence[int], macs: Mapping[str, int]) -> float | None:
-    """Share of `macs` {node: multiply-accumulates} that the opened `engine` does in INT8 on input `shape`."""
+    """Share of `macs` {node: multiply-accumulates} that the opened `engine` executes in INT8 for inputs of `shape`."""
     context.set_input_shape(engine.get_tensor_name(0), tuple(shape))
     inspector = engine.create_engine_inspector()
     inspector.execution_context = context  # without shapes, types read "N/A due to dynamic shapes"
@@ -135,7 +135,7 @@ def int8_share(trt: Any, engine: Any, context: Any, shape: Sequence[int], macs: 
 
 
 def share_of(layers: Sequence[Any], macs: Mapping[str, int]) -> float | None:
-    """Share of `macs` in layers that read integers; None unless every node is found in exactly one compute layer.
+    """Share of `macs` in layers that read integers; None unless every node is in exactly one compute layer.
 
     A layer names its nodes in Metadata: "[ONNX Layer: conv1]" for each (onnx-tensorrt, ImporterContext).
     """

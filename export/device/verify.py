@@ -1,7 +1,7 @@
-"""Prove the bundle on this device: the engine's file is unchanged, images are prepared and answered as where it was made.
+"""Verify the bundle on this device: the engine file is unchanged, and its logits are those of the build machine.
 
 Needs numpy and the engine's runtime. Where Pillow is installed, decoding and preprocessing are checked as well, bit for bit.
-Exits with 0 when all of it holds, else with 1 and one line that says what does not.
+Exits with 0 when all checks pass, else with 1 and one line about the check that failed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> str | None:
             inputs, expected, made_with = golden["inputs"], golden["logits"], str(golden["pillow"])
             files = [golden[f"image{k}"].tobytes() for k in range(len(inputs))]
     except Exception as error:  # json, zipfile, zlib and numpy raise a dozen types for broken files
-        return f"the bundle cannot be read ({told(error)}); copy it again"
+        return f"the bundle cannot be read ({in_one_line(error)}); copy it again"
     if digest != about["sha256"]:
         return f"{about['engine']} has been changed: SHA-256 {digest[:12]}…, expected {about['sha256'][:12]}…; copy it again"
     wrong = preparation(files, inputs, spec, made_with) if PIL else None
@@ -49,15 +49,16 @@ def main() -> str | None:
         run = open_engine(HERE)
         logits = np.concatenate([run(x[None]) for x in inputs])
     except Exception as error:  # every runtime has its own types
-        return f"{about['engine']} does not run here ({told(error)})"
+        return f"{about['engine']} does not run here ({in_one_line(error)})"
     if logits.shape != expected.shape:
-        return f"the engine answers with shape {logits.shape}, golden.npz with {expected.shape}; copy the bundle again"
+        return f"the engine's logits have shape {logits.shape}, those of golden.npz {expected.shape}; copy the bundle again"
     share = float(np.abs(logits - expected).max() / np.abs(expected).max())
     agreeing = int((logits.argmax(1) == expected.argmax(1)).sum())
     if not share <= about["tolerance"]:
         return (
-            f"logits differ by {share:.3f} of the largest one (same class for {agreeing} of {len(logits)} images); "
-            f"expected at most {about['tolerance']}: this device computes the engine differently"
+            "results differ too much from the build machine: check CPU type and runtime version (logits differ by "
+            f"{share:.3f} of the largest one, expected at most {about['tolerance']}; same class for {agreeing} of "
+            f"{len(logits)} images)"
         )
     prepared = "preprocessing bit-identical" if PIL else "preprocessing was not checked, because Pillow is not installed"
     print(f"ok: {len(logits)} images, logits within {share:.4f} of the largest one, same class for {agreeing}; {prepared}")
@@ -65,14 +66,14 @@ def main() -> str | None:
 
 
 def preparation(files: list[bytes], inputs: np.ndarray, spec: dict, made_with: str) -> str | None:
-    """What is wrong when the image `files`, decoded and preprocessed here, are not exactly `inputs` [N, C, H, W]; else None."""
-    check = f"check preprocess.json and Pillow's version: {PIL.__version__} here, {made_with} where the bundle was made"
+    """One line when the image `files`, decoded and preprocessed here, are not exactly `inputs` [N, C, H, W]; else None."""
+    check = f"check preprocess.json and Pillow's version: {PIL.__version__} here, {made_with} on the build machine"
     differences = []
     for k, wanted in enumerate(inputs):
         try:
             x = preprocess(load(BytesIO(files[k]), spec), spec)[0]
-        except Exception as error:  # OSError for the image; anything for what preprocess.json lacks, or an old Pillow
-            return f"golden image {k} cannot be decoded or preprocessed here ({told(error)}); {check}"
+        except Exception as error:  # OSError for the image; any type for gaps in preprocess.json or an old Pillow
+            return f"golden image {k} cannot be decoded or preprocessed here ({in_one_line(error)}); {check}"
         if x.shape != wanted.shape:
             return f"decoding or preprocessing differs: inputs of shape {x.shape}, expected {wanted.shape}; {check}"
         if x.tobytes() != wanted.tobytes():
@@ -83,7 +84,7 @@ def preparation(files: list[bytes], inputs: np.ndarray, spec: dict, made_with: s
     return None
 
 
-def told(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """`error` in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 

@@ -1,19 +1,19 @@
-"""One file per engine. A file dropped in here is found: nothing else has to be edited.
+"""One file per engine. A new file in this folder is a new target: nothing else has to be edited.
 
 A target module has
   REQUIRES       the packages it needs
   READS          "onnx" or "checkpoint": what `build` is given
-  PLACEMENT      how it wants Q/DQ nodes placed, None when it has no INT8
-  UNTIMED        "int8" or "fp16": which of its engines ships where none can be timed
+  PLACEMENT      how Q/DQ nodes are placed for it, None when it has no INT8
+  UNTIMED        "int8" or "fp16": the engine that ships where none can be timed
   Options        its part of the recipe, [targets.<name>]
   unavailable()  why an engine cannot be built here, None when it can
   cannot_run()   why a built engine cannot be run here, None when it can
   half()         the 16-bit floats it computes in here, "fp16" or "bf16"; None when it has none
   platform()     what a build and a measurement depend on
-  build(options, out, *, model, images)  a stage: writes the engine, tells file, precision and int8_share
+  build(options, out, *, model, images)  a stage: writes the engine, returns `described(…)`
   runner()       the source of the bundle's runner.py, which opens the engine on the device
   load(engine, threads)                  the engine as a function float32 [N, C, H, W] -> logits [N, classes]
-  prepare        None, or a stage (options, out, *, model): what the device itself builds from, of a float32 Q/DQ file
+  prepare        None, or a stage (options, out, *, model): files from which the device builds, from a float32 Q/DQ file
 """
 
 import importlib
@@ -48,7 +48,7 @@ class Target(Protocol):
 
 
 def names() -> list[str]:
-    """The targets there are files for, the reference first."""
+    """The names of all targets, the reference first."""
     found = [m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")]
     return sorted(found, key=lambda name: (name != REFERENCE, name))
 

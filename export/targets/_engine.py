@@ -1,4 +1,4 @@
-"""What every target tells about the file it built."""
+"""The metrics that every target returns for the file it built."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from core.digest import file_digest
 
 
 def described(file: Path, *, precision: str, int8_share: float | None) -> dict[str, Any]:
-    """The metrics of a build; `int8_share` is None where it cannot be seen."""
+    """The metrics of a build; `int8_share` is None where it is unknown."""
     return {
         "file": file.name,
         "size_bytes": file.stat().st_size,

@@ -2,21 +2,21 @@
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from core.graph import copied
+from core.ort import open_session
 from core.text import one_line
 
 OPSET, IR = 17, 8
 
 
 def legacy(proto: ModelProto) -> ModelProto:
-    """`proto` at opset 17 and IR version 8, its types as they are; it answers as before.
+    """`proto` at opset 17 and IR version 8, with the same types and the same logits.
 
-    Raises ValueError with one line where an operator has no older form, or the answers differ.
+    Raises ValueError with one line where an operator does not exist at opset 17, or the logits differ.
     """
-    older = ModelProto()
-    older.CopyFrom(proto)
+    older = copied(proto)
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     for node in older.graph.node:
         make_older(node, constants)
@@ -25,18 +25,18 @@ def legacy(proto: ModelProto) -> ModelProto:
     older.ir_version = IR
     try:
         onnx.checker.check_model(older, full_check=True)  # also refuses what opset 17 does not know
-        before, after = answers(proto), answers(older)
+        before, after = logits_of(proto), logits_of(older)
     except Exception as error:  # the checker and ONNX Runtime raise types of their own
-        raise ValueError(f"it has no form at opset {OPSET} ({one_line(error)[:200]})") from error
+        raise ValueError(f"it cannot be written at opset {OPSET} ({one_line(error)[:200]})") from error
     if not np.array_equal(before, after):
-        raise ValueError(f"at opset {OPSET} it answers differently, by up to {np.abs(before - after).max():.2g}")
+        raise ValueError(f"at opset {OPSET} its logits differ by up to {np.abs(before - after).max():.2g}")
     return older
 
 
 def make_older(node: NodeProto, constants: dict[str, np.ndarray]) -> None:
-    """What opset 18 changed in the operators that our networks have. onnx's own converter has no way back for Split."""
+    """Undo what opset 18 changed in the operators of our networks. The converter of onnx cannot convert Split back."""
     attributes = {one.name: one for one in node.attribute}
-    if node.op_type == "Split":  # how many outputs is told by how many there are
+    if node.op_type == "Split":  # the number of outputs is implicit there
         attributes.pop("num_outputs", None)
     elif node.op_type.startswith("Reduce") and len(node.input) == 2 and node.input[1] in constants:
         attributes["axes"] = helper.make_attribute("axes", constants[node.input[1]].tolist())
@@ -46,12 +46,9 @@ def make_older(node: NodeProto, constants: dict[str, np.ndarray]) -> None:
     node.attribute.extend(attributes.values())
 
 
-def answers(proto: ModelProto) -> np.ndarray:
-    """Logits of two images of noise; every node as it stands, because optimizers treat opsets differently."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+def logits_of(proto: ModelProto) -> np.ndarray:
+    """Logits of two images of noise, node by node, because optimizers treat opsets differently."""
+    session = open_session(proto, optimize=False)
     given = session.get_inputs()[0]
     shape = [2, *given.shape[1:]]
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)

@@ -5,7 +5,6 @@ device is in export/device/: building in trt_build.py, opening in runner_trt.py.
 """
 
 import importlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pydantic import Field, model_validator
 
 from core import hardware
 from core.config import Config
+from core.graph import has_float16, is_quantized, macs_of
 from core.text import one_line
 from export.device import runner_trt, trt_build
 from export.targets._engine import described
@@ -25,7 +25,7 @@ WORK = ("Conv", "Gemm", "MatMul")
 
 
 class Options(Config):
-    """Batch sizes accepted, and which to tune for. TF32 is off: a baseline called FP32 should be FP32."""
+    """Accepted batch sizes, and the one to tune for. TF32 is off: a baseline called FP32 should be FP32."""
 
     min_batch: int = Field(default=1, ge=1)
     opt_batch: int = 1
@@ -45,7 +45,7 @@ def missing(package: str, install: str) -> str | None:
     module = package.replace("-", "_")
     try:
         importlib.import_module(module)
-    except Exception as error:  # OSError, RuntimeError, FileNotFoundError: its libraries are looked for on import
+    except Exception as error:  # OSError, RuntimeError, FileNotFoundError: its libraries are loaded on import
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return f"package {package} is not installed: {install}"
         return f"package {package} does not load ({one_line(error)}): {install}"
@@ -89,14 +89,13 @@ def build(trt: Any, options: Options, out: Path, *, model: Path) -> dict[str, An
 
 
 def weak_flags(graph: onnx.ModelProto) -> list[str]:
-    """Weakly typed networks ignore Q/DQ and half weights without these."""
-    half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.graph.initializer)
-    return ["INT8"] * (precision_of(graph) == "int8") + ["FP16"] * half
+    """The flags without which weakly typed networks ignore Q/DQ and float16 weights."""
+    return ["INT8"] * is_quantized(graph) + ["FP16"] * has_float16(graph)
 
 
 def precision_of(graph: onnx.ModelProto) -> str:
-    """What the file holds: Q/DQ nodes, or the types of its conv and gemm weights."""
-    if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
+    """The precision of the file: "int8" with Q/DQ nodes, else that of its conv and gemm weights."""
+    if is_quantized(graph):
         return "int8"
     weights = {node.input[1] for node in graph.graph.node if node.op_type in WORK}
     half = {t.data_type == onnx.TensorProto.FLOAT16 for t in graph.graph.initializer if t.name in weights}
@@ -104,7 +103,7 @@ def precision_of(graph: onnx.ModelProto) -> str:
 
 
 def int8_share(trt: Any, engine: bytes, graph: onnx.ModelProto, batch: int) -> float | None:
-    """Read off the engine itself, which takes a GPU to load: None without one."""
+    """Share of the multiply-accumulates that the engine executes in INT8; None without a GPU, which is needed to load it."""
     if no_gpu():
         return None
     loaded, context, _alive = contextualized(trt, engine)
@@ -117,20 +116,23 @@ def image_shape(graph: onnx.ModelProto) -> list[int]:
 
 
 def macs_per_node(graph: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates of each conv and gemm for one image; empty if nodes cannot be told apart by name."""
+    """Multiply-accumulates of each conv and gemm for one image; empty if nodes do not have different names."""
     inferred = onnx.shape_inference.infer_shapes(graph).graph
     shapes = {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
     for value in (*inferred.value_info, *inferred.output):
         shapes[value.name] = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
     nodes = [node for node in inferred.node if node.op_type in WORK]
-    macs = {node.name: math.prod(shapes[node.output[0]][2:]) * math.prod(shapes[node.input[1]]) for node in nodes}
+    macs = {}
+    for node in nodes:
+        _, *output = shapes[node.output[0]]
+        macs[node.name] = macs_of(output, shapes[node.input[1]], output[0])
     return macs if len(macs) == len(nodes) and "" not in macs else {}
 
 
 def contextualized(trt: Any, engine: bytes) -> tuple[Any, Any, Any]:
     """The engine on this machine's GPU, a context to execute it in, and what must live as long as they do.
 
-    Raises ValueError with what the library finds wrong with the engine, before it is loaded where it can tell.
+    Raises ValueError with the faults that the library finds in the engine, before loading it where the library can check that.
     """
     log = trt_build.logger(trt)
     log.errors.clear()

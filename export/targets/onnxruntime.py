@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import onnx
 
 from core import hardware
 from core.config import Config
+from core.graph import is_quantized, macs_of
+from core.ort import open_session
 from core.placement import Placement
 from export.bundle import device_runner
 from export.targets._engine import described
@@ -58,9 +61,9 @@ def platform() -> dict[str, Any]:
 
 
 def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Copy the ONNX file and read off an executed run how much of it is integer work."""
+    """Copy the ONNX file, and run it once to measure the share of integer work."""
     engine = Path(shutil.copy(model / "model.onnx", out / "engine.onnx"))
-    quantized = any(node.op_type == "QuantizeLinear" for node in onnx.load(engine).graph.node)
+    quantized = is_quantized(onnx.load(engine))
     return described(engine, precision="int8" if quantized else "fp32", int8_share=int8_share(engine) if quantized else 0.0)
 
 
@@ -78,26 +81,13 @@ def load(engine: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def open_session(file: Path, threads: int, profile: Path | None = None) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    if profile is not None:
-        options.enable_profiling = True
-        options.add_session_config_entry("session.disable_prepacking", "1")  # packed weights have no shape to read
-        options.profile_file_prefix = str(profile)
-    return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-
 def int8_share(file: Path) -> float:
     """Share of the multiply-accumulates of convolutions and matrix products that integer kernels executed.
 
     Taken from the profile of one run: the kernels that really ran, with the shapes they ran on.
     """
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(file, 1, Path(folder) / "profile")
+        session = open_session(file, threads=1, profile=Path(folder) / "profile")
         shape = [d if isinstance(d, int) else 1 for d in session.get_inputs()[0].shape]
         session.run(None, {"input": np.zeros(shape, np.float32)})
         events = json.loads(Path(session.end_profiling()).read_text())
@@ -109,7 +99,7 @@ def int8_share(file: Path) -> float:
             continue
         shapes = [next(iter(entry.values())) for entry in details["input_type_shape"]]
         output = next(iter(details["output_type_shape"][0].values()))
-        weight = max((s for s in shapes[1:] if len(s) == len(output)), key=lambda s: int(np.prod(s)))
-        channels = weight[0] if len(weight) == 4 else output[-1]  # outputs may be NHWC, weights stay OIHW
-        macs["integer" if kind in INTEGER_OPERATORS else "float"] += int(np.prod(output)) * int(np.prod(weight)) // channels
+        weight = max((s for s in shapes[1:] if len(s) == len(output)), key=math.prod)
+        channels = weight[0] if len(weight) == 4 else output[-1]  # outputs may be NHWC, weights are always OIHW
+        macs["integer" if kind in INTEGER_OPERATORS else "float"] += macs_of(output, weight, channels)
     return macs["integer"] / max(1, sum(macs.values()))

@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import onnx
 
 from core import hardware
 from core.config import Config
+from core.graph import has_float16, is_quantized, macs_of
 from core.placement import Placement
 from export.bundle import device_runner
 from export.targets._engine import described
@@ -36,14 +36,14 @@ PLACEMENT: Placement | None = Placement(
 )
 UNTIMED = "int8"
 prepare = None
-PROPERTIES = "properties.json"  # how the engine is compiled, here and on the device
+PROPERTIES = "properties.json"  # the settings for compiling the engine, here and on the device
 FP32 = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
 FLOATS = {"fp16": "f16", "bf16": "bf16", None: "f32"}
 NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}  # of OpenVINO's types
 
 
 class Options(Config):
-    """`hint` "throughput" answers batches image by image, several at a time, each on a few of the cores."""
+    """`hint` "throughput" computes a batch image by image, several at the same time, each on a few of the cores."""
 
     hint: Literal["latency", "throughput"] = "latency"
 
@@ -59,7 +59,7 @@ def cannot_run() -> str | None:
 
 
 def half() -> str | None:
-    """What this processor computes 16-bit floats in: float16 before bfloat16, which has 8 times coarser steps."""
+    """The 16-bit floats of this processor: float16 before bfloat16, whose steps are 8 times coarser."""
     able = importlib.import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "fp16" if "FP16" in able else "bf16" if "BF16" in able else None
 
@@ -70,10 +70,10 @@ def platform() -> dict[str, Any]:
 
 
 def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Copy the ONNX file, fix how it is to be compiled, and read off the compiled network what it executes in.
+    """Copy the ONNX file, fix the settings for compiling it, and read the precisions of the compiled network.
 
-    The floats of the file are those it is computed in: by default OpenVINO takes bfloat16 wherever the processor can, and a
-    row that says FP32 would not be one.
+    The network is computed in the floats of the file. By default OpenVINO uses bfloat16 wherever the processor supports it; a
+    row called FP32 would not be FP32.
     """
     engine = Path(shutil.copy(model / "model.onnx", out / "engine.onnx"))
     floats = FLOATS[half()] if holds_half(onnx.load(engine)) else "f32"
@@ -86,8 +86,7 @@ def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str
 
 def holds_half(proto: onnx.ModelProto) -> bool:
     """Whether its weights are float16 and nothing is quantized."""
-    quantized = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
-    return not quantized and any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
+    return has_float16(proto) and not is_quantized(proto)
 
 
 def runner() -> str:
@@ -95,7 +94,7 @@ def runner() -> str:
 
 
 def load(engine: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A function float32 [N, C, H, W] -> float32 logits [N, classes]; compiled once for every N that it meets."""
+    """A function float32 [N, C, H, W] -> float32 logits [N, classes]; compiled once for each N."""
     file, properties = engine / "engine.onnx", json.loads((engine / PROPERTIES).read_text())
     if properties["PERFORMANCE_HINT"] == "THROUGHPUT":
         return one_by_one(compiled(file, 1, threads, properties))
@@ -110,16 +109,16 @@ def load(engine: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def one_by_one(network: Any) -> Callable[[np.ndarray], np.ndarray]:
-    """A function like `load`'s that has as many images under way in `network` as OpenVINO finds best."""
+    """A function like that of `load`, with as many images at the same time in `network` as OpenVINO finds best."""
     queue = importlib.import_module("openvino").AsyncInferQueue(network)
-    answers: dict[int, np.ndarray] = {}
-    queue.set_callback(lambda request, index: answers.__setitem__(index, np.array(request.get_output_tensor().data)))
+    logits: dict[int, np.ndarray] = {}
+    queue.set_callback(lambda request, index: logits.__setitem__(index, np.array(request.get_output_tensor().data)))
 
     def run(x: np.ndarray) -> np.ndarray:
         for index in range(len(x)):
             queue.start_async({0: x[index : index + 1]}, index)
         queue.wait_all()
-        return np.concatenate([answers.pop(index) for index in range(len(x))])
+        return np.concatenate([logits.pop(index) for index in range(len(x))])
 
     return run
 
@@ -134,18 +133,17 @@ def compiled(file: Path, batch: int, threads: int, properties: dict[str, str] = 
 
 
 def executed(network: Any) -> dict[str, int]:
-    """Multiply-accumulates of convolutions and matrix products for one image, by the precision they are executed in.
+    """Multiply-accumulates of convolutions and matrix products for one image, by the precision in which they are executed.
 
-    Taken from OpenVINO's own view of the compiled `network` (its runtime model), with the shapes it has there.
+    Read from OpenVINO's runtime model of the compiled `network`, with the shapes there.
     """
     macs = dict.fromkeys(NAMES.values(), 0)
     for operation in network.get_runtime_model().get_ordered_ops():
         about = {key: value.astype(str) for key, value in operation.get_rt_info().items()}
         if about.get("layerType") not in ("Convolution", "FullyConnected", "MatMul"):
             continue
-        weight, output = (math.prod(end.get_shape()) for end in (operation.input(1), operation.output(0)))
-        channels = operation.output(0).get_shape()[1]
-        macs[NAMES[about["runtimePrecision"]]] += output * weight // channels
+        weight, output = operation.input(1).get_shape(), operation.output(0).get_shape()
+        macs[NAMES[about["runtimePrecision"]]] += macs_of(output, weight, output[1])
     return macs
 
 

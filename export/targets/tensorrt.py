@@ -32,7 +32,7 @@ ON_DEVICE = ("build.sh", "build_engine.py", "trt_build.py", "runner_trtexec.py")
 
 
 class Options(_trt.Options):
-    """`workspace_mib` caps scratch memory while tactics are tried; the file `timing_cache` is read and updated."""
+    """`workspace_mib` limits scratch memory while tactics are tried; the file `timing_cache` is read and updated."""
 
     workspace_mib: int | None = None
     version_compatible: bool = False
@@ -69,10 +69,10 @@ def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str
 
 
 def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
-    """Where there is no GPU: the Q/DQ network for both kinds of TensorRT, and what builds, measures and verifies it there.
+    """Where there is no GPU: write the Q/DQ network for old and new TensorRT, and the scripts for building it on the device.
 
-    model.onnx is float16 outside its Q/DQ (TensorRT 10 and newer), legacy.onnx float32 at opset 17; build.json says what
-    build.sh and build_engine.py are to build of them.
+    model.onnx is float16 outside of its Q/DQ (TensorRT 10 and newer), legacy.onnx is float32 at opset 17. build.json has the
+    options for build.sh and build_engine.py.
     """
     proto = onnx.load(model / "model.onnx")
     modern = halved(proto)
@@ -81,7 +81,7 @@ def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
     try:
         onnx.save(legacy(proto), out / "legacy.onnx")
     except ValueError as reason:
-        notes.append(f"the bundle of tensorrt has no legacy.onnx, the network for TensorRT before 10: {reason}")
+        notes.append(f"The bundle of tensorrt has no legacy.onnx, the network for TensorRT before version 10: {reason}")
     image = _trt.image_shape(proto)
     plan = {
         "trtexec": " ".join(trtexec_options(options, image)),
@@ -96,7 +96,7 @@ def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
 
 
 def trtexec_options(options: Options, image: list[int]) -> list[str]:
-    """What `options` are called on trtexec's command line; timed at the smallest batch."""
+    """`options` as arguments of trtexec, which times the smallest batch."""
     batches = {"min": options.min_batch, "opt": options.opt_batch, "max": options.max_batch}
     shapes = {key: "x".join(map(str, [batch, *image])) for key, batch in batches.items()}
     found = [f"--{key}Shapes=input:{shape}" for key, shape in shapes.items()] + [f"--shapes=input:{shapes['min']}"]

@@ -1,6 +1,6 @@
 """NVIDIA TensorRT-RTX: model.onnx -> one model.engine for several GPU architectures, built with no GPU in the machine.
 
-The file holds a portable program that the runtime compiles for the GPU it meets; it is tied to the version of
+The file holds a portable program that the runtime compiles for the GPU of the device; it is tied to the version of
 TensorRT-RTX (docs.nvidia.com/deeplearning/tensorrt-rtx: "CPU-Only AOT", "Engine Compatibility").
 """
 
@@ -24,8 +24,8 @@ READS = "onnx"
 PLACEMENT: Placement | None = Placement(
     activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False, floats="float16"
 )
-UNTIMED = "fp16"  # whether its INT8 convolutions are quick is not documented
-prepare = None  # it builds for GPUs that are not here
+UNTIMED = "fp16"  # it is not documented whether its INT8 convolutions are fast
+prepare = None  # it builds for GPUs that are not in this machine
 
 
 class Options(_trt.Options):
@@ -79,10 +79,10 @@ def architectures(trt: Any) -> list[str]:
 
 
 def in_header(trt: Any, engine: bytes) -> list[str] | None:
-    """The architectures that the engine's header names; None if the header is not laid out as we know it.
+    """The architectures that the header of the engine names; None if the header has another layout than the known one.
 
-    Not documented: read off engines that 1.7 built for one architecture each (the test repeats that). After the second
-    "vtrt" tag comes a bit mask, lowest bit SM75, and so on upwards.
+    The layout is not documented. It was found with engines that 1.7 built for one architecture each (the test repeats that):
+    after the second "vtrt" tag comes a bit mask; its lowest bit is SM75, and so on upwards.
     """
     tagged = engine[:4] == engine[28:32] == b"vtrt" and int.from_bytes(engine[16:24], "little") == len(engine)
     mask = int.from_bytes(engine[32:36], "little")
@@ -90,7 +90,7 @@ def in_header(trt: Any, engine: bytes) -> list[str] | None:
 
 
 def header_faults(trt: Any, engine: bytes) -> list[str]:
-    """What the library's own check of the header finds wrong; with no GPU it can only find MALFORMED_ENGINE."""
+    """The faults that the library finds in the header; without a GPU it can only find MALFORMED_ENGINE."""
     return faults(trt, trt.Runtime(logger(trt)), engine)
 
 

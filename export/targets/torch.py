@@ -1,4 +1,4 @@
-"""PyTorch eager: what users run today, and the reference every engine is compared with."""
+"""PyTorch eager: what users run today, and the reference that every engine is compared with."""
 
 import importlib.metadata
 import shutil

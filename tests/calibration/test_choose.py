@@ -9,10 +9,11 @@ import onnx
 import pytest
 
 from calibration.choose import PER_TENSOR, assignments
-from calibration.observe import Calibrate, held_out_images, observe, observed, statistics
+from calibration.observe import Calibrate, held_out_images, observe
 from calibration.place import CORRECTIONS, NEUTRAL, place_qdq
 from calibration.ranges import rounding_error, select
 from calibration.session import divergence, predict_logits
+from calibration.statistics import observed, statistics
 from data.loader import Split, batches
 from tests.conftest import Small
 

@@ -12,11 +12,12 @@ from safetensors.numpy import save_file
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from calibration.correct import copied, corrections, local_errors
+from calibration.correct import corrections, local_errors
 from calibration.place import CORRECTIONS, NEUTRAL, activation_scale, place_qdq, quantize
 from calibration.ranges import Range
 from calibration.session import predict_logits
 from calibration.weights import quantize_per_channel
+from core.graph import copied
 from export.targets.tensorrt_rtx import PLACEMENT as TRT
 
 RANGES: dict[str, Range] = {"input": (-1.0, 1.5), "a": (0.0, 1.2), "b": (0.0, 2.0), "mean": (0.0, 0.5)}  # they clip

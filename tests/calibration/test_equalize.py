@@ -9,14 +9,15 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from calibration.choose import Form, choose
-from calibration.correct import copied
+from calibration.choose import Network, choose
 from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for
-from calibration.observe import Calibrate, observe, observed, statistics
+from calibration.observe import Calibrate, observe
 from calibration.place import NEUTRAL, place_qdq
 from calibration.rank_layers import RankLayersOf, rank_layers
 from calibration.session import divergence, predict_logits
+from calibration.statistics import observed, statistics
 from calibration.weights import name_of
+from core.graph import copied
 from data.loader import Split, batches
 from export.targets.tensorrt_rtx import PLACEMENT as TRT
 from tests.calibration.broken import break_between, breakable
@@ -156,8 +157,8 @@ def test_silent_channels_and_silent_tensors_are_no_trouble() -> None:
     assert scales["plain"].max() < 1e4 * scales["plain"].min()
 
 
-def histograms(proto: ModelProto, x: list[np.ndarray]) -> Form:
-    return Form(proto, statistics(proto, observed(proto), x, 4096)[1])
+def histograms(proto: ModelProto, x: list[np.ndarray]) -> Network:
+    return Network(proto, statistics(proto, observed(proto), x, 4096)[1])
 
 
 def test_chosen_only_where_the_answers_change_less(sound: ModelProto, broken: ModelProto, x: list[np.ndarray]) -> None:

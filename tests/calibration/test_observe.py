@@ -11,9 +11,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.observe import WORKERS, Calibrate, observe, observed, statistics, step_for
+from calibration.observe import Calibrate, observe
 from calibration.place import edges_to_quantize, range_source
 from calibration.ranges import BINS, Histogram, cheapest, entropy_cost, select
+from calibration.statistics import WORKERS, observed, statistics, step_for
 from core.placement import Placement
 from data.loader import Split, batches
 from tests.conftest import Small

@@ -8,13 +8,14 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from calibration.correct import copied
-from calibration.observe import Calibrate, observe, observed, statistics
+from calibration.observe import Calibrate, observe
 from calibration.place import NEUTRAL, edges_to_quantize, network_of, quantize
 from calibration.ranges import Range, select
 from calibration.rank_layers import RankLayersOf, quantized_nodes, rank_layers, sensitivity
 from calibration.session import divergence, predict_logits
+from calibration.statistics import observed, statistics
 from calibration.weights import name_of
+from core.graph import copied
 from core.placement import Placement
 from data.loader import Split, batches
 from export.targets.tensorrt_rtx import PLACEMENT as TRT

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from compress.average import Average, copied
-from compress.fit import fit
+from compress.fit import Task, fit
 from compress.schedule import Schedule
 from models.resnet import ResNet
 from tests.compress.parts import TINY, part_of
@@ -27,7 +27,7 @@ def test_training_leaves_the_average_over_its_steps(small: Small, tmp_path: Path
         return cross_entropy(network(x), y)
 
     schedule = Schedule(epochs=2, batch_size=64, ema=decay)
-    fit(model, loss, schedule, images, tmp_path, "averaged")
+    fit(Task(model, loss, images, "averaged"), schedule, tmp_path)
     last: dict[str, Tensor] = torch.load(tmp_path / "epoch.pt", weights_only=True)["model"]
     expected, after = seen[0], [*seen[1:], last]
     assert len(after) == 6

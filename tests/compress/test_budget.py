@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from compress.budget import Budget, unmet
-from compress.prune import Prune, cut
+from compress.cut import cut
+from compress.prune import Prune
 from compress.search import Search, search
 from compress.widths import graph_of, pixels_of
 from data.index import Data, index
@@ -88,7 +89,7 @@ def test_what_widths_cost_is_what_the_pruned_network_costs(kind: str) -> None:
     graph = graph_of(network, KINDS[kind], Prune(), SHAPE)
     assert (graph.smallest < graph.full).all()
     for widths in (graph.full, graph.scaled(0.4), graph.smallest):
-        pruned = cut(network, KINDS[kind], Prune(), 0.7, SHAPE, graph.ratios(widths))
+        pruned = cut(network, KINDS[kind], Prune(pruning_ratio=0.7), SHAPE, graph.ratios(widths))
         assert cost(pruned, SHAPE) == {"params": graph.params(widths), "macs": graph.macs(widths)}
 
 
@@ -101,7 +102,7 @@ def test_half_the_latency_is_met_within_ten_percent(
     limit = milliseconds(network) / 2
     found = run(machine, max_latency={"onnxruntime": limit})
     ratios = json.loads((tmp_path / "plan.json").read_text())["ratios"]
-    shipped = milliseconds(cut(network, spec, Prune(), 0.9, SHAPE, ratios))
+    shipped = milliseconds(cut(network, spec, Prune(pruning_ratio=0.9), SHAPE, ratios))
     assert 0.9 * limit / (1 + noise) <= shipped <= limit * (1 + noise)
     assert found["measured"]["latency@onnxruntime"] == pytest.approx(shipped, rel=noise + 1e-9)
     assert found["networks"] == machine.measured <= 20
@@ -122,8 +123,8 @@ def test_parameters_and_macs_need_no_engines(run: Callable[..., dict[str, Any]])
     assert 3.6e5 < found["measured"]["params"] <= 4e5
     assert machine.measured == 0
     assert found["notes"] == [
-        f"BUDGET params=400,000: resnet18 with the widths found for it has {found['measured']['params']:,} params, before "
-        f"fine-tuning; unpruned {found['unpruned']['params']:,} params."
+        f"BUDGET params=400,000: before fine-tuning, resnet18 has {found['measured']['params']:,} params with the widths "
+        f"found, and {found['unpruned']['params']:,} params unpruned."
     ]
 
 
@@ -138,7 +139,7 @@ def test_the_impossible_is_refused_with_the_best_there_is(
 ) -> None:
     network, spec = load(model)
     graph = graph_of(network, spec, Prune(), SHAPE)
-    least = cut(network, spec, Prune(), 0, SHAPE, graph.ratios(graph.smallest))
+    least = cut(network, spec, Prune(pruning_ratio=0), SHAPE, graph.ratios(graph.smallest))
     machine = Machine()
     with pytest.raises(
         ValueError, match=rf"latency=0.01ms@openvino cannot be met: .* {milliseconds(least):.3g} ms on openvino"
@@ -156,7 +157,7 @@ def test_each_millisecond_buys_more_importance_than_uniform_widths(run: Callable
     network, spec = load(model)
     graph = graph_of(network, spec, Prune(), SHAPE)
     uniform = graph.scaled(0.5)
-    limit = milliseconds(cut(network, spec, Prune(), 0, SHAPE, graph.ratios(uniform)))
+    limit = milliseconds(cut(network, spec, Prune(pruning_ratio=0), SHAPE, graph.ratios(uniform)))
     found = run(Machine(), max_latency={"onnxruntime": limit})
     assert found["measured"]["latency@onnxruntime"] <= limit
     assert found["importance_kept"] > 1.05 * np.exp(-graph.loss(uniform).sum() / graph.writers.sum())

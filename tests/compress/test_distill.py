@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import compress.distill
-from compress.distill import Distill, compared, distill, told
+from compress.distill import Distill, compared, distill, gain_note
 from compress.losses import attention_loss, dist, kl, standardized, with_stages
-from compress.teach import Taught, taught_by
+from compress.teach import Teaching, teaching_loss
 from data.loader import Augment, Split
 from models.checkpoint import load, save
 from models.custom import describe
@@ -35,11 +35,11 @@ def test_what_is_taught_is_the_sum_of_its_parts(
 ) -> None:
     """A student of other widths; answers asked once where the crop is fixed, in bf16 where training is."""
     student, teacher = load(tiny(tmp_path / "student"))[0], load(tiny(tmp_path / "teacher", WIDER))[0]
-    config = Taught(
+    config = Teaching(
         loss="dist" if answers == "dist" else "kl", standardize=answers == "standardized", temperature=3.0, alpha=0.3,
         feature=feature, augment=augment,
     )  # fmt: skip
-    loss = taught_by(teacher, config, tmp_path, small.images)
+    loss = teaching_loss(teacher, config, tmp_path, small.images)
     once = augment in (FIXED, None)
     assert (tmp_path / "teacher.npy").exists() == (once and not feature)
     where = [5, 3, 200, 17, 80, 9, 41, 100]
@@ -121,10 +121,10 @@ def test_the_control_is_the_same_training_without_a_teacher(
 @pytest.mark.parametrize(
     ("only_taught", "only_alone", "said"),
     [
-        (30, 10, "Distillation gained 2.00 points of held-out top-1 over"),
-        (10, 30, "Distillation cost 2.00 points of held-out top-1 over"),
-        (30, 28, "Distillation gained nothing that these images can show over"),
-        (0, 0, "Distillation gained nothing that these images can show over"),
+        (30, 10, "Distillation gained 2.00 points of held-out top-1 compared with"),
+        (10, 30, "Distillation lost 2.00 points of held-out top-1 compared with"),
+        (30, 28, "Distillation made no difference that these images can show compared with"),
+        (0, 0, "Distillation made no difference that these images can show compared with"),
     ],
 )
 def test_what_distillation_gained_is_said(only_taught: int, only_alone: int, said: str) -> None:
@@ -134,9 +134,9 @@ def test_what_distillation_gained_is_said(only_taught: int, only_alone: int, sai
     alone[600 : 600 + only_alone] = True
     metrics = {"val_top1": 100 * float(mine.mean())} | compared(mine, alone)
     assert metrics["control"] == {"held_out": 1000, "gained": only_taught, "lost": only_alone}
-    note = told(metrics)
+    note = gain_note(metrics)
     assert note.startswith(said)
-    assert f"(n = 1,000; {only_taught} right only with the teacher, {only_alone} only without; one seed)" in note
+    assert f"(n = 1,000; {only_taught} correct only with the teacher, {only_alone} only without it; one seed)" in note
 
 
 def test_a_teacher_that_is_no_better_is_told(small: Small, tmp_path: Path) -> None:
@@ -148,14 +148,14 @@ def test_a_teacher_that_is_no_better_is_told(small: Small, tmp_path: Path) -> No
         metrics = distill(config, out, student=student, teacher=student, images=small.images)  # an untrained teacher
         assert metrics["teacher_val_top1"] <= metrics["val_top1"]
         assert len(metrics["notes"]) == notes
-        assert all("is no better than the student" in note and "distill.alpha = 0" in note for note in metrics["notes"])
+        assert all("is no better than the student" in note and "distill.alpha=0" in note for note in metrics["notes"])
 
 
 def test_the_teacher_is_not_changed_by_teaching(small: Small, tmp_path: Path) -> None:
     teacher, _ = load(tiny(tmp_path / "teacher", WIDER))
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     student, _ = load(tiny(tmp_path / "student"))
-    loss = taught_by(teacher, Taught(feature=1.0, alpha=0.5), tmp_path, small.images)
+    loss = teaching_loss(teacher, Teaching(feature=1.0, alpha=0.5), tmp_path, small.images)
     x, _ = Split(small.images, "train").__getitems__([0, 1, 2, 3])
     loss(student.train(), x, torch.arange(4)).backward()
     assert student.conv1.weight.grad is not None and all(p.grad is None for p in teacher.parameters())

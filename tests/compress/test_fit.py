@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compress.fit import fit
+from compress.fit import Task, fit
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
 from compress.train import Train, train
 from data.index import Data, index
@@ -36,7 +36,7 @@ def test_fewer_images_than_a_batch_and_none_held_out_still_train(small: Small, t
     torch.manual_seed(0)
     model = ResNet(TINY)
     before = model.conv1.weight.detach().clone()
-    metrics = fit(model, loss, Schedule(epochs=1, min_steps=4, batch_size=64), images, tmp_path, "few")
+    metrics = fit(Task(model, loss, images, "few"), Schedule(epochs=1, min_steps=4, batch_size=64), tmp_path)
     assert metrics["epochs"] == metrics["best_epoch"] == len(metrics["history"]) == 4
     assert [epoch["val_top1"] for epoch in metrics["history"]] == [None] * 4
     assert metrics["history"][-1]["loss"] < metrics["history"][0]["loss"]

@@ -5,9 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.groups import Scope, scores_of
+from compress.cut import cut, prunable
+from compress.groups import scores_of
 from compress.importance import GRADIENTS, Importance, accumulate_gradients, group_importance
-from compress.prune import Prune, cut, prunable
+from compress.plan import Scope
+from compress.prune import Prune
 from models.batchnorm import reestimate
 from models.resnet import ResNet, Spec, blocks_of
 
@@ -56,7 +58,7 @@ def test_pruning_channels_of_zeros_leaves_the_logits_identical(name: Importance)
     network = network_of()
     silence(network, torch.arange(0, 64, 2))
     accumulate_gradients(name, network, images())
-    pruned = cut(network, SPEC, Prune(importance=name, residual=False), 0.5, SHAPE)
+    pruned = cut(network, SPEC, Prune(pruning_ratio=0.5, importance=name, residual=False), SHAPE)
     assert [len(pruned.get_parameter(f"{layer}.0.conv1.weight")) for layer in ("layer1", "layer2")] == [16, 32]
     x = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
@@ -89,7 +91,9 @@ def test_random_is_reproducible_and_differs_by_seed(scope: Scope) -> None:
 
     def pruned(seed: int) -> dict[str, Tensor]:
         torch.rand(seed + 1)  # what others draw does not matter
-        return cut(network, SPEC, Prune(importance="random", scope=scope, seed=seed, steps=2), 0.5, SHAPE).state_dict()
+        return cut(
+            network, SPEC, Prune(pruning_ratio=0.5, importance="random", scope=scope, seed=seed, steps=2), SHAPE
+        ).state_dict()
 
     first, again, other = pruned(0), pruned(0), pruned(1)
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -142,4 +146,4 @@ def test_bn_scale_without_batch_norm_is_refused() -> None:
                     block.set_submodule(name, nn.Identity())
     network.bn1 = nn.Identity()
     with pytest.raises(ValueError, match="importance 'bn_scale' ranks by batch norm and MODEL resnet18 has none"):
-        cut(network, SPEC, Prune(importance="bn_scale"), 0.5, SHAPE)
+        cut(network, SPEC, Prune(pruning_ratio=0.5, importance="bn_scale"), SHAPE)

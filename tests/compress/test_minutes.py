@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 import compress.fit
 from compress.average import copied
-from compress.fit import fit, step_of
+from compress.fit import Task, fit, step_of
 from compress.minutes import ROUND, WARM, epochs_within, seconds_of_an_epoch
 from compress.schedule import Schedule, optimizer_for
 from data.loader import Split, batches
@@ -42,15 +42,12 @@ def test_timing_takes_whole_rounds_and_leaves_the_network_as_it_was(small: Small
     before, shares = copied(model), Counter[float]()
     step = step_of(model, loss, optimizer_for(model, Schedule(epochs=1), lambda name: 0.0))
     judged: list[bool] = []
-    seconds = seconds_of_an_epoch(
-        model,
-        step,
-        lambda: batches(split, 64, shuffle=True),
-        2,
-        lambda: judged.append(True),
-        lambda x: shares.update([x]),
-        1e-6,
-    )
+
+    def noted(share: float, x: Tensor, y: Tensor) -> Tensor:
+        shares.update([share])
+        return step(x, y)
+
+    seconds = seconds_of_an_epoch(model, noted, lambda: batches(split, 64, shuffle=True), 2, lambda: judged.append(True), 1e-6)
     assert seconds > 0 and judged == [True]
     assert sum(shares.values()) == WARM + ROUND and sorted(shares) == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -59,10 +56,10 @@ def test_timing_takes_whole_rounds_and_leaves_the_network_as_it_was(small: Small
 def test_the_minutes_count_and_epochs_do_not(small: Small, tmp_path: Path) -> None:
     """Too little time for anything: one epoch all the same, and it says so."""
     torch.manual_seed(0)
-    metrics = fit(ResNet(TINY), loss, Schedule(epochs=5, min_steps=99, minutes=1e-6), small.images, tmp_path, "short")
+    metrics = fit(Task(ResNet(TINY), loss, small.images, "short"), Schedule(epochs=5, min_steps=99, minutes=1e-6), tmp_path)
     assert metrics["epochs"] == len(metrics["history"]) == 1
-    assert [note.startswith("short: one epoch takes about") for note in metrics["notes"]] == [True]
-    nothing = fit(ResNet(TINY), loss, Schedule(epochs=0, minutes=9), small.images, tmp_path / "none", "none")
+    assert [note.startswith("short: --minutes 1e-06 is too short for one epoch (") for note in metrics["notes"]] == [True]
+    nothing = fit(Task(ResNet(TINY), loss, small.images, "none"), Schedule(epochs=0, minutes=9), tmp_path / "none")
     assert nothing["epochs"] == 0 and nothing["notes"] == []
 
 
@@ -80,7 +77,7 @@ def test_an_interruption_keeps_the_number_of_epochs(small: Small, tmp_path: Path
     # The clock of a machine on which an epoch takes 29 minutes, and then of a quicker one.
     monkeypatch.setattr(compress.fit, "seconds_of_an_epoch", lambda *_: 29 * 60)
     with pytest.raises(Pulled):
-        fit(model, loss, schedule, small.images, tmp_path, "first", before_step=pulled)
+        fit(Task(model, loss, small.images, "first", before_step=pulled), schedule, tmp_path)
     monkeypatch.setattr(compress.fit, "seconds_of_an_epoch", lambda *_: 9 * 60)
-    metrics = fit(model, loss, schedule, small.images, tmp_path, "second")
+    metrics = fit(Task(model, loss, small.images, "second"), schedule, tmp_path)
     assert metrics["epochs"] == len(metrics["history"]) == 3 and metrics["notes"] == []

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.groups import Scope, rounded
+from compress.cut import CannotPrune, cut, prunable
 from compress.importance import Importance
-from compress.prune import CannotPrune, Prune, cut, prunable, prune
+from compress.plan import Scope, rounded
+from compress.prune import Prune, prune
 from models.checkpoint import load
 from models.cost import cost
 from models.resnet import ResNet, Spec, blocks_of, family_spec, spec_of
@@ -44,35 +45,37 @@ def test_the_plan_sets_the_ratio_of_its_groups_alone() -> None:
     assert [group.name for group in prunable(network, SPEC, Prune(), SHAPE)] == [
         "conv1", "layer1.0.conv1", "layer2.0.conv1", "layer2.0.conv2", "layer2.1.conv1",
     ]  # fmt: skip
-    pruned = cut(network, SPEC, Prune(), 0.0, SHAPE, {"layer2.0.conv1": 0.5, "layer2.1.conv1": 1 - 16 / 48})
+    pruned = cut(network, SPEC, Prune(pruning_ratio=0.0), SHAPE, {"layer2.0.conv1": 0.5, "layer2.1.conv1": 1 - 16 / 48})
     assert widths(pruned) == [[32, 32], [32, 64], [16, 64]]
-    pruned = cut(network, SPEC, Prune(), 0.5, SHAPE, {"layer2.0.conv1": 0.0})
+    pruned = cut(network, SPEC, Prune(pruning_ratio=0.5), SHAPE, {"layer2.0.conv1": 0.0})
     assert widths(pruned) == [[16, 16], [64, 32], [16, 32]]
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_plan_is_followed_in_every_scope_and_by_any_layer_of_the_group(scope: Scope) -> None:
     plan = {"layer2.1.conv2": 0.25, "layer2.0.conv1": 0.75}
-    pruned = cut(network_of(), SPEC, Prune(scope=scope, steps=2), 0.5, SHAPE, plan)
+    pruned = cut(network_of(), SPEC, Prune(pruning_ratio=0.5, scope=scope, steps=2), SHAPE, plan)
     assert widths(pruned)[1] == [16, 48] and widths(pruned)[2][1] == 48
 
 
 def test_a_plan_with_an_unknown_group_or_ratio_is_refused() -> None:
     network = network_of()
     with pytest.raises(ValueError, match=r"the plan prunes fc; expected channel groups: conv1, layer1\.0\.conv1, "):
-        cut(network, SPEC, Prune(), 0.5, SHAPE, {"fc": 0.5})
+        cut(network, SPEC, Prune(pruning_ratio=0.5), SHAPE, {"fc": 0.5})
     with pytest.raises(ValueError, match=r"the plan prunes conv1; expected channel groups: layer1\.0\.conv1, "):
-        cut(network, SPEC, Prune(residual=False), 0.5, SHAPE, {"conv1": 0.5})
+        cut(network, SPEC, Prune(pruning_ratio=0.5, residual=False), SHAPE, {"conv1": 0.5})
     with pytest.raises(ValueError, match=r"the pruning ratio of conv1 1\.0; expected 0 <= ratio < 1"):
-        cut(network, SPEC, Prune(), 0.5, SHAPE, {"conv1": 1.0})
+        cut(network, SPEC, Prune(pruning_ratio=0.5), SHAPE, {"conv1": 1.0})
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.65, 0.8, 0.89])
 def test_steps_end_at_the_widths_of_one(ratio: float) -> None:
     network = network_of()
     seen: list[list[list[int]]] = []
-    stepwise = cut(network, SPEC, Prune(steps=3, round_to=8), ratio, SHAPE, refresh=lambda left: seen.append(widths(left)))
-    assert widths(stepwise) == widths(cut(network, SPEC, Prune(round_to=8), ratio, SHAPE))
+    stepwise = cut(
+        network, SPEC, Prune(pruning_ratio=ratio, steps=3, round_to=8), SHAPE, refresh=lambda left: seen.append(widths(left))
+    )
+    assert widths(stepwise) == widths(cut(network, SPEC, Prune(pruning_ratio=ratio, round_to=8), SHAPE))
     assert len(seen) == 2
     for before, after in zip([widths(network), *seen], [*seen, widths(stepwise)], strict=True):
         assert all(np.greater_equal(before_, after_).all() for before_, after_ in zip(before, after, strict=True))
@@ -94,16 +97,19 @@ def test_what_a_step_changes_counts_in_the_next() -> None:
 
     resize(network, torch.linspace(1, 4, 32))
     weight(network, "layer1.0.conv2").zero_()
-    config = Prune(steps=2, round_to=8, residual=False)
-    torch.testing.assert_close(sizes(cut(network, SPEC, config, 0.5, SHAPE)), torch.linspace(1, 4, 32)[16:])
-    turned = cut(network, SPEC, config, 0.5, SHAPE, refresh=turn_around)
+    config = Prune(pruning_ratio=0.5, steps=2, round_to=8, residual=False)
+    torch.testing.assert_close(sizes(cut(network, SPEC, config, SHAPE)), torch.linspace(1, 4, 32)[16:])
+    turned = cut(network, SPEC, config, SHAPE, refresh=turn_around)
     torch.testing.assert_close(sizes(turned), torch.linspace(4, 1, 24)[:16])
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_higher_ratio_never_gives_a_larger_network_in_any_scope(scope: Scope) -> None:
     network = network_of()
-    costs = [cost(cut(network, SPEC, Prune(scope=scope, round_to=8), r / 100, SHAPE), SHAPE) for r in (0, 30, 60, 75, 89)]
+    costs = [
+        cost(cut(network, SPEC, Prune(pruning_ratio=r / 100, scope=scope, round_to=8), SHAPE), SHAPE)
+        for r in (0, 30, 60, 75, 89)
+    ]
     for smaller, larger in zip(costs[1:], costs, strict=False):
         assert smaller["params"] <= larger["params"] and smaller["macs"] <= larger["macs"]
     assert costs[-1]["params"] < costs[2]["params"]
@@ -118,12 +124,12 @@ def test_the_scope_says_which_layers_compete() -> None:
             if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
                 module.weight.fill_(1.0)
         weight(network, "layer2.0.conv1")[2:] *= 0.01
-    config = Prune(round_to=1)
-    assert widths(cut(network, SPEC, config, 0.25, SHAPE)) == [[24, 24], [48, 48], [36, 48]]
-    ranked = widths(cut(network, SPEC, config.model_copy(update={"scope": "isomorphic"}), 0.25, SHAPE))
+    config = Prune(pruning_ratio=0.25, round_to=1)
+    assert widths(cut(network, SPEC, config, SHAPE)) == [[24, 24], [48, 48], [36, 48]]
+    ranked = widths(cut(network, SPEC, config.model_copy(update={"scope": "isomorphic"}), SHAPE))
     assert ranked[1][0] == 28 and ranked[0][0] + ranked[2][0] == 32 + 48  # (32 + 64 + 48) / 4 = 36 go, all from one
     assert [block[1] for block in ranked] == [24, 48, 48]  # the residual streams compete with none
-    overall = widths(cut(network, SPEC, config.model_copy(update={"scope": "global"}), 0.25, SHAPE))
+    overall = widths(cut(network, SPEC, config.model_copy(update={"scope": "global"}), SHAPE))
     assert overall[1][0] < ranked[1][0] and overall[0][1] == 32 and overall[1][1] == 64
 
 
@@ -132,19 +138,19 @@ def test_a_tenth_of_a_group_survives_any_rivals() -> None:
     with torch.no_grad():
         for name in "layer2.0.conv1", "layer2.0.bn1", "layer2.0.conv2":
             weight(network, name).zero_()
-    pruned = widths(cut(network, SPEC, Prune(scope="isomorphic", round_to=1), 0.6, SHAPE))
+    pruned = widths(cut(network, SPEC, Prune(pruning_ratio=0.6, scope="isomorphic", round_to=1), SHAPE))
     assert pruned[1][0] == 7
 
 
 def test_grouped_convolutions_lose_the_same_of_every_part() -> None:
     spec = family_spec("resnext50_32x4d", num_classes=5, in_channels=1, stem="small")
     narrow = spec.model_copy(update={"widths": tuple(blocks[:1] for blocks in spec.widths[:2])})
-    pruned = cut(network_of(narrow), narrow, Prune(), 0.5, SHAPE)  # compares it with what is rebuilt
+    pruned = cut(network_of(narrow), narrow, Prune(pruning_ratio=0.5), SHAPE)  # compares it with what is rebuilt
     assert widths(pruned) == [[64, 64, 128], [128, 128, 256]]
 
 
 def test_the_residual_stream_can_be_left_alone() -> None:
-    assert widths(cut(network_of(), SPEC, Prune(residual=False), 0.5, SHAPE)) == [[16, 32], [32, 64], [16, 64]]
+    assert widths(cut(network_of(), SPEC, Prune(pruning_ratio=0.5, residual=False), SHAPE)) == [[16, 32], [32, 64], [16, 64]]
 
 
 @pytest.mark.parametrize(("count", "size", "unit", "kept"), [
@@ -192,7 +198,7 @@ def test_a_network_that_cannot_be_traced_is_told_of(tmp_path: Path) -> None:
             raise RuntimeError("no\nthanks")
 
     with pytest.raises(CannotPrune, match=r"cannot take channels from resnet18 \(RuntimeError: no\)"):
-        cut(Strange(SPEC), SPEC, Prune(), 0.5, SHAPE)
+        cut(Strange(SPEC), SPEC, Prune(pruning_ratio=0.5), SHAPE)
 
 
 def test_unknown_names_are_answered_with_the_known_ones() -> None:

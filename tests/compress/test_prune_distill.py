@@ -2,7 +2,8 @@
 
 import torch
 
-from compress.prune import Prune, cut
+from compress.cut import cut
+from compress.prune import Prune
 from models.cost import cost
 from models.resnet import ResNet, blocks_of, family_spec, spec_of
 
@@ -20,7 +21,7 @@ def test_pruning_zero_channels_leaves_the_logits_identical() -> None:
                 block.bn1.bias[half:] = 0
                 block.conv2.weight[:, half:] = 0
     x = torch.randn(3, 1, 32, 32)
-    pruned = cut(model, spec, Prune(residual=False), 0.5, (1, 32, 32))
+    pruned = cut(model, spec, Prune(pruning_ratio=0.5, residual=False), (1, 32, 32))
     with torch.inference_mode():
         torch.testing.assert_close(pruned(x), model(x), rtol=1e-5, atol=1e-5)
     rebuilt = ResNet(spec_of(pruned, spec)).eval()
@@ -34,7 +35,10 @@ def test_a_higher_ratio_never_gives_a_larger_network() -> None:
     torch.manual_seed(0)
     spec = family_spec("resnet18", num_classes=10, in_channels=1)
     model = ResNet(spec).eval()
-    costs = [cost(cut(model, spec, Prune(), ratio / 100, (1, 32, 32)), (1, 32, 32)) for ratio in (50, 70, 75, 76, 80, 85, 89)]
+    costs = [
+        cost(cut(model, spec, Prune(pruning_ratio=ratio / 100), (1, 32, 32)), (1, 32, 32))
+        for ratio in (50, 70, 75, 76, 80, 85, 89)
+    ]
     for smaller, larger in zip(costs[1:], costs, strict=False):
         assert smaller["params"] <= larger["params"] and smaller["macs"] <= larger["macs"]
     assert costs[-1]["params"] < costs[2]["params"]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.prune import Prune, prunable
+from compress.cut import prunable
+from compress.prune import Prune
 from compress.prune_sensitivity import Sensitivity, lost, parts, sensitivity
 from data.loader import Split, batches
 from models.batchnorm import reestimate

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compress.fit import fit, tidy, top1
+from compress.fit import Task, fit, tidy, top1
 from compress.transfer import Transfer, freeze, new_head, trained_parts, transfer
 from data.index import Data, index
 from data.loader import Augment, Split
@@ -103,7 +103,8 @@ def test_features_asked_once_teach_the_classifier_the_same(small: Small, tmp_pat
         for module in frozen:
             module.training = False
 
-    history = fit(expected, loss, config, images, slow, "slow", before_step=keep_still, lr_of=lambda name: 0.5)["history"]
+    task = Task(expected, loss, images, "slow", before_step=keep_still, lr_of=lambda name: 0.5)
+    history = fit(task, config, slow)["history"]
     found = load(quick)[0].fc.weight
     assert (found - untrained).abs().max() > 0.1
     torch.testing.assert_close(found, expected.fc.weight, rtol=0.02, atol=0.005)
@@ -140,8 +141,8 @@ def test_interrupted_it_ends_with_what_it_would_have_ended_with(small: Small, tm
                 module.training = False
 
         rate = {"fc.weight": 0.1, "fc.bias": 0.1}
-        found = fit(network, loss, config, images, out, "x", before_step=step, lr_of=lambda name: rate.get(name, 0.01))
-        return network, found["history"]
+        task = Task(network, loss, images, "x", before_step=step, lr_of=lambda name: rate.get(name, 0.01))
+        return network, fit(task, config, out)["history"]
 
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     whole.mkdir()

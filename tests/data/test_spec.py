@@ -139,7 +139,8 @@ def test_words_that_agree(root: Path, out: Path, said: dict[str, Any], expected:
          "twice and disagree: an input size of 96 / 1.0 is a resize of 96; pass one of them"),
         ({"input_size": 224, "resize": 256, "crop_pct": 0.95},
          "twice and disagree: an input size of 224 / 0.95 is a resize of 235; pass one of them"),
-        ({"input_size": 224, "resize": "squash", "crop_pct": 0.9}, "resize squash and crop_pct 0.9 say the same thing twice and disagree"),
+        ({"input_size": 224, "resize": "squash", "crop_pct": 0.9},
+         "resize squash and crop_pct 0.9 say the same thing twice and disagree"),
     ],
 )  # fmt: skip
 def test_words_that_disagree(said: dict[str, Any], told: str) -> None:

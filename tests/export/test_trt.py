@@ -134,7 +134,7 @@ def test_an_option_that_an_old_tensorrt_lacks_is_a_value_error(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, version: str, option: dict[str, Any]
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", stand_in(version))
-    with pytest.raises(ValueError, match=rf"TensorRT {version} has no \w+: take the option out"):
+    with pytest.raises(ValueError, match=rf"TensorRT {version} has no \w+: remove the option"):
         tensorrt.build(tensorrt.Options(**option), out, model=tiny(tmp_path / "model"), images=tmp_path)
 
 

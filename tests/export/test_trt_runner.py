@@ -141,7 +141,7 @@ def test_answers_for_batches_of_any_size(monkeypatch: pytest.MonkeyPatch, cuda: 
         x = rng.normal(size=(batch, 3, 2, 2)).astype(np.float32)
         np.testing.assert_array_equal(run(x), 2 * x.reshape(batch, -1)[:, :2])
     assert len(cuda.memory) == 2  # one room each, grown once
-    with pytest.raises(RuntimeError, match="is not one that model"):
+    with pytest.raises(RuntimeError, match="was not built for inputs of shape"):
         run(np.zeros((1, 3), np.float32))
 
 

@@ -68,7 +68,10 @@ def test_other_answers_are_noticed(made: Path, runtime: str, device: Run) -> Non
     content["logits"][5] = -content["logits"][5]
     np.savez_compressed(made / "golden.npz", **content)  # type: ignore[arg-type]
     told = refusal(device(made, ("numpy", runtime), "verify.py"))
-    assert "logits differ by" in told and "same class for 15 of 16 images" in told
+    assert told.startswith(
+        "results differ too much from the build machine: check CPU type and runtime version (logits differ by"
+    )
+    assert "same class for 15 of 16 images" in told
 
 
 @ONNXRUNTIME

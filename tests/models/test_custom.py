@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from compress.prune import CannotPrune, Prune, cut
+from compress.cut import CannotPrune, cut
+from compress.prune import Prune
 from models import custom
 from models.checkpoint import load, read_user_checkpoint, save, untrained
 
@@ -106,7 +107,7 @@ def test_the_cache_notices_changes_anywhere_in_its_package(tmp_path: Path, monke
 def test_pruned_it_loads_again(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, spec = untrained(ARCH, num_classes=7, in_channels=3)
-    pruned = cut(model, spec, Prune(), 0.5, (3, 32, 32))
+    pruned = cut(model, spec, Prune(pruning_ratio=0.5), (3, 32, 32))
     save(pruned, spec, tmp_path)
     assert load_file(tmp_path / "model.safetensors")["stem.0.weight"].shape[0] == 16
     again, _ = load(tmp_path)
@@ -118,7 +119,7 @@ def test_pruned_it_loads_again(tmp_path: Path) -> None:
 def test_what_cannot_be_pruned_says_so() -> None:
     model = custom.create("network_of_a_user:Fixed")
     with pytest.raises(CannotPrune, match="torch-pruning cannot take channels from network_of_a_user:Fixed"):
-        cut(model, custom.describe("network_of_a_user:Fixed", model), Prune(), 0.5, (3, 32, 32))
+        cut(model, custom.describe("network_of_a_user:Fixed", model), Prune(pruning_ratio=0.5), (3, 32, 32))
 
 
 @pytest.mark.parametrize(

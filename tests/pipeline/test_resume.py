@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compress.fit import fit, tidy
+from compress.fit import Task, fit, tidy
 from compress.schedule import Schedule
 from models.checkpoint import load, save
 from models.resnet import ResNet, Spec
@@ -36,7 +36,7 @@ def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path, e
     whole.mkdir()
     halves.mkdir()
     expected, _ = load(tmp_path)
-    history = fit(expected, loss, schedule, small.images, whole, "whole")["history"]
+    history = fit(Task(expected, loss, small.images, "whole"), schedule, whole)["history"]
 
     class Pulled(Exception):
         """The plug is pulled."""
@@ -47,11 +47,12 @@ def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path, e
 
     model, _ = load(tmp_path)
     with pytest.raises(Pulled):
-        fit(model, loss, schedule, small.images, halves, "first half", before_step=pulled)
+        fit(Task(model, loss, small.images, "first half", before_step=pulled), schedule, halves)
     assert (halves / "epoch.pt").exists()
     seen: list[float] = []
     model, _ = load(tmp_path)
-    resumed = fit(model, loss, schedule, small.images, halves, "second half", before_step=seen.append)["history"]
+    task = Task(model, loss, small.images, "second half", before_step=seen.append)
+    resumed = fit(task, schedule, halves)["history"]
     assert len(resumed) == len(history) == 3
     for epoch, expected_epoch in zip(resumed, history, strict=True):
         assert epoch == pytest.approx(expected_epoch, rel=1e-3)
@@ -65,7 +66,7 @@ def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path, e
 def test_nan_stops_with_a_clear_error_and_keeps_the_last_good_epoch(small: Small, tmp_path: Path) -> None:
     torch.manual_seed(0)
     with pytest.raises(ValueError, match=r"loss became (nan|inf).*learning rate"):
-        fit(ResNet(TINY), loss, Schedule(epochs=1, batch_size=32, lr=1e12, warmup=0), small.images, tmp_path, "hot")
+        fit(Task(ResNet(TINY), loss, small.images, "hot"), Schedule(epochs=1, batch_size=32, lr=1e12, warmup=0), tmp_path)
     assert not (tmp_path / "best.safetensors").exists()
 
 
