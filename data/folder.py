@@ -1,178 +1,156 @@
-"""A folder of images -> the names and classes of its images. Reads directories only, never a file.
+"""A folder of images -> which of them train and which are the gate's, and their classes.
 
-Hidden files and folders, and the copies that macOS puts into archives, are not there as far as we are concerned.
+DATA/train/<class>/*, DATA/val/<class>/*, DATA/test/<class>/*     any subset with val/ or test/; other spellings below
+DATA/<class>/*                                                    split here
+DATA/*, or a split's folder, with a table of labels               see data/labels.py
+DATA/*                                                            unlabelled
 """
 
 import os
-import unicodedata
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+
+import numpy as np
 
 from core.text import some
 from data.filenames import printable
+from data.labelled import data_name, label_by_tables
+from data.listing import Listing, chosen_of, everything, examples, listing
+from data.spellings import split_of
+from data.walk import entries_of, is_folder
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 EXPECTED = (
-    "expected train/<class>/* with val/<class>/* (or test/), val/ or test/ alone, "
-    "or a folder with unlabelled images directly in it"
+    "expected train/<class>/* with val/<class>/* (or test/), val/ or test/ alone, <class>/* alone, a table of labels (CSV or "
+    "JSON) beside the images, or a folder with unlabelled images directly in it"
 )
-Layout = Literal["train", "gate", "unlabelled"]
 
 
 @dataclass
-class Listing:
-    """Images below one folder: `names` relative to the data set's root, sorted by class, and the class of each.
+class Found:
+    """What is in DATA: `parts` are the training images and the gate's, or the gate's alone."""
 
-    `left_out` counts the files that are no images, by suffix; `loose` the images outside of any class folder.
-    """
-
-    names: list[bytes] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    classes: list[str] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
-    loose: int = 0
+    parts: list[Listing]
+    labelled: bool = True
+    split_here: bool = False  # the one part is still to be split
+    notes: list[str] = field(default_factory=list)
 
 
-def layout(root: bytes) -> tuple[Layout, str]:
-    """What kind of folder `root` is, and the name of the part that the gate uses ("" for unlabelled images).
+def read(root: bytes) -> Found:
+    """Find images and classes in the folder `root`. Raises ValueError that says what was found when it is of no known form."""
+    folders = split_folders(root)
+    if not folders:
+        return without_splits(root)
+    parts = {split: listing(root, folder) for split, folder in folders.items()}
+    notes = label_by_tables(root, parts, folders)
+    for split, part in parts.items():
+        if not (part.names or part.loose):
+            raise ValueError(f"DATA {printable(root)}: {printable(folders[split])}/ has no images; remove it, or {EXPECTED}")
+    train = parts.pop("train", None)
+    if train is not None and not train.labelled:
+        raise ValueError(f"DATA {printable(root)}: {without_labels(folders['train'], train)}; {EXPECTED}")
+    if train is not None and not parts and train.table is None:
+        folder = printable(folders["train"])
+        raise ValueError(
+            f"DATA {printable(root)} has {folder}/ but neither val/ nor test/; pass DATA={printable(root)}/{folder} to have it "
+            f"split here, or make val/; {EXPECTED}"
+        )
+    gates = [split for split in ("test", "val") if split in parts and judges(parts[split], train or parts.get("val"))]
+    gates = gates or [split for split in ("test", "val") if split in parts and parts[split].labelled]
+    if train is None and not gates:
+        split, part = next(iter(parts.items()))
+        raise ValueError(
+            f"DATA {printable(root)}: {without_labels(folders[split], part)}; {EXPECTED}; if they have no classes, pass "
+            f"DATA={printable(root)}/{printable(folders[split])}"
+        )
+    judge = f"{printable(folders[gates[0]])}/ is the test set" if gates else f"{printable(folders['train'])}/ is split instead"
+    for split, part in parts.items():
+        if split not in gates:
+            count = len(part.names) + len(part.loose)
+            notes.append(f"{printable(folders[split])}/ has no labels ({count:,} images) and is not used; {judge}.")
+    if train is None:
+        return Found([parts[gates[0]]], notes=notes)
+    return Found([train, *(parts[gate] for gate in gates[:1])], split_here=not gates, notes=notes)
 
-    Raises ValueError that says what was found when it is of no known kind.
-    """
+
+def split_folders(root: bytes) -> dict[str, bytes]:
+    """The folders of `root` that are splits, by split, in any case and spelling. ValueError for two of one split."""
+    found: dict[str, bytes] = {}
+    for entry in entries_of(root):
+        split = split_of(printable(entry.name))
+        if split is None or not is_folder(entry):
+            continue
+        if split in found:
+            raise ValueError(
+                f"DATA {printable(root)} has both {printable(found[split])}/ and {printable(entry.name)}/, two names of one "
+                "split; expected one of them"
+            )
+        found[split] = entry.name
+    return found
+
+
+def judges(part: Listing, known: Listing | None) -> bool:
+    """Whether `part` has labels. Where its folders share no class with `known` (test/unknown/), they are no classes."""
+    if not part.labelled or known is None or known is part or not known.labelled:
+        return part.labelled
+    return part.table is not None or not set(part.classes).isdisjoint(known.classes) or len(part.classes) > 1
+
+
+def without_labels(folder: bytes, part: Listing) -> str:
+    return f"{printable(folder)}/ has {len(part.names) + len(part.loose):,} images but no class folders"
+
+
+def without_splits(root: bytes) -> Found:
+    """Class folders on one level, images with a table of labels, or unlabelled images."""
+    folders = [entry for entry in entries_of(root) if is_folder(entry)]
+    for entry in folders:
+        if inner := split_folders(entry.path):
+            names = ", ".join(f"{printable(entry.name)}/{printable(name)}/" for name in inner.values())
+            raise ValueError(
+                f"DATA {printable(root)} has its splits one level down ({names}); pass DATA={printable(entry.path)}, or put "
+                f"the splits above the class folders; {EXPECTED}"
+            )
+    part = listing(root, b"")
+    if len(part.classes) < 2 or len(part.loose) >= len(part.names):
+        part = everything(root, part)
+    notes = label_by_tables(root, {"": part}, {"": b""})
+    if part.splits:
+        return by_column(root, part, notes)
+    if part.labelled:
+        return Found([part], split_here=True, notes=notes)
+    if any(b"/" not in name for name in part.names):
+        return Found([part], labelled=False, notes=notes + folders_not_classes(root, folders, part))
     entries = entries_of(root)
-    folders = [entry.name for entry in entries if is_folder(entry)]
-    gate = next((part for part in ("test", "val") if part.encode() in folders), "")
-    if b"train" in folders and not gate:
-        raise ValueError(f"DATA {printable(root)} has train/ but neither val/ nor test/; {EXPECTED}")
-    if gate:
-        return ("train" if b"train" in folders else "gate"), gate
-    if any(is_image(entry) for entry in entries):
-        return "unlabelled", ""
     found = "is empty"
     if entries:
         inside = some([printable(entry.name) + "/" * is_folder(entry) for entry in entries])
         found = f"holds {inside}, but neither images nor val/ or test/"
+        if part.names:
+            found += f"; one folder of images has no classes: pass DATA={printable(folders[0].path)} if they have no labels"
     raise ValueError(f"DATA {printable(root)} {found}; {EXPECTED}")
 
 
-def labelled(root: bytes, part: str) -> Listing:
-    """The images of `root`/`part`/<class>/, deeper ones too; classes in the order of their names, empty ones too.
-
-    Raises ValueError when there is none.
-    """
-    found = Listing()
-    folders: dict[str, list[bytes]] = {}
-    for entry in entries_of(os.path.join(root, part.encode())):
-        if is_folder(entry):
-            folders.setdefault(class_name(entry.name), []).append(entry.path)
-        elif is_image(entry):
-            found.loose += 1
-        else:
-            found.left_out[suffix(entry.name)] += 1
-    # By the names on the disk, not their normal form: that is how ImageFolder numbered the classes for the checkpoint.
-    found.classes = sorted(folders, key=lambda name: os.path.basename(min(folders[name])))
-    for label, name in enumerate(found.classes):
-        for folder in folders[name]:
-            collect(root, folder, label, found)
-    if not found.names:
-        loose = f"has {found.loose} images but no class folders" if found.loose else "has no images"
-        hint = f"; if they have no classes, pass DATA={printable(root)}/{part}" if found.loose else ""
-        raise ValueError(f"DATA {printable(root)}: {part}/ {loose}; {EXPECTED}{hint}")
-    return found
-
-
-def unlabelled(root: bytes) -> Listing:
-    """Every image below `root`, with the label -1."""
-    found = Listing()
-    collect(root, root, -1, found)
-    return found
-
-
-def collect(root: bytes, folder: bytes, label: int, found: Listing) -> None:
-    for entry in walk(folder):
-        if is_image(entry):
-            found.names.append(entry.path[len(os.path.join(root, b"")) :])
-            found.labels.append(label)
-        else:
-            found.left_out[suffix(entry.name)] += 1
-
-
-def check_classes(data: str, parts: list[Listing]) -> None:
-    """ValueError when a class folder is empty, or when the gate has classes that train/ has not."""
-    used = set(parts[0].labels)
-    if empty := [name for label, name in enumerate(parts[0].classes) if label not in used]:
-        raise ValueError(f"DATA {data} has classes without images: {some(empty)}; fill or remove their folders")
-    known = set(parts[0].classes)
-    if unknown := [name for name in parts[-1].classes if name not in known]:
+def by_column(root: bytes, part: Listing, notes: list[str]) -> Found:
+    """The splits that the table of `part` states. ValueError for other words than those of splits."""
+    splits = np.asarray([split_of(name) or name for name in part.splits])
+    found = set(splits.tolist())
+    if unknown := sorted(found - {"train", "val", "test"}):
         raise ValueError(
-            f"DATA {data} is gated on classes that train/ has not: {some(unknown)}; expected the same class folders"
+            f"DATA {data_name(root)}: the table of labels has the splits {some(unknown)}; expected train, val and test"
         )
+    gate = "test" if "test" in found else "val"
+    if found == {"train"}:
+        return Found([part], split_here=True, notes=notes)
+    parts = [chosen_of(part, splits == split) for split in ("train", gate) if split in found]
+    parts[0].left_out, parts[0].dangling = part.left_out, part.dangling
+    return Found(parts, notes=[*notes, f"The splits are those of the table; {gate} judges."])
 
 
-def left_out(parts: list[Listing]) -> list[str]:
-    """Notes on the files that are not used, and why."""
-    others = sum((part.left_out for part in parts), Counter[str]())
-    notes = []
-    if count := others.total():
-        kinds = some([kind or "none" for kind, _ in others.most_common()])
-        are, were = ("file is no image by its", "was") if count == 1 else ("files are no images by their", "were")
-        notes.append(f"{count:,} {are} suffix and {were} left out ({kinds})")
-    if count := sum(part.loose for part in parts):
-        lie, were = ("image lies", "was") if count == 1 else ("images lie", "were")
-        notes.append(f"{count:,} {lie} outside of the class folders and {were} left out")
-    return notes
-
-
-def walk(folder: bytes, above: tuple[tuple[int, int], ...] = ()) -> Iterator[os.DirEntry[bytes]]:
-    """Every file below `folder` in the order of names; links are followed, except to a folder that holds them."""
-    status = os.stat(folder)
-    identity = (status.st_dev, status.st_ino)
-    if identity in above:
-        return
-    for entry in entries_of(folder):
-        if is_folder(entry):
-            yield from walk(entry.path, (*above, identity))
-        else:
-            yield entry
-
-
-def entries_of(folder: bytes) -> list[os.DirEntry[bytes]]:
-    """What is in `folder`, in the order of names, without what is hidden. ValueError when it cannot be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            seen = [entry for entry in entries if not entry.name.startswith(b".") and entry.name != b"__MACOSX"]
-    except OSError as error:
-        raise ValueError(f"DATA folder {printable(folder)} cannot be listed ({error.strerror}); make it readable") from error
-    return sorted(seen, key=lambda entry: entry.name)
-
-
-def is_image(entry: os.DirEntry[bytes]) -> bool:
-    """By its suffix. A link to nowhere counts: it stands for an image that cannot be read. Pipes and devices do not."""
-    if suffix(entry.name) not in IMAGE_SUFFIXES:
-        return False
-    if entry.is_symlink():
-        return os.path.isfile(entry.path) or not os.path.exists(entry.path)
-    return entry.is_file()
-
-
-def is_folder(entry: os.DirEntry[bytes]) -> bool:
-    """Whether it is a folder or a link to one; a link to itself is none."""
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def status_of(entry: os.DirEntry[bytes]) -> os.stat_result:
-    """That of the file; of the link where it leads nowhere."""
-    try:
-        return entry.stat()
-    except OSError:
-        return entry.stat(follow_symlinks=False)
-
-
-def suffix(name: bytes) -> str:
-    return printable(os.path.splitext(name)[1]).lower()
-
-
-def class_name(folder: bytes) -> str:
-    """The class a folder stands for; composed, because an "é" from a Mac is an e and an accent."""
-    return unicodedata.normalize("NFC", printable(folder))
+def folders_not_classes(root: bytes, folders: Sequence[os.DirEntry[bytes]], part: Listing) -> list[str]:
+    """A note where folders that could be classes are not taken as such, because most images are outside of them."""
+    inside = {name.split(b"/")[0] for name in part.names if b"/" in name}
+    if len(inside) < 2:
+        return []
+    return [
+        f"The folders {examples(sorted(inside))} were not taken as classes, because most images are outside of them; if they "
+        "are classes, move the other images away."
+    ]

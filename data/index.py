@@ -7,6 +7,7 @@ Training images are split once, by a fixed seed, into `train` and `val`: every c
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import numpy as np
 from pydantic import Field
 
 from core.text import some
-from data import fetch, folder, readable, splits
+from data import fetch, folder, readable, splits, walk
+from data.depth import with_depth
 from data.filenames import Names, printable
+from data.listing import Listing, check_classes, divided, left_out
 from data.network import Network, class_order, read_network, same_classes
+from data.numbered import name_numbers
 from data.preprocess import Spec
 from data.spec import Preprocessing, merged
 
@@ -102,47 +106,68 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     root = Path(config.name).resolve()
     place = os.fsencode(root)
     name = printable(os.path.basename(place))
-    layout, gate = folder.layout(place)
-    if layout == "unlabelled":
-        parts = [folder.unlabelled(place)]
-        classes = class_order(name, None, network)
-    else:
-        parts = [folder.labelled(place, part) for part in (["train", gate] if layout == "train" else [gate])]
-        folder.check_classes(name, parts)
-        classes = class_order(name, parts[0].classes, network)
+    found = folder.read(place)
+    numbered = name_numbers(place, found.parts, network)
+    parts = split_here(str(root), found.parts[0]) if found.split_here else found.parts
+    if found.labelled:
+        check_classes(name, parts)
+    classes = class_order(name, parts[0].classes if found.labelled else None, network)
+    trainable = len(parts) == 2
     spec = preprocessing(config, network, None if network is None else network.family)
 
     names = Names.of(image for part in parts for image in part.names)
     labels = np.concatenate([output_of(part, classes) for part in parts])
-    chosen = choose(config, labels, len(parts[0].names) if layout == "train" else None)
-    trainable = layout == "train"
-    check_not_empty(name, chosen, optional=() if trainable else ("val",))
-    before = chosen
-    chosen, notes = leave_out_unreadable(name, str(root), names, labels, before, spec, out)
+    before = choose(config, labels, len(parts[0].names) if trainable else None)
+    optional = () if trainable else ("val",)
+    check_not_empty(name, before, optional)
+    used = np.concatenate(list(before.values()))
+    used_names = Names.of(names[i] for i in used)
+    facts = readable.survey(str(root), used_names, spec)
+    chosen, unreadable = leave_out_unreadable(name, used_names, facts, used, before, out)
+    spec, deep = with_depth(name, spec, facts)
     check_classes_left(name, classes, labels, before, chosen, trainable)
-    check_not_empty(name, chosen, optional=() if trainable else ("val",))
+    check_not_empty(name, chosen, optional)
     for split, indices in chosen.items():
         Names.of(names[i] for i in indices).save(out, split)
         np.save(out / f"{split}.labels.npy", labels[indices])
-    if not trainable:
-        lack = "no labels" if layout == "unlabelled" else "no train/"
-        calibrating, measured = len(chosen["train"]), len(chosen["test"])
-        notes.insert(0, f"{name} has {lack}: {calibrating:,} of its images, drawn by a fixed seed, calibrate, the other "
-                        f"{measured:,} are measured. Nothing is fine-tuned: no pruning, no distillation.")  # fmt: skip
-    used, there = len(chosen["train"]) + len(chosen["val"]), len(parts[0].names)
-    if trainable and config.train_limit is not None and used < there:
-        notes.append(f"{used:,} of the {there:,} training images are used (data.train_limit).")
+    notes = how_split(name, found, chosen) + found.notes + numbered + unreadable + deep + readable.noted(facts, spec)
+    training, there = len(chosen["train"]) + len(chosen["val"]), len(parts[0].names)
+    if trainable and config.train_limit is not None and training < there:
+        notes.append(f"{training:,} of the {there:,} training images are used (data.train_limit).")
     return {
         **describe(name, "folder", classes, spec, chosen),
         "root": str(root),
         "fingerprint": fingerprint(config),
-        "labelled": layout != "unlabelled",
+        "labelled": found.labelled,
         "trainable": trainable,
-        "notes": notes + folder.left_out(parts),
+        "notes": notes + left_out(parts),
     }
 
 
-def output_of(part: folder.Listing, classes: list[str]) -> np.ndarray:
+def split_here(root: str, part: Listing) -> list[Listing]:
+    """`part` as training images and the gate's."""
+    paths = [os.path.join(root, os.fsdecode(name)) for name in part.names]
+    return divided(part, splits.by_content(paths, np.asarray(part.labels)))
+
+
+def how_split(data: str, found: folder.Found, chosen: Chosen) -> list[str]:
+    """A note where DATA does not say itself which images train and which are the gate's."""
+    training, gated = len(chosen["train"]) + len(chosen["val"]), len(chosen["test"])
+    if found.split_here:
+        return [
+            f"{data} is not split into train/ and test/: {training:,} of its images train, the other {gated:,} are the test "
+            "set (a fifth of every class, by a hash of the files' content). To choose them yourself, make these folders."
+        ]
+    if len(found.parts) == 2:
+        return []
+    lack = "no train/" if found.labelled else "no labels"
+    return [
+        f"{data} has {lack}: {training:,} of its images, drawn by a fixed seed, calibrate, the other {gated:,} are measured. "
+        "Nothing is fine-tuned: no pruning, no distillation."
+    ]
+
+
+def output_of(part: Listing, classes: list[str]) -> np.ndarray:
     """int64 [N]: the network's output for each image; -1 for those without a class."""
     place = {name: i for i, name in reversed(list(enumerate(classes)))}
     outputs = np.asarray([*(place[name] for name in part.classes), -1], np.int64)
@@ -159,22 +184,20 @@ def choose(config: Data, labels: np.ndarray, training: int | None) -> Chosen:
 
 
 def leave_out_unreadable(
-    data: str, root: str, names: Names, labels: np.ndarray, chosen: Chosen, spec: Spec, out: Path
+    data: str, names: Names, facts: Sequence[readable.Facts], used: np.ndarray, chosen: Chosen, out: Path
 ) -> tuple[Chosen, list[str]]:
     """`chosen` without the images that cannot be read, and a note that names those; all of them in unreadable.txt.
 
-    Raises ValueError when they are too many.
+    `used` are the indices of the images that `names` and `facts` are of. Raises ValueError when the unreadable are too many.
     """
-    used = np.concatenate(list(chosen.values()))
-    used_names = Names.of(names[i] for i in used)
-    reasons = readable.unreadable(root, used_names, spec)
+    reasons = {i: of_image.reason for i, of_image in enumerate(facts) if of_image.reason}
     full = out / "unreadable.txt"
     full.unlink(missing_ok=True)
     if reasons:
-        told = [f"{printable(used_names[i])}\t{why}\n" for i, why in sorted(reasons.items())]
-        full.write_text("".join(told), encoding="utf-8")
-    notes = readable.judge(data, used_names, reasons, full)
-    bad = used[sorted(reasons)]
+        lines = [f"{printable(names[i])}\t{why}\n" for i, why in reasons.items()]
+        full.write_text("".join(lines), encoding="utf-8")
+    notes = readable.judge(data, names, reasons, full)
+    bad = used[list(reasons)]
     return {split: indices[~np.isin(indices, bad)] for split, indices in chosen.items()}, notes
 
 
@@ -198,6 +221,8 @@ def check_not_empty(data: str, chosen: Chosen, optional: tuple[str, ...] = ()) -
 def preprocessing(config: Data, network: Network | None, own: Preprocessing | None) -> Spec:
     """The user's word counts most, then what the checkpoint was given, then what fits the data set or the network's kind."""
     levels = [config, *([network.given] if network else []), *([own] if own else [])]
+    if network is not None and not network.new_classes:
+        levels.append(Preprocessing(exif="ignore"))  # the loaders that people train with (torchvision, timm) do not rotate
     return merged(levels, network.in_channels if network else None)
 
 
@@ -221,7 +246,7 @@ def fingerprint(config: Data) -> str | None:
     if config.name in NAMED or not Path(config.name).is_dir():
         return None
     digest = hashlib.sha256()
-    for entry in folder.walk(os.fsencode(config.name)):
-        status = folder.status_of(entry)
+    for entry in walk.walk(os.fsencode(config.name)):
+        status = walk.status_of(entry)
         digest.update(b"%s\0%d\0%d\n" % (entry.path, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()

@@ -1,8 +1,11 @@
 """Decode every image once before hours are spent on them: which cannot be read, and why."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from torch.utils.data import Dataset
 
 from core import hardware
@@ -13,23 +16,65 @@ from data.filenames import Names, printable
 
 TOLERATED = 0.01  # of the images; more is no accident
 GROUP = 64  # images that a worker decodes before it reports
+ANIMATED = ("GIF", "WEBP", "TIFF", "PNG", "AVIF")  # MPO is none: cameras add a preview as its second frame
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+# Formats that people have and that not every Pillow decodes, by the first 12 bytes of a file.
+UNKNOWN: dict[str, Callable[[bytes], bool]] = {
+    "AVIF": lambda start: start[4:12] in (b"ftypavif", b"ftypavis"),
+    "HEIC": lambda start: start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS,
+    "JPEG XL": lambda start: start[:2] == b"\xff\x0a" or start[4:8] == b"JXL ",
+}
 
 
-class Decoding(Dataset[list[tuple[int, str]]]):
-    """Asked for a list of indices it answers with those whose image cannot be read, and why."""
+@dataclass(frozen=True)
+class Facts:
+    """What one file is: why it cannot be read ("" when it can); and of a readable one, what the user should hear about.
+
+    `rotated`: its EXIF orientation is not upright. `frames`: it holds more than one. `largest`: the largest value where it has
+    more than 8 bits; `floating`: as floating-point numbers.
+    """
+
+    reason: str = ""
+    rotated: bool = False
+    frames: bool = False
+    largest: float | None = None
+    floating: bool = False
+
+
+class Decoding(Dataset[list[Facts]]):
+    """For a list of indices, the facts of those images."""
 
     def __init__(self, root: str, names: Names, spec: preprocess.Spec) -> None:
         self.root, self.names, self.spec = root, names, spec
 
-    def __getitems__(self, indices: list[int]) -> list[tuple[int, str]]:
-        found = []
-        for i in indices:
-            path = os.path.join(self.root, os.fsdecode(self.names[i]))
-            try:
-                preprocess.load(path, self.spec, coarse=True)
-            except OSError as error:
-                found.append((i, reason(error, path)))
-        return found
+    def __getitems__(self, indices: list[int]) -> list[Facts]:
+        return [facts(os.path.join(self.root, os.fsdecode(self.names[i])), self.spec) for i in indices]
+
+
+def facts(path: str, spec: preprocess.Spec) -> Facts:
+    """Those of the file `path`, which is decoded whole (a JPEG coarsely)."""
+    try:
+        with preprocess.opened(path, spec) as image:
+            # Pillow itself turns TIFF files, so that they look the same whether EXIF is applied or not.
+            rotated = image.format != "TIFF" and image.getexif().get(preprocess.ORIENTATION, 1) in range(2, 9)
+            image.draft("L", (1, 1))
+            values = preprocess.deep_values(image)
+            if values is None:
+                preprocess.in_colour_mode(preprocess.turned(image, spec), spec)
+            largest = None if values is None else float(values.max())
+            animated = image.format in ANIMATED and several_frames(path)
+            return Facts("", rotated, animated, largest, image.mode == "F")
+    except OSError as error:
+        return Facts(reason(error, path))
+
+
+def several_frames(path: str) -> bool:
+    """Whether the file, whose first frame can be read, holds more of them. A broken second frame counts as none."""
+    try:
+        with Image.open(path, formats=ANIMATED) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except Exception:  # Pillow's decoders raise a dozen types for broken files
+        return False
 
 
 def reason(error: OSError, path: str) -> str:
@@ -39,21 +84,26 @@ def reason(error: OSError, path: str) -> str:
     if os.path.getsize(path) == 0:
         return "empty file"
     if str(error).startswith("cannot identify"):
-        return f"none of {', '.join(preprocess.FORMATS)}"
+        known = preprocess.known_formats()
+        with open(path, "rb") as file:
+            start = file.read(12)
+        for name, found in UNKNOWN.items():
+            if found(start) and name not in known:
+                return f"Pillow here has no {name} decoder; convert it to JPEG or PNG"
+        return f"none of {', '.join(known)}"
     return one_line(error)
 
 
-def unreadable(root: str, names: Names, spec: preprocess.Spec) -> dict[int, str]:
-    """Indices into `names` (relative to `root`) of the images that cannot be read, and why. Decoded in worker processes."""
+def survey(root: str, names: Names, spec: preprocess.Spec) -> list[Facts]:
+    """The facts of every image of `names` (relative to `root`). Decoded in worker processes."""
     groups = [list(range(start, min(start + GROUP, len(names)))) for start in range(0, len(names), GROUP)]
     count = min(len(groups), hardware.cores()) if len(groups) > 1 else 0
-    found: dict[int, str] = {}
+    found: list[Facts] = []
     with progress() as bar:
         task = bar.add_task("check images", total=len(names))
-        found_in = workers.answers(Decoding(root, names, spec), groups, count)
-        for group, answer in zip(groups, found_in, strict=True):
-            found.update(answer)
-            bar.advance(task, len(group))
+        for answer in workers.answers(Decoding(root, names, spec), groups, count):
+            found += answer
+            bar.advance(task, len(answer))
     return found
 
 
@@ -72,3 +122,19 @@ def judge(data: str, names: Names, reasons: dict[int, str], full: Path) -> list[
             f"{100 * TOLERATED:.0f} % that may be left out: {told}; repair or remove them, {full} lists all"
         )
     return [f"{count:,} of {total:,} images cannot be read and {'is' if count == 1 else 'are'} left out: {told}"]
+
+
+def noted(found: list[Facts], spec: preprocess.Spec) -> list[str]:
+    """Notes on rotated images and on those with several frames."""
+    notes = []
+    if count := sum(facts.rotated for facts in found):
+        images = f"{count:,} of {len(found):,} images {'has' if count == 1 else 'have'} an EXIF rotation"
+        if spec["exif"] == "ignore":
+            done = "is ignored, as torchvision and timm do when they train; if the network was trained on upright images"
+            notes.append(f"{images}, which {done}, pass --exif apply.")
+        else:
+            notes.append(f"{images}, which is applied; if the network was trained on unrotated images, pass --exif ignore.")
+    if count := sum(facts.frames for facts in found):
+        of = "1 image has" if count == 1 else f"{count:,} images have"
+        notes.append(f"{of} several frames or pages; the first one is used.")
+    return notes

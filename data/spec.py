@@ -23,6 +23,8 @@ class Preprocessing(Config):
     interpolation  Pillow's filter
     mean, std      on the 0 … 1 scale, for every channel or one for all
     channels       1: grey, 3: RGB
+    exif           "apply": turn images as their EXIF orientation says; "ignore": leave them, as torchvision and timm do
+    bit_depth      of grey images with more than 8 bits; 0 for floating-point pixels from 0 to 1
     """
 
     input_size: int | None = Field(default=None, ge=8, le=2048)
@@ -32,6 +34,8 @@ class Preprocessing(Config):
     mean: tuple[Annotated[Finite, Field(ge=0, le=1)], ...] | None = None
     std: tuple[Annotated[Finite, Field(gt=0, le=1)], ...] | None = None
     channels: Literal[1, 3] | None = None
+    exif: Literal["apply", "ignore"] | None = None
+    bit_depth: Literal[0, 8, 10, 12, 14, 16] | None = None
 
     @field_validator("resize", mode="before")
     @classmethod
@@ -43,9 +47,7 @@ class Preprocessing(Config):
 
     @model_validator(mode="after")
     def fits_together(self) -> "Preprocessing":
-        whole = self.crop_pct == 1 and not isinstance(self.resize, int)
-        if self.crop_pct is not None and self.resize is not None and not whole:
-            raise ValueError(f"resize {self.resize} and crop_pct {self.crop_pct} say the same thing twice; pass one of them")
+        check_agree(self.resize, self.crop_pct, self.input_size or INPUT_SIZE)
         if isinstance(self.resize, int) and self.resize < (self.input_size or 0):
             raise ValueError(
                 f"resize {self.resize} is smaller than input_size {self.input_size}; expected at least as many pixels"
@@ -71,10 +73,11 @@ def merged(levels: list[Preprocessing], in_channels: int | None = None) -> Spec:
         more = level.said()
         pixels, side = isinstance(more.get("resize"), int), more.get("input_size", INPUT_SIZE)
         # Pixels belong to the input size they were said with, and crop_pct and resize are two words for one thing.
-        if "crop_pct" in said or (pixels and said.get("input_size", side) != side):
-            more.pop("resize", None)
-        if "resize" in said:
+        if {"crop_pct", "resize"} & set(said):
             more.pop("crop_pct", None)
+            more.pop("resize", None)
+        elif pixels and said.get("input_size", side) != side:
+            more.pop("resize")
         said = more | said
     channels = levels[0].channels or in_channels or said.get("channels", 3)
     if in_channels is not None and channels != in_channels:
@@ -82,6 +85,7 @@ def merged(levels: list[Preprocessing], in_channels: int | None = None) -> Spec:
     side = said.get("input_size", INPUT_SIZE)
     spec: Spec = {"channels": channels, "input_size": side}
     resize = said.get("resize")
+    check_agree(resize, said.get("crop_pct"), side)
     if resize is None:
         resize = math.floor(side / said.get("crop_pct", CROP_PCT))
     if isinstance(resize, int):
@@ -92,7 +96,22 @@ def merged(levels: list[Preprocessing], in_channels: int | None = None) -> Spec:
         spec["resize"] = resize
     if resize != "pad":
         spec["interpolation"] = said.get("interpolation", "bilinear")
+    spec["exif"] = said.get("exif", "apply")
+    if "bit_depth" in said:
+        spec["bit_depth"] = said["bit_depth"]
     return spec | {name: per_channel(said.get(name, IMAGENET[name]), channels) for name in ("mean", "std")}
+
+
+def check_agree(resize: int | str | None, crop_pct: float | None, side: int) -> None:
+    """ValueError when both are given and do not mean the same number of pixels (within one, as people round crop_pct)."""
+    if resize is None or crop_pct is None:
+        return
+    pixels = side / crop_pct
+    if not (abs(resize - pixels) < 1 if isinstance(resize, int) else crop_pct == 1):
+        raise ValueError(
+            f"resize {resize} and crop_pct {crop_pct} say the same thing twice and disagree: an input size of "
+            f"{side} / {crop_pct} is a resize of {math.floor(pixels)}; pass one of them"
+        )
 
 
 def per_channel(values: tuple[float, ...], channels: int) -> list[float]:

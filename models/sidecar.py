@@ -13,7 +13,7 @@ CONFIG = "config.json"
 # torchvision's second generation of weights (evaluated with resize 232), by the start of their SHA-256, as in their file names:
 # resnet50, 101, 152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, wide_resnet50_2, wide_resnet101_2.
 TORCHVISION_V2 = {"11ad3fa6", "cd907fc2", "f82ba261", "1a0047aa", "110c445d", "173b62eb", "9ba9bcbe", "d733dc28"}
-KEYS = ("channels", "input_size", "resize", "crop_pct", "interpolation", "mean", "std")
+KEYS = ("channels", "input_size", "resize", "crop_pct", "interpolation", "mean", "std", "exif", "bit_depth")
 
 
 def beside(checkpoint: Path) -> dict[str, Path]:
@@ -59,6 +59,7 @@ def own_form(content: dict[str, Any], path: Path) -> dict[str, Any]:
     size = content.pop("resize_size", None)
     if content.get("resize") == "shorter":
         content["resize"] = size
+        content.setdefault("exif", "apply")  # bundles that were made before the key existed
     if unknown := [key for key in content if key not in KEYS]:
         raise ValueError(f"{path} has unknown keys {', '.join(unknown)}; known keys: {', '.join(KEYS)}")
     return {key: value for key, value in content.items() if value is not None}

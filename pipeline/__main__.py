@@ -51,15 +51,17 @@ def compress(
     mean: options.Mean = None,
     std: options.Std = None,
     channels: options.Channels = None,
+    exif: options.Exif = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file; default: the model's own")] = None,
     out: Path | None = None,
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
     wanted = options.listed(target_list)
-    overrides = options.changes_of(changes) | options.common(data, max_drop, strict, budget, finetune, minutes)
-    overrides |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels)
-    overrides |= options.given(checkpoint=checkpoint, expect__top1=expect_top1, latency_limit=latency_limit)
+    flags = options.common(data, max_drop, strict, budget, finetune, minutes)
+    flags |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif)
+    flags |= options.given(checkpoint=checkpoint, expect__top1=expect_top1, latency_limit=latency_limit)
+    overrides = options.together(options.changes_of(changes), flags)
     loaded, variants = recipes_of(model, recipe, overrides, sweep, wanted)
     out = out or default_out(model)
     report = run(model, loaded, wanted, out, variants).report
@@ -83,7 +85,8 @@ def compare(
 ) -> None:
     """Press several MODELS, time their engines side by side, and say which one to take."""
     wanted = options.listed(target_list)
-    overrides = options.changes_of(changes) | options.common(data, max_drop, strict, budget, finetune, minutes)
+    flags = options.common(data, max_drop, strict, budget, finetune, minutes)
+    overrides = options.together(options.changes_of(changes), flags)
     entries = {}
     for wish in wishes(models):
         own = overrides | options.given(checkpoint=wish.checkpoint)
@@ -113,18 +116,19 @@ def train(
     mean: options.Mean = None,
     std: options.Std = None,
     channels: options.Channels = None,
+    exif: options.Exif = None,
     recipe: Path | None = None,
     out: Path | None = None,
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Train only the FP32 baseline: from scratch, or from CHECKPOINT with a new head for the classes of DATA."""
     section = "train" if checkpoint is None else "transfer"
-    overrides = options.changes_of(changes)
-    overrides |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels)
-    overrides |= options.given(
+    flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif)
+    flags |= options.given(
         checkpoint=checkpoint, data__name=data, transfer__trainable_blocks=trainable_blocks, transfer__head_lr=head_lr,
         **{f"{section}__lr": lr, f"{section}__epochs": epochs},
     )  # fmt: skip
+    overrides = options.together(options.changes_of(changes), flags)
     if checkpoint is None and (extract or trainable_blocks is not None or head_lr is not None):
         raise ValueError("--features, --trainable-blocks and --head-lr start from a trained network; pass CHECKPOINT=file")
     loaded = load_recipe(model, recipe, overrides, [])

@@ -39,6 +39,8 @@ Mean = Annotated[str | None, typer.Option(help="of the training images on the 0 
 Std = Annotated[str | None, typer.Option(help="likewise")]
 Channels = Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB); default: the checkpoint's")]
 
+Exif = Annotated[str | None, typer.Option(help="apply or ignore the rotation in EXIF; default for a checkpoint: ignore")]
+
 
 def common(
     data: str | None, max_drop: float | None, strict: bool, budget: str, finetune: bool, minutes: float | None
@@ -52,7 +54,7 @@ def common(
 
 def preprocessing(
     input_size: int | None, resize: str | None, crop_pct: float | None, interpolation: str | None,
-    mean: str | None, std: str | None, channels: int | None,
+    mean: str | None, std: str | None, channels: int | None, exif: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The data section's keys, those that were given."""
     return given(
@@ -63,6 +65,7 @@ def preprocessing(
         data__mean=numbers("--mean", mean),
         data__std=numbers("--std", std),
         data__channels=channels,
+        data__exif=exif,
     )
 
 
@@ -89,10 +92,21 @@ def changes_of(changes: list[str]) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"--set {change!r}: expected section.key=value")
         try:
-            parsed[key] = json.loads(value)
+            meant = json.loads(value)
         except json.JSONDecodeError:
-            parsed[key] = value
+            meant = value
+        if parsed.get(key, meant) != meant:
+            raise ValueError(f"--set {key}={parsed[key]} and --set {change} disagree; pass one of them")
+        parsed[key] = meant
     return parsed
+
+
+def together(changes: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """What --set and the flags say. ValueError when they say different values for one key."""
+    for key, value in flags.items():
+        if key in changes and changes[key] != value:
+            raise ValueError(f"--set {key}={changes[key]} and the flag for {key} ({value}) disagree; pass one of them")
+    return changes | flags
 
 
 def limits_of(budget: str) -> dict[str, Any]:

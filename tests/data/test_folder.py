@@ -105,7 +105,13 @@ def test_unlabelled_images_need_a_checkpoint(tree: Tree, out: Path) -> None:
     ("content", "told"),
     [
         ({"train/a": 3}, "train/ but neither val/ nor test/"),
-        ({"a": 3, "b": 3}, "holds a/, b/, but neither images nor val/ or test/"),
+        (
+            {"a": 3},
+            "holds a/, but neither images nor val/ or test/; one folder of images has no classes: pass DATA=.*/my-images/a",
+        ),
+        ({"a/train": 3, "a/val": 3}, r"splits one level down \(a/train/, a/val/\); pass DATA=.*/my-images/a"),
+        ({"train/a": 3, "valid/a": 3, "Validation/a": 3}, "has both Validation/ and valid/, two names of one split"),
+        ({"a": 3, "b": 0}, "classes without images: b; fill or remove"),
         ({}, "is empty"),
         ({"readme.txt": b"no image"}, "holds readme.txt, but"),
         ({".ipynb_checkpoints": 3, "__MACOSX": 3}, "is empty"),
@@ -145,7 +151,7 @@ def test_what_is_no_image_is_left_out_and_counted(tree: Tree, out: Path) -> None
     assert found["classes"] == ["a"] and found["splits"] == {"train": 3, "val": 1, "test": 2}
     assert found["notes"] == [
         "4 files are no images by their suffix and were left out (.txt, .json, none)",
-        "1 image lies outside of the class folders and was left out",
+        "1 image lies outside of the class folders and was left out (train/loose.png)",
     ]
 
 

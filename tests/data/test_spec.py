@@ -44,9 +44,10 @@ def shorter(side: int, pixels: int, how: str = "bilinear", channels: int = 3) ->
     ],
 )  # fmt: skip
 def test_what_the_user_says(root: Path, out: Path, said: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert prepared(root, out, **said) == expected
+    assert prepared(root, out, **said) == expected | {"exif": "apply"}
 
 
+UNTURNED = {"exif": "ignore"}  # as the loaders of people's checkpoints
 GIVEN = {"input_size": 288, "crop_pct": 1.0, "interpolation": "bicubic"}
 FAMILY = {"input_size": 224, "resize": 232, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 
@@ -70,20 +71,20 @@ def test_who_is_believed(
     root: Path, out: Path, tmp_path: Path, known: dict[str, Any], said: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     half = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    assert prepared(root, out, network(tmp_path / "n", 1, **known), **said) == expected | half
+    assert prepared(root, out, network(tmp_path / "n", 1, **known), **said) == expected | half | UNTURNED
 
 
 def test_a_known_set_keeps_its_own_unless_told(out: Path, tmp_path: Path) -> None:
     given = network(tmp_path / "n", 10, 3, given={"std": [0.5]}, family=FAMILY)
-    own = {"channels": 3, "input_size": 32, "resize": "pad", "mean": [0.286] * 3, "std": [0.5] * 3}
+    own = {"channels": 3, "input_size": 32, "resize": "pad", "mean": [0.286] * 3, "std": [0.5] * 3} | UNTURNED
     assert prepared(Path("fashion-mnist"), out, given, train_limit=40, test_limit=4) == own
     told = prepared(Path("fashion-mnist"), out, input_size=16, crop_pct=1.0, mean=[0.25], train_limit=40, test_limit=4)
-    assert told == shorter(16, 16, channels=1) | {"mean": [0.25], "std": [0.353]}
+    assert told == shorter(16, 16, channels=1) | {"mean": [0.25], "std": [0.353], "exif": "apply"}
 
 
 def test_channels_follow_the_network(root: Path, out: Path, tmp_path: Path) -> None:
     grey = network(tmp_path / "grey", 1, 1)
-    assert prepared(root, out, grey) == shorter(224, 256, channels=1) | {"mean": [0.449], "std": [0.226]}
+    assert prepared(root, out, grey) == shorter(224, 256, channels=1) | {"mean": [0.449], "std": [0.226]} | UNTURNED
     with pytest.raises(ValueError, match="channels = 3, but the checkpoint takes 1"):
         prepared(root, out, grey, channels=3)
     with pytest.raises(ValueError, match=r"takes 4 input channels; expected 1 \(grey\) or 3"):
@@ -113,3 +114,40 @@ def test_a_checkpoint_that_says_nonsense_is_refused_in_one_line(root: Path, out:
 def test_values_that_make_no_sense(said: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Data(**said)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"input_size": 96, "resize": 96, "crop_pct": 1.0}, shorter(96, 96)),
+        ({"input_size": 224, "resize": 256, "crop_pct": 0.875}, shorter(224, 256)),
+        ({"resize": 256, "crop_pct": 0.875}, shorter(224, 256)),
+        ({"input_size": 224, "resize": 232, "crop_pct": 0.966}, shorter(224, 232)),  # 231.9
+        ({"input_size": 32, "resize": "squash", "crop_pct": 1.0},
+         {"channels": 3, "input_size": 32, "resize": "squash", "interpolation": "bilinear"}),
+        ({"input_size": 32, "resize": "pad", "crop_pct": 1.0}, {"channels": 3, "input_size": 32, "resize": "pad"}),
+    ],
+)  # fmt: skip
+def test_words_that_agree(root: Path, out: Path, said: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert prepared(root, out, **said) == expected | IMAGENET | {"exif": "apply"}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"input_size": 96, "resize": 128, "crop_pct": 1.0},
+         "twice and disagree: an input size of 96 / 1.0 is a resize of 96; pass one of them"),
+        ({"input_size": 224, "resize": 256, "crop_pct": 0.95},
+         "twice and disagree: an input size of 224 / 0.95 is a resize of 235; pass one of them"),
+        ({"input_size": 224, "resize": "squash", "crop_pct": 0.9}, "resize squash and crop_pct 0.9 say the same thing twice and disagree"),
+    ],
+)  # fmt: skip
+def test_words_that_disagree(said: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Data(**said)
+
+
+def test_words_that_disagree_once_the_input_size_is_known(root: Path, out: Path, tmp_path: Path) -> None:
+    """256 / 0.875 is 224, and the checkpoint has 160."""
+    with pytest.raises(ValueError, match=r"twice and disagree: an input size of 160 / 0\.875 is a resize of 182"):
+        prepared(root, out, network(tmp_path / "n", 1, given={"input_size": 160}), resize=256, crop_pct=0.875)

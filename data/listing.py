@@ -1,0 +1,131 @@
+"""The images below one folder, with the classes that its folders stand for, and what else lies there."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from core.text import some
+from data.filenames import printable
+from data.labels import Labels
+from data.walk import class_name, entries_of, identity, is_folder, is_image, suffix, walk
+
+
+@dataclass
+class Listing:
+    """Images below one folder: `names` relative to the data set's root, sorted by class, and the class of each; -1 without.
+
+    `left_out` counts the files that are no images, by suffix; `loose` are the images outside of any class folder, `dangling`
+    the links to nowhere where a class folder is expected. `table` are the labels where they come from one; `splits` the split
+    of every image where the table has it.
+    """
+
+    names: list[bytes] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    loose: list[bytes] = field(default_factory=list)
+    dangling: list[bytes] = field(default_factory=list)
+    table: Labels | None = None
+    splits: list[str] = field(default_factory=list)
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.classes)
+
+
+def listing(root: bytes, folder: bytes) -> Listing:
+    """The images of `root`/`folder`/<class>/, deeper ones too; classes in the order of their names, empty ones too."""
+    found = Listing()
+    place = os.path.join(root, folder) if folder else root
+    folders: dict[str, list[bytes]] = {}
+    for entry in entries_of(place):
+        if is_folder(entry):
+            folders.setdefault(class_name(entry.name), []).append(entry.path)
+        elif is_image(entry):
+            found.loose.append(relative(root, entry.path))
+        elif entry.is_symlink() and not os.path.exists(entry.path) and not suffix(entry.name):
+            found.dangling.append(relative(root, entry.path))
+        else:
+            found.left_out[suffix(entry.name)] += 1
+    # By the names on the disk, not their normal form: that is how ImageFolder numbered the classes for the checkpoint.
+    found.classes = sorted(folders, key=lambda name: os.path.basename(min(folders[name])))
+    above = {identity(root), identity(place)}
+    for label, name in enumerate(found.classes):
+        seen = set(above)
+        for path in folders[name]:
+            if identity(path) not in seen:
+                collect(root, path, label, found, seen)
+    if not found.names and found.loose:
+        found.classes = []
+    return found
+
+
+def relative(root: bytes, path: bytes) -> bytes:
+    return path[len(os.path.join(root, b"")) :]
+
+
+def collect(root: bytes, folder: bytes, label: int, found: Listing, seen: set[tuple[int, int]]) -> None:
+    for entry in walk(folder, seen):
+        if is_image(entry):
+            found.names.append(relative(root, entry.path))
+            found.labels.append(label)
+        elif not is_folder(entry):
+            found.left_out[suffix(entry.name)] += 1
+
+
+def everything(root: bytes, part: Listing) -> Listing:
+    """All images below `root`, without classes."""
+    found = Listing(dangling=part.dangling)
+    collect(root, root, -1, found, set())
+    return found
+
+
+def divided(part: Listing, second: np.ndarray) -> list[Listing]:
+    """`part` in two: where `second` (bool [N]) is false, and where it is true."""
+    first = chosen_of(part, ~second)
+    first.left_out, first.loose, first.dangling = part.left_out, part.loose, part.dangling
+    return [first, chosen_of(part, second)]
+
+
+def chosen_of(part: Listing, chosen: np.ndarray) -> Listing:
+    """The images of `part` where `chosen` (bool [N]) is true."""
+    indices = np.flatnonzero(chosen).tolist()
+    return Listing([part.names[i] for i in indices], [part.labels[i] for i in indices], part.classes, table=part.table)
+
+
+def check_classes(data: str, parts: list[Listing]) -> None:
+    """ValueError when a class folder is empty, or when the gate has classes that train/ has not."""
+    used = set(parts[0].labels)
+    stated = parts[0].table is not None  # the classes of a table may come from a list of all
+    if empty := [name for label, name in enumerate(parts[0].classes) if label not in used and not stated]:
+        raise ValueError(f"DATA {data} has classes without images: {some(empty)}; fill or remove their folders")
+    known = set(parts[0].classes)
+    if unknown := [name for name in parts[-1].classes if name not in known]:
+        raise ValueError(
+            f"DATA {data} is gated on classes that train/ has not: {some(unknown)}; expected the same class folders"
+        )
+
+
+def left_out(parts: list[Listing]) -> list[str]:
+    """Notes on the files that are not used, and why."""
+    others = sum((part.left_out for part in parts), Counter[str]())
+    notes = []
+    if count := others.total():
+        kinds = some([kind or "none" for kind, _ in others.most_common()])
+        are, were = ("file is no image by its", "was") if count == 1 else ("files are no images by their", "were")
+        notes.append(f"{count:,} {are} suffix and {were} left out ({kinds})")
+    if loose := [name for part in parts for name in part.loose]:
+        lie, were = ("image lies", "was") if len(loose) == 1 else ("images lie", "were")
+        notes.append(f"{len(loose):,} {lie} outside of the class folders and {were} left out ({examples(loose)})")
+    if dangling := [name for part in parts for name in part.dangling]:
+        lead, were = ("link leads", "was") if len(dangling) == 1 else ("links lead", "were")
+        notes.append(f"{len(dangling):,} {lead} nowhere and {were} left out ({examples(dangling)})")
+    return notes
+
+
+def examples(names: Sequence[bytes]) -> str:
+    """The first three of `names`, printable."""
+    return some([printable(name) for name in names[:4]], 3)
