@@ -25,16 +25,19 @@ def per_class(result: TargetResult, dataset: Dataset, judge: Judge) -> list[Clas
     return [ClassDrop(row=row, **loss.model_dump()) for loss in judge.per_class(baseline, candidate)]
 
 
-def lost_images(result: TargetResult, dataset: Dataset, name: Callable[[int], str]) -> list[LostImage]:
+def lost_images(result: TargetResult, dataset: Dataset, judge: Judge, name: Callable[[int], str]) -> list[LostImage]:
     """At most `MOST_IMAGES` of the images that the baseline gets right and the target's candidate wrong.
 
-    On unlabelled images, of those for which the two predict different classes. `name(i)` is the name of test image i.
+    Only images that count in the verdict. On unlabelled images, those for which the two predict different classes. `name(i)` is
+    the name of test image i.
     """
     if not result.compared:
         return []
     baseline, candidate = result.predicted[result.baseline], result.predicted[result.candidate_name]
     truth = truth_of(baseline)
-    lost = np.flatnonzero((baseline.first == truth) & (candidate.first != truth))
+    lost = (baseline.first == truth) & (candidate.first != truth)
+    if judge.counted is not None:
+        lost &= judge.counted
     return [
         LostImage(
             row=str(result.candidate_name),
@@ -44,7 +47,7 @@ def lost_images(result: TargetResult, dataset: Dataset, name: Callable[[int], st
             baseline_answer=named(dataset.classes, int(baseline.first[i])),
             answer=named(dataset.classes, int(candidate.first[i])),
         )
-        for i in spread(lost.tolist(), truth)[:MOST_IMAGES]
+        for i in spread(np.flatnonzero(lost).tolist(), truth)[:MOST_IMAGES]
     ]
 
 

@@ -59,7 +59,7 @@ def collect(out: Path) -> Report:
         requested=run.requested,
         notes=list(dict.fromkeys(notes)),
         per_class=[entry for result in run.targets for entry in per_class(result, dataset, run.judge)],
-        lost_images=[image for result in run.targets for image in lost_images(result, dataset, image_name)],
+        lost_images=[image for result in run.targets for image in lost_images(result, dataset, run.judge, image_name)],
     )
 
 

@@ -132,7 +132,8 @@ class GateRow(Part):
 class GateResult(Part):
     """`verdict` is the worst of the measured candidates, "inconclusive" where none could be measured.
 
-    `max_class_drop` is the limit of points that a single class may lose, None where there is none. `metric` is top-1 on labelled images and agreement with the baseline's answers on unlabelled ones.
+    `max_class_drop` is the limit of points that a single class may lose, None where there is none. `metric` is top-1 on
+    labelled images and agreement with the baseline's predictions on unlabelled ones.
     """
 
     metric: Metric = "top1"

@@ -151,7 +151,7 @@ def test_names_of_any_kind_stay_text(make_run: MakeRun, tmp_path: Path) -> None:
     assert not page.tags["script"] and not page.tags["img"] and not {name for name in page.attributes if name.startswith("on")}
     lines = markdown.splitlines()
     table = lines[lines.index("## Per class") + 4 :][: 2 + len(CLASSES)]
-    assert [columns(line) for line in table] == [7] * (2 + len(CLASSES))
+    assert [columns(line) for line in table] == [9] * (2 + len(CLASSES))
     assert "<b>" not in markdown and "<script>" not in markdown and "- &lt;script>\\| note" in lines
 
 
