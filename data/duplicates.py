@@ -17,6 +17,7 @@ from scipy.sparse import coo_array  # type: ignore[import-untyped, unused-ignore
 from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped, unused-ignore]
 
 from core.config import Config
+from core.text import some
 from data import splits
 from data.frames import frame_notes
 from data.loader import Split
@@ -135,6 +136,6 @@ def missing_class_notes(images: Path, dataset: dict[str, Any]) -> list[str]:
     missing = np.setdiff1d(np.union1d(labels["train"], labels["val"]), labels["test"])
     if not dataset["labelled"] or not len(missing):
         return []
-    names = [dataset["classes"][i] for i in missing[:5]]
+    names = some([dataset["classes"][i] for i in missing])
     classes = "class has" if len(missing) == 1 else "classes have"
-    return [f"{len(missing):,} {classes} no test image and cannot be judged: {', '.join(names)}{', …' * (len(missing) > 5)}."]
+    return [f"{len(missing):,} {classes} no test image and cannot be judged: {names}."]
