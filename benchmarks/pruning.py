@@ -74,10 +74,10 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
 
     Raises ValueError when there is nothing to train on.
     """
-    images, teacher = baseline_of(recipe, step)
+    images, checked, teacher = baseline_of(recipe, step)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     seeded = recipe.distill.model_copy(update={"seed": seeds[0]})
-    base = Base(images, teacher, baseline)
+    base = Base(images, checked, teacher, baseline)
     press("", recipe.model_copy(update={"distill": seeded}), step, base, plan("", recipe, step, base))
     ours = made_by(step, "prune")
     like = Plain(macs=ours.metrics["after"]["macs"], round_to=recipe.prune.round_to)

@@ -76,7 +76,7 @@ def section(title: str, recipe: Recipe, step: Stages, queries: int, results: Pat
     pressed = compress(recipe, step)
     results_by_target = {result.target: result for result in pressed.targets}
     by_us = list(step.used)
-    images, teacher = baseline_of(recipe, step)
+    images, _, teacher = baseline_of(recipe, step)
     epochs = sum(a.metrics["epochs"] for a in by_us if stage_of(a) in ("distill", "quantize_aware"))
     student = made_by(step, "prune")
     like = Plain(macs=student.metrics["after"]["macs"], round_to=recipe.prune.round_to)

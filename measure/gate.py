@@ -11,24 +11,30 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from core.config import Config
-from measure.predictions import Predictions, truth_of
 from measure.statistics import images_to_settle, tango_upper
 from measure.verdict import Drop, Verdict
 
+SHARE = 0.05  # a limit below it, in points, may be meant as a share of 1
 BEST_TO_WORST: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
 
 
 class Gate(Config):
-    """`max_drop`: percentage points of top-1 that must not be lost; `strict`: inconclusive ends the run with code 1."""
+    """Limits in percentage points.
+
+    max_drop         of top-1 over all images: so many must not be lost
+    max_class_drop   of the recall of one class: an engine fails that has surely lost more; None leaves the classes alone
+    strict           inconclusive ends the run with code 1
+    """
 
     max_drop: float = Field(default=1.0, allow_inf_nan=False)
+    max_class_drop: float | None = Field(default=5.0, ge=0, lt=100)
     strict: bool = False
 
-
-def drop_between(baseline: Predictions, candidate: Predictions, gate: Gate) -> Drop:
-    """What the candidate lost against the baseline on the same images."""
-    truth = truth_of(baseline)
-    return drop_of(baseline.first == truth, candidate.first == truth, gate.max_drop)
+    @property
+    def class_limit(self) -> float | None:
+        """Never below `max_drop`: what may be lost of all images may be lost of a class. None: no limit."""
+        limit = None if self.max_class_drop is None else max(self.max_class_drop, self.max_drop)
+        return None if limit is None or limit >= 100 else limit
 
 
 def drop_of(baseline_correct: NDArray[np.bool_], candidate_correct: NDArray[np.bool_], max_drop: float) -> Drop:
@@ -57,6 +63,22 @@ def verdict_of(points: float, upper_95: float, max_drop: float) -> Verdict:
     if points >= max_drop:
         return "fail"
     return "pass" if upper_95 < max_drop else "inconclusive"
+
+
+def power_notes(n: int, max_drop: float) -> list[str]:
+    """What no engine can show on `n` images, even if it loses none of them; empty where it can."""
+    least = tango_upper(0, 0, n)
+    if max_drop <= 0 or least < max_drop:
+        return []
+    needed = images_to_settle(0, 0, n, max_drop)
+    enough = f"at least {needed:,} are needed" if needed else "no practical number is enough"
+    notes = [
+        f"With {n:,} test image{'s' * (n != 1)} no engine can pass a limit of {max_drop:g} point{'s' * (max_drop != 1)}: "
+        f"even without a lost image the upper limit is {least:.2g}; {enough}."
+    ]
+    if max_drop < SHARE:
+        notes.append(f"MAX_DROP={max_drop:g} is {max_drop:g} percentage points; 1 means one point of accuracy.")
+    return notes
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

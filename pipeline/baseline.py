@@ -6,18 +6,30 @@ from compress.features import features
 from compress.train import train
 from compress.transfer import transfer
 from core.cache import Artifact, Stages
+from core.console import console
+from data.duplicates import check_images
 from data.index import fingerprint, index
+from measure.gate import power_notes
 from models.checkpoint import load_checkpoint
 from models.sidecar import told_beside
 from pipeline.recipe import Recipe
 
 
-def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact]:
-    """The images and the baseline's checkpoint."""
+def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact, Artifact]:
+    """The images, which of them can judge, and the baseline's checkpoint."""
     if recipe.checkpoint is None:
         images = images_of(recipe, step)
-        return images, step(train, recipe.train, images=images)
-    return checkpoint_of(recipe, step)
+        return images, checked(recipe, step, images), step(train, recipe.train, images=images)
+    images, known = checkpoint_of(recipe, step)
+    return images, checked(recipe, step, images), known
+
+
+def checked(recipe: Recipe, step: Stages, images: Artifact) -> Artifact:
+    """Which images can judge. What limits the verdict is printed now, before hours are spent on training."""
+    found = step(check_images, recipe.check_images, images=images)
+    for note in (*found.metrics["notes"], *power_notes(found.metrics["counted"], recipe.gate.max_drop)):
+        console.print(f"· {note}", markup=False)
+    return found
 
 
 def images_of(recipe: Recipe, step: Stages) -> Artifact:
@@ -41,7 +53,7 @@ def checkpoint_of(recipe: Recipe, step: Stages, new_classes: bool = False) -> tu
 def learn(recipe: Recipe, step: Stages, extract: bool) -> Path:
     """Train only the baseline; from a checkpoint, teach it the classes of the data, or only `extract` its features."""
     if recipe.checkpoint is None:
-        return baseline_of(recipe, step)[1].path / "model.safetensors"
+        return baseline_of(recipe, step)[-1].path / "model.safetensors"
     images, known = checkpoint_of(recipe, step, new_classes=True)
     if extract:
         return step(features, recipe.features, model=known, images=images).path / "features.npz"

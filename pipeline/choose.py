@@ -4,18 +4,19 @@ from collections.abc import Mapping, Sequence
 
 from core.cache import Artifact
 from core.engine_name import EngineName
-from measure.gate import Gate, drop_between
+from measure.gate import Gate
+from measure.judge import Judge
 from measure.predictions import read_predictions
 from measure.verdict import Drop
 
 
-def drop(predictions: Mapping[EngineName, Artifact], name: EngineName, gate: Gate) -> Drop | None:
+def drop(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> Drop | None:
     """What the engine lost against the baseline of its target; None where the baseline was not measured."""
     baseline = EngineName.baseline(name.target)
     if baseline not in predictions:
         return None
     before, after = (read_predictions(predictions[each].path) for each in (baseline, name))
-    return drop_between(before, after, gate)
+    return judge.drop(before, after)
 
 
 def kept_back(drop: Drop, gate: Gate) -> bool:
@@ -23,18 +24,18 @@ def kept_back(drop: Drop, gate: Gate) -> bool:
     return drop.verdict == "fail" or (gate.strict and drop.verdict == "inconclusive")
 
 
-def fails(predictions: Mapping[EngineName, Artifact], name: EngineName, gate: Gate) -> bool:
+def fails(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> bool:
     """Whether the gate keeps the engine from shipping; False where there is no baseline to compare with."""
-    found = drop(predictions, name, gate)
-    return found is not None and kept_back(found, gate)
+    found = drop(predictions, name, judge)
+    return found is not None and kept_back(found, judge.gate)
 
 
 def quickest(
-    names: Sequence[EngineName], predictions: Mapping[EngineName, Artifact], latency: Artifact, gate: Gate
+    names: Sequence[EngineName], predictions: Mapping[EngineName, Artifact], latency: Artifact, judge: Judge
 ) -> EngineName:
     """The quickest of the engines that pass; of all of them where none does."""
     timed = latency.metrics["timed"]
-    passing = [name for name in names if not fails(predictions, name, gate)]
+    passing = [name for name in names if not fails(predictions, name, judge)]
     return min(passing or names, key=lambda name: float(timed[name.key]["p50"]))
 
 

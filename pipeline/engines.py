@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from measure.judge import judge_of
 from pipeline.builder import EngineBuilder
 from pipeline.choose import quickest, unmeasured
 from pipeline.ladder import climb
@@ -12,7 +13,8 @@ from reports.run_folder import TargetResult
 
 
 def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Sequence[Student]) -> TargetResult:
-    """What `builder` made for its target; `recipe` says how the gate judges and what the ladder tries."""
+    """What `builder` made for its target; `recipe` says what the ladder tries, and `base` on which images the gate judges."""
+    judge = judge_of(recipe.gate, base.images.path, base.checked.path)
     target, name, baseline = builder.target, builder.name, base.baseline
     reason = target.unavailable()
     if reason and target.prepare is None:
@@ -29,7 +31,7 @@ def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Seq
     result = TargetResult(name, cannot_run=target.cannot_run(), engines=engines, refused=refused)
     if builder.runs:
         predictions = {key: builder.predict(key, engine) for key, engine in engines.items()}
-        climbed = climb(builder, students, predictions, recipe.ladder, recipe.rank_layers, recipe.gate)
+        climbed = climb(builder, students, predictions, recipe.ladder, recipe.rank_layers, judge)
         engines |= climbed.engines
         shippable |= climbed.placed
         result = replace(
@@ -42,7 +44,7 @@ def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Seq
         return result
     candidates = [key for key in engines if key.could_ship]
     if result.latency:
-        candidate = quickest(candidates, result.predictions, result.latency, recipe.gate)
+        candidate = quickest(candidates, result.predictions, result.latency, judge)
     else:
         candidate = unmeasured(candidates, target.UNTIMED)
     return replace(result, candidate=candidate, bundle=builder.pack(engines[candidate], shippable[candidate]))

@@ -17,7 +17,7 @@ from core.cache import Artifact
 from core.engine_name import EngineName
 from core.hardware import instruction_set
 from core.text import some
-from measure.gate import Gate
+from measure.judge import Judge
 from pipeline.builder import EngineBuilder
 from pipeline.choose import drop, fails, kept_back
 from pipeline.recipe import Ladder
@@ -41,14 +41,14 @@ def climb(
     predictions: Mapping[EngineName, Artifact],
     ladder: Ladder,
     ranking: RankLayers,
-    gate: Gate,
+    judge: Judge,
 ) -> Climbed:
     """Try rungs until one passes, where the INT8 engines of all `students` fail the gate.
 
     If all students fail, start from the one with the smallest drop.
     """
     found = Climbed([], {}, {}, {})
-    student = to_recover(builder, students, predictions, gate)
+    student = to_recover(builder, students, predictions, judge)
     if student is None:
         return found
     started = time.perf_counter()
@@ -56,7 +56,7 @@ def climb(
         engine = builder.build(name, builder.as_built(placed))
         found.engines[name], found.placed[name] = engine, placed
         found.predictions[name] = builder.predict(name, engine)
-        passes = not fails({**predictions, **found.predictions}, name, gate)
+        passes = not fails({**predictions, **found.predictions}, name, judge)
         found.rungs.append(Rung(name, what, passes, round(time.perf_counter() - started, 1)))
         if passes:
             break
@@ -65,14 +65,14 @@ def climb(
 
 
 def to_recover(
-    builder: EngineBuilder, students: Sequence[Student], predictions: Mapping[EngineName, Artifact], gate: Gate
+    builder: EngineBuilder, students: Sequence[Student], predictions: Mapping[EngineName, Artifact], judge: Judge
 ) -> Student | None:
     """The student with the smallest drop; None unless the INT8 engines of all students fail the gate."""
     judged = []
     for student in students:
         if (name := builder.named(student, "int8")) in predictions:
-            judged.append((student, drop(predictions, name, gate)))
-    failed = [(found.points, i) for i, (_, found) in enumerate(judged) if found and kept_back(found, gate)]
+            judged.append((student, drop(predictions, name, judge)))
+    failed = [(found.points, i) for i, (_, found) in enumerate(judged) if found and kept_back(found, judge.gate)]
     return judged[min(failed)[1]][0] if failed and len(failed) == len(judged) else None
 
 

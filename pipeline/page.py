@@ -32,7 +32,7 @@ def compress(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = 
     variants = sweep or {"": recipe}
     for variant in variants.values():
         check_targets(variant.budget, list(variant.targets))
-    images, teacher = baseline_of(recipe, step)
+    images, checked, teacher = baseline_of(recipe, step)
     for variant in variants.values():
         check_trainable(variant, images.metrics, bool(sweep))
     # What can fail, fails before hours are spent on the student.
@@ -41,7 +41,7 @@ def compress(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = 
         measured = reference.predict(reference.baseline, reference.build(reference.baseline, teacher))
         check(recipe.expect, measured.metrics, images.path)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
-    base = Base(images, teacher, baseline)
+    base = Base(images, checked, teacher, baseline)
     plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}
     students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
     builders = [EngineBuilder.of(recipe, step, name, images) for name in recipe.targets]

@@ -22,6 +22,7 @@ from compress.train import Train
 from compress.transfer import Transfer
 from core.config import Config
 from core.text import problem
+from data.duplicates import CheckImages
 from data.index import Data
 from export import targets
 from export.bundle import Bundle
@@ -60,6 +61,7 @@ class Recipe(Config):
     finetune: bool = True
     latency_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     data: Data = Data()
+    check_images: CheckImages = CheckImages()
     load: Load
     expect: Expect = Expect()
     train: Train

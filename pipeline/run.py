@@ -48,6 +48,7 @@ def run(model: str, recipe: Recipe, wanted: list[str], out: Path, sweep: Mapping
             requested=wanted,
             environment=Environment(**machine(), threads=recipe.measure.threads or hardware.cores(), versions=versions()),
             images=pressed.base.images,
+            checked=pressed.base.checked,
             baseline=pressed.base.baseline,
             students={student.variant: student.onnx for student in pressed.students},
             stages=step.used,

@@ -9,9 +9,16 @@ from reports.run_folder import TargetResult
 
 @dataclass(frozen=True)
 class Base:
-    """What every student starts from: the images, the teacher's checkpoint, and its FP32 ONNX export, the baseline."""
+    """What every student starts from.
+
+    images     the splits
+    checked    which of the test images count in a verdict
+    teacher    the checkpoint
+    baseline   its FP32 ONNX export
+    """
 
     images: Artifact
+    checked: Artifact
     teacher: Artifact
     baseline: Artifact
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
+from measure.verdict import ClassLoss
 from reports.schema import GateResult, Row
 
 MOSTLY = 0.9
+MOST_CLASSES = 5
 UNLABELLED = (
     "The images have no labels, so nothing here is an accuracy: the gate compares each engine's answers with those of the FP32 "
     "baseline on the same target. Agreement says nothing about how often both are wrong."
@@ -57,8 +59,16 @@ def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
         f"{drop.points:+.2f} {lost}, 95 % upper limit {drop.upper_95:+.2f}, on {drop.n:,} images; "
         f"the limit is {gate.max_drop:g}"
     )
-    if drop.verdict == "fail":
+    agreed = gate.metric == "agreement"
+    if drop.failed_classes:
+        yield f"{row.id} fails the gate and does not ship: {class_text(drop.failed_classes, agreed)}; {found}."
+    elif drop.verdict == "fail":
         yield f"{row.id} fails the gate and does not ship: {found}."
+    if suspicious := [entry for entry in drop.classes if entry.verdict == "suspicious"]:
+        yield (
+            f"{row.id} may have lost more of a class than the gate allows, but there are too few images to be sure: "
+            f"{class_text(suspicious, agreed)}."
+        )
     if drop.verdict == "inconclusive":
         settle = (
             f"About {drop.needed:,} images at the same rates would settle it."
@@ -66,6 +76,17 @@ def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
             else "No practical number of images would settle it at these rates."
         )
         yield f"{row.id} is inconclusive: {found}. {settle}"
+
+
+def class_text(classes: list[ClassLoss], agreement: bool) -> str:
+    """ "class defect: recall 100.0 % -> 0.0 % (8 images)"; of many classes, those that lost most."""
+    worst = sorted(classes, key=lambda entry: (-entry.points, -entry.n))
+    told = [
+        f"class {entry.label}: {'agreement' if agreement else 'recall'} {entry.baseline_top1:.1f} % -> "
+        f"{entry.top1:.1f} % ({entry.n:,} image{'s' * (entry.n != 1)})"
+        for entry in worst[:MOST_CLASSES]
+    ]
+    return ", ".join(told) + f" and {len(worst) - MOST_CLASSES:,} more classes" * (len(worst) > MOST_CLASSES)
 
 
 def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:

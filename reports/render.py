@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from measure.verdict import Part
 from reports import numbers
 from reports.chart import charts, rate, speeds
+from reports.findings import class_text
 from reports.heat import heat
 from reports.rows import collect
 from reports.run_folder import read_record
@@ -102,13 +103,16 @@ def environment() -> Environment:
 
 def text(report: Report, template: str, **more: Any) -> str:
     opening = headline(report)
+    agreement = report.gate.metric == "agreement"
+    failed = opening.row.drop.failed_classes if opening and opening.row.drop else []
     return (
         environment()
         .get_template(template)
         .render(
             report=report,
             headline=opening,
-            agreement=report.gate.metric == "agreement",
+            agreement=agreement,
+            failed=class_text(failed, agreement) if failed else "",
             worst=worst([entry for entry in report.per_class if opening and entry.row == opening.row.id]),
             latency_bars=bars([(row, row.latency_ms.p50) for row in report.rows if row.latency_ms], numbers.milliseconds),
             size_bars=bars([(row, row.size_bytes) for row in report.rows if row.size_bytes], numbers.megabytes),
@@ -142,15 +146,18 @@ def headline(report: Report) -> Headline | None:
 
 
 def worst(classes: list[ClassDrop]) -> Worst | None:
-    """Those that lost most points first, larger counts before smaller ones; None where nothing is known by class."""
+    """Those that fail first, then those that lost most points, larger counts before smaller ones.
+
+    None where nothing is known by class.
+    """
     if not classes:
         return None
-    ordered = sorted(classes, key=lambda entry: (-entry.points, -entry.lost))
+    ordered = sorted(classes, key=lambda entry: (entry.verdict != "fail", -entry.points, -entry.lost))
     shown, others = ordered[:WORST_CLASSES], ordered[WORST_CLASSES:]
     return Worst(
         classes=shown,
         more=len(others),
-        at_most=others[0].points if others else None,
+        at_most=max((entry.points for entry in others), default=None),
         scale=max(100 * max(entry.lost, entry.gained) / entry.n for entry in shown) or 1.0,
     )
 

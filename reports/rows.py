@@ -10,7 +10,7 @@ from typing import Any, cast
 from core.cache import Artifact
 from core.engine_name import EngineName
 from data.loader import Split
-from measure.gate import Gate, drop_between, worst
+from measure.gate import Gate, power_notes, worst
 from measure.predictions import accuracy_of, agreement_of
 from measure.verdict import Accuracy, Agreement, Drop, Verdict
 from reports.batching import batch_at_limit, unmet
@@ -37,6 +37,7 @@ def collect(out: Path) -> Report:
     stages = [stage_of(stage, run.environment, out) for stage in run.stages]
     notes = [
         *(note for stage in stages for note in stage.metrics.get("notes", [])),
+        *power_notes(run.counted, run.gate.max_drop),
         *findings(rows, gate),
         *(note for result in run.targets for note in rung_notes(result)),
         *budget_notes(stages, rows),
@@ -57,8 +58,8 @@ def collect(out: Path) -> Report:
         gate=gate,
         requested=run.requested,
         notes=list(dict.fromkeys(notes)),
-        per_class=[entry for result in run.targets for entry in per_class(result, dataset)],
-        lost_images=[image for result in run.targets for image in lost_images(result, dataset, image_name)],
+        per_class=[entry for result in run.targets for entry in per_class(result, dataset, run.judge)],
+        lost_images=[image for result in run.targets for image in lost_images(result, dataset, run.judge, image_name)],
     )
 
 
@@ -128,7 +129,7 @@ def judged_of(run: RunRecord, result: TargetResult, name: EngineName) -> tuple[A
     accuracy = accuracy_of(candidate) if run.dataset.labelled else None
     if name == result.baseline or baseline is None:
         return accuracy, None, None
-    drop = drop_between(baseline, candidate, run.gate)
+    drop = run.judge.drop(baseline, candidate)
     if run.dataset.labelled:
         return accuracy, None, drop
     # A relative drop needs the baseline's accuracy, which is unknown here.
@@ -151,6 +152,7 @@ def gate_result(candidates: list[Row], gate: Gate, metric: Metric) -> GateResult
     return GateResult(
         metric=metric,
         max_drop=gate.max_drop,
+        max_class_drop=gate.class_limit,
         strict=gate.strict,
         verdict=worst(verdicts),
         rows=[GateRow(id=row.id, verdict=row.drop.verdict if row.drop else "unmeasured") for row in candidates],

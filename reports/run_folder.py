@@ -10,6 +10,7 @@ from typing import Any
 from core.cache import Artifact
 from core.engine_name import EngineName
 from measure.gate import Gate
+from measure.judge import Judge, judge_of
 from measure.predictions import Predictions, read_predictions
 from reports.schema import Dataset, Environment
 
@@ -74,7 +75,10 @@ class TargetResult:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run. `students` are the FP32 ONNX exports by variant, `stages` all stages in the order they were used."""
+    """A finished run. `students` are the FP32 ONNX exports by variant, `stages` all stages in the order they were used.
+
+    `checked` tells which images count in a verdict; runs of earlier versions have none.
+    """
 
     created: str
     command: str
@@ -85,6 +89,7 @@ class RunRecord:
     requested: list[str]
     environment: Environment
     images: Artifact
+    checked: Artifact | None
     baseline: Artifact
     students: Mapping[str, Artifact]
     stages: list[Artifact]
@@ -93,6 +98,15 @@ class RunRecord:
     def exported(self, name: EngineName) -> Artifact:
         """The FP32 ONNX file that the engine comes from."""
         return self.baseline if name.network == "baseline" else self.students[name.variant]
+
+    @cached_property
+    def judge(self) -> Judge:
+        return judge_of(self.gate, self.images.path, self.checked.path if self.checked else None)
+
+    @property
+    def counted(self) -> int:
+        """How many images count in a verdict."""
+        return int(self.checked.metrics["counted"] if self.checked else self.images.metrics["splits"]["test"])
 
     @property
     def dataset(self) -> Dataset:
@@ -135,6 +149,7 @@ class RunRecord:
             "requested": self.requested,
             "environment": self.environment.model_dump(),
             "images": path(self.images),
+            "checked": path(self.checked) if self.checked else None,
             "baseline": path(self.baseline),
             "students": {variant: path(stage) for variant, stage in self.students.items()},
             "stages": [{"path": path(s), "cached": s.manifest["cached"], "name": s.manifest["name"]} for s in self.stages],
@@ -186,6 +201,7 @@ def read_record(out: Path) -> RunRecord:
         requested=record["requested"],
         environment=Environment(**record["environment"]),
         images=stage(record["images"]),
+        checked=stage(record["checked"]) if record.get("checked") else None,
         baseline=stage(record["baseline"]),
         students={variant: stage(path) for variant, path in record["students"].items()},
         stages=[stage(entry["path"], cached=entry["cached"], name=entry["name"]) for entry in record["stages"]],

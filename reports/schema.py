@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from core.engine_name import EngineName
-from measure.verdict import Accuracy, Agreement, Drop, Part, Verdict
+from measure.verdict import Accuracy, Agreement, ClassLoss, Drop, Part, Verdict
 
 Metric = Literal["top1", "agreement"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "mixed"]
@@ -132,27 +132,22 @@ class GateRow(Part):
 class GateResult(Part):
     """`verdict` is the worst of the measured candidates, "inconclusive" where none could be measured.
 
-    `metric` is top-1 on labelled images and agreement with the baseline's answers on unlabelled ones.
+    `max_class_drop` is the limit of points that a single class may lose, None where there is none. `metric` is top-1 on
+    labelled images and agreement with the baseline's predictions on unlabelled ones.
     """
 
     metric: Metric = "top1"
     max_drop: float
+    max_class_drop: float | None = None
     strict: bool
     verdict: Verdict
     rows: list[GateRow]
 
 
-class ClassDrop(Part):
-    """What a candidate (`row`) lost of one class (`label`, its name); percentages are of the `n` images of the class."""
+class ClassDrop(ClassLoss):
+    """What a candidate (`row`) lost of one class."""
 
     row: str
-    label: str
-    n: int
-    baseline_top1: float
-    top1: float
-    points: float
-    lost: int
-    gained: int
 
 
 class LostImage(Part):

@@ -21,7 +21,7 @@ from pipeline.trial import plan
 
 CPUINFO = Path(__file__).parents[1] / "core/cpuinfo"
 NOTHING = Artifact(Path("nowhere"), {"metrics": {}})
-BASE = Base(NOTHING, NOTHING, NOTHING)
+BASE = Base(NOTHING, NOTHING, NOTHING, NOTHING)
 
 
 class Recorder:

@@ -151,7 +151,7 @@ def test_names_of_any_kind_stay_text(make_run: MakeRun, tmp_path: Path) -> None:
     assert not page.tags["script"] and not page.tags["img"] and not {name for name in page.attributes if name.startswith("on")}
     lines = markdown.splitlines()
     table = lines[lines.index("## Per class") + 4 :][: 2 + len(CLASSES)]
-    assert [columns(line) for line in table] == [7] * (2 + len(CLASSES))
+    assert [columns(line) for line in table] == [9] * (2 + len(CLASSES))
     assert "<b>" not in markdown and "<script>" not in markdown and "- &lt;script>\\| note" in lines
 
 
@@ -192,3 +192,42 @@ def test_pictures_are_small_and_in_the_file(make_run: MakeRun, tmp_path: Path, l
         assert head == "data:image/jpeg;base64"
         with Image.open(io.BytesIO(base64.b64decode(body, validate=True))) as image:
             assert image.size == (96, 48)
+
+
+def test_a_class_that_is_lost_fails_and_stands_in_the_headline(make_run: MakeRun) -> None:
+    """Class 9 is lost: 10 points of all images, of which 20 may be lost."""
+    wrong = {"baseline-fp32": [], "student-int8": range(9, 1000, 10)}
+    report, page, markdown = rendered(make_run(wrong=wrong, max_drop=20.0))
+    row = next(row for row in report.rows if row.id == ROW)
+    assert report.gate.verdict == "fail" and report.gate.max_class_drop == 20 and not row.ships
+    assert row.drop is not None and [entry.label for entry in row.drop.failed_classes] == ["Coat & hat"]
+    (entry,) = [entry for entry in report.per_class if entry.verdict == "fail"]
+    assert (entry.label, entry.baseline_top1, entry.top1, entry.n) == ("Coat & hat", 100, 0, 100)
+    assert entry.p is not None and entry.p < 0.05 and entry.lower_95 is not None and entry.lower_95 > 20
+    said = "class Coat & hat: recall 100.0 % -> 0.0 % (100 images)"
+    assert any(note.startswith(f"{ROW} fails the gate and does not ship: {said}; +10.00 points") for note in report.notes)
+    assert said in page.texts
+    assert f"- fails by class (limit 20.0 points): {said}" in markdown.splitlines()
+
+
+def test_a_class_that_may_be_lost_is_a_finding(make_run: MakeRun) -> None:
+    wrong = {"baseline-fp32": [], "student-int8": range(9, 119, 10)}
+    report = collect(make_run(wrong=wrong, max_drop=5.0))
+    assert report.gate.verdict == "pass"
+    assert any("too few images to be sure: class Coat & hat: recall 100.0 % -> 89.0 % (100 images)." in n for n in report.notes)
+
+
+def test_copies_count_in_the_accuracy_and_not_in_the_verdict(make_run: MakeRun) -> None:
+    out = make_run(wrong={"baseline-fp32": [], "student-int8": range(10)})
+    (out / "stages/check_images").mkdir()
+    counted = np.arange(1000) < 400
+    np.savez(out / "stages/check_images/duplicates.npz", counted=counted)
+    manifest = {"name": "check_images", "metrics": {"counted": 400, "notes": []}}
+    (out / "stages/check_images/manifest.json").write_text(json.dumps(manifest))
+    run = json.loads((out / "run.json").read_text())
+    (out / "run.json").write_text(json.dumps({**run, "checked": "stages/check_images"}))
+    report = collect(out)
+    row = next(row for row in report.rows if row.id == ROW)
+    assert row.accuracy is not None and row.accuracy.n == 1000
+    assert row.drop is not None and (row.drop.n, row.drop.lost, row.drop.points) == (400, 10, 2.5)
+    assert {entry.n for entry in report.per_class} == {40}

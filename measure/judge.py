@@ -1,0 +1,101 @@
+"""The judge of an engine: the drop over all images and the loss of every class -> one verdict.
+
+The pipeline (the ladder, what ships) and the report have the same judge. Which images count: see data/duplicates.py.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from measure.gate import Gate, drop_of
+from measure.predictions import Classes, Predictions, truth_of
+from measure.statistics import holm, p_above, tango_lower
+from measure.verdict import ClassLoss, ClassVerdict, Drop
+
+SIGNIFICANCE = 0.05
+FEWEST = 2  # images of a class that is lost whole: one image says nothing
+
+
+@dataclass(frozen=True)
+class Judge:
+    """`counted` [N]: the images that count in a verdict, None for all; `names` of the classes by label."""
+
+    gate: Gate
+    counted: NDArray[np.bool_] | None = None
+    names: Sequence[str] = ()
+
+    def drop(self, baseline: Predictions, candidate: Predictions) -> Drop:
+        """What the candidate lost against the baseline on the same images, and whether it passes."""
+        truth, before, after = self.of_counted(baseline, candidate)
+        found = drop_of(before == truth, after == truth, self.gate.max_drop)
+        classes = [entry for entry in self.losses(truth, before, after) if entry.verdict != "pass"]
+        if not any(entry.verdict == "fail" for entry in classes):
+            return found.model_copy(update={"classes": classes})
+        return found.model_copy(update={"classes": classes, "verdict": "fail", "needed": None})
+
+    def per_class(self, baseline: Predictions, candidate: Predictions) -> list[ClassLoss]:
+        """Every class that has counted images, in the order of the labels."""
+        return self.losses(*self.of_counted(baseline, candidate))
+
+    def of_counted(self, baseline: Predictions, candidate: Predictions) -> tuple[Classes, Classes, Classes]:
+        """The class of every counted image, and what baseline and candidate predict for it."""
+        arrays = truth_of(baseline), baseline.first, candidate.first
+        if self.counted is None:
+            return arrays
+        truth, before, after = (array[self.counted] for array in arrays)
+        return truth, before, after
+
+    def losses(self, truth: Classes, before: Classes, after: Classes) -> list[ClassLoss]:
+        limit = self.gate.class_limit
+        labels = np.unique(truth)
+        found = [loss_of(named(self.names, int(label)), (before == label)[truth == label], (after == label)[truth == label])
+                 for label in labels]  # fmt: skip
+        if limit is None:
+            return found
+        adjusted = holm([p_above(entry.lost, entry.gained, entry.n, limit) for entry in found])
+        return [
+            entry.model_copy(update={"p": p, "verdict": verdict_of(entry, p, limit)})
+            for entry, p in zip(found, adjusted, strict=True)
+        ]
+
+
+def named(classes: Sequence[str], label: int) -> str:
+    """A network may know more classes than the data set has names for."""
+    return classes[label] if label < len(classes) else f"class {label}"
+
+
+def judge_of(gate: Gate, images: Path, checked: Path | None) -> Judge:
+    """The judge of a run: `images` is its `index`, `checked` its `check_images`; runs of earlier versions have none."""
+    counted = None
+    if checked is not None:
+        with np.load(checked / "duplicates.npz") as arrays:
+            counted = arrays["counted"]
+    return Judge(gate, counted, json.loads((images / "dataset.json").read_text())["classes"])
+
+
+def loss_of(label: str, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> ClassLoss:
+    """Of one class; element i of both tells whether its image i is right."""
+    lost, gained, n = int(np.sum(before & ~after)), int(np.sum(~before & after)), len(before)
+    return ClassLoss(
+        label=label,
+        n=n,
+        baseline_top1=100 * float(before.mean()),
+        top1=100 * float(after.mean()),
+        points=100 * (lost - gained) / n,
+        lost=lost,
+        gained=gained,
+        lower_95=tango_lower(lost, gained, n),
+    )
+
+
+def verdict_of(entry: ClassLoss, p: float, limit: float) -> ClassVerdict:
+    """`p` is Holm-corrected."""
+    if p < SIGNIFICANCE:
+        return "fail"
+    assert entry.lower_95 is not None
+    lost_whole = entry.top1 == 0 and entry.lost >= FEWEST
+    return "suspicious" if entry.lower_95 > limit or lost_whole else "pass"
