@@ -53,7 +53,7 @@ class Signing(Dataset[tuple[np.ndarray, np.ndarray] | str]):
             images = [self.split.image(i) for i in indices]
         except ValueError as error:
             return str(error)
-        return np.asarray([digest(image) for image in images]), np.stack([tiny(image) for image in images])
+        return np.asarray([digest(image) for image in images], np.uint64), np.stack([tiny(image) for image in images])
 
 
 def signatures(split: Split, indices: np.ndarray) -> Signatures:
