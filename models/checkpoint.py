@@ -14,8 +14,9 @@ from models import custom
 from models.custom import Custom, is_custom
 from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
-from models.user import EPS, AnySpec, read_user
+from models.user import EPS, read_user
 
+AnySpec = Spec | Custom
 ASSUMED = (
     "No preprocess.json or timm config.json lies beside the checkpoint: what no flag says of its preprocessing was assumed to "
     "be what weights of its kind usually have."

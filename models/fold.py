@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.read import listed
+from core.text import some
 
 # torch.nn.utils.prune, .weight_norm and .spectral_norm rename "weight"; torch.nn.utils.parametrize moves it.
 OLD = re.compile(r"^((?:.*\.)?)(weight|bias)_(orig|mask|g|v|u)$")
@@ -41,7 +41,7 @@ def refuse_parts(state: dict[str, Any], path: Path) -> None:
     """ValueError when `state` still has sets."""
     if parts := [name for name in state if is_part(name)]:
         raise ValueError(
-            f"{path} has weights in parts ({listed(parts, 3)}), and the file does not say which parametrization puts them "
+            f"{path} has weights in parts ({some(parts, 3)}), and the file does not say which parametrization puts them "
             "together: call torch.nn.utils.parametrize.remove_parametrizations on each module and save it again"
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.read import listed
+from core.text import some
 
 # What people call the layer that makes the logits, wherever in the file it lies.
 NAMES = (
@@ -47,7 +47,7 @@ def with_head(
         n for n, t in used.items() if t.ndim == 1 and f"{n}.bias" in rest and len(t) in (features, layers[head].shape[1])
     ]:
         raise ValueError(
-            f"{path} has a norm beside the classifier {head} ({listed(norms, 2)}), which the family has not; {FACTORY}"
+            f"{path} has a norm beside the classifier {head} ({some(norms, 2)}), which the family has not; {FACTORY}"
         )
     weight = layers[head].flatten(1)
     if weight.shape[0] == 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.read import listed
+from core.text import joined, some
 from models.resnet import FAMILY, Kind, Member, Spec, family_spec
 
 WHOLE = "expected the whole state_dict of one network"
@@ -21,7 +21,7 @@ def spec_from(state: dict[str, Tensor], arch: str, path: Path) -> tuple[Spec, li
     refuse_variants(state, path)
     flat = [n for n, t in state.items() if CONVOLUTION.search(n) and (t.ndim != 4 or not t.numel())]
     if flat:
-        shapes = ", ".join(f"{n} {list(state[n].shape)}" for n in flat[:3])
+        shapes = some([f"{n} {list(state[n].shape)}" for n in flat], 3)
         raise ValueError(f"{path} does not fit the network (mis-shaped: {shapes}); {WHOLE}")
     weight, head = state["conv1.weight"], state["fc.weight"]
     if tuple(weight.shape[2:]) not in ((7, 7), (3, 3)) or head.ndim != 2:
@@ -79,7 +79,7 @@ def refuse_variants(state: dict[str, Tensor], path: Path) -> None:
     ]
     if found:
         raise ValueError(
-            f"{path} is a ResNet with {' and '.join(found)}, which the family has not; pass MODEL=package.module:factory that "
+            f"{path} is a ResNet with {joined(found)}, which the family has not; pass MODEL=package.module:factory that "
             "builds it"
         )
 
@@ -101,7 +101,7 @@ def widths_of(state: dict[str, Tensor], prefix: str, block: Kind, path: Path) ->
         "split": [f"{prefix}conv1.weight", *chain, f"{prefix}conv3.weight"],
     }[block]
     if missing := [name for name in names if name not in state]:
-        raise ValueError(f"{path} does not fit the network (missing: {listed(missing)}); {WHOLE}")
+        raise ValueError(f"{path} does not fit the network (missing: {some(missing)}); {WHOLE}")
     return tuple(state[name].shape[0] for name in names)
 
 
@@ -116,7 +116,7 @@ def check_keys(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path
             if k in state and state[k].shape != expected[k].shape
         ],
     }
-    told = "; ".join(f"{kind}: {listed(keys)}" for kind, keys in problems.items() if keys)
+    told = "; ".join(f"{kind}: {some(keys)}" for kind, keys in problems.items() if keys)
     if told:
         raise ValueError(f"{path} does not fit the network ({told}); {WHOLE}")
     for key in expected:

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from core.text import first_line, some
 from models.unpickle import read_pickle, read_zip
 
 RESAVE = "save it again where it was made: torch.save(model.state_dict(), 'weights.pth')"
@@ -64,7 +65,7 @@ def read_archive(path: Path) -> Any:
             return read_zip(path)
     except Exception as error:  # as above
         raise ValueError(f"{path} cannot be read as plain tensors ({reason(error)}); {RESAVE}") from error
-    what = "NumPy arrays" if all(name.endswith(".npy") for name in names) else f"other files ({listed(names, 3)})"
+    what = "NumPy arrays" if all(name.endswith(".npy") for name in names) else f"other files ({some(names, 3)})"
     raise ValueError(f"checkpoint {path} is a zip archive of {what}; unpack it and pass the checkpoint inside, or {RESAVE}")
 
 
@@ -76,8 +77,4 @@ def reason(error: Exception) -> str:
         return "it seems to be cut off"
     if isinstance(error, pickle.UnpicklingError | UnicodeDecodeError | KeyError | IndexError | ValueError):
         return "it is not what torch.save makes of tensors"
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
-
-
-def listed(names: list[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (" …" if len(names) > limit else "")
+    return f"{type(error).__name__}: {first_line(error)}"

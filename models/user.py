@@ -15,14 +15,13 @@ from models.keys import check_keys, spec_from
 from models.normalisation import numbers, stated, unit_scale
 from models.resnet import ResNet, Spec
 
-AnySpec = Spec | Custom
 EPS = 1e-5  # of the batch norms that the family has
 
 
 class User(NamedTuple):
     """`prepared` is what the file itself says of its images: mean and std, or nothing."""
 
-    spec: AnySpec
+    spec: Spec | Custom
     state: dict[str, Tensor]
     prepared: dict[str, list[float]]
     notes: list[str]

@@ -219,7 +219,7 @@ def test_what_lies_beside_the_checkpoint_comes_along(state: State, tmp_path: Pat
     (tmp_path / "preprocess.json").write_text('{"resize": "shorter", "resize_size": 40, "input_size": 32}')
     load_checkpoint(Load(arch="resnet18"), out, checkpoint=path)
     given = json.loads((out / "preprocess.json").read_text())["given"]
-    assert given == {"resize": 40, "input_size": 32}  # goes before config.json
+    assert given == {"resize": 40, "input_size": 32, "exif": "apply"}  # goes before config.json
     for content, told in (("{", "cannot be read as JSON"), ("[1]", "holds a list"), ('{"means": 1}', "unknown keys means")):
         (tmp_path / "preprocess.json").write_text(content)
         with pytest.raises(ValueError, match=told):
