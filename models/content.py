@@ -73,7 +73,7 @@ def parts(value: Any) -> dict[Any, Any]:
         return dict(enumerate(value))
     if not isinstance(value, Inert):
         return {}
-    own, items = value.__dict__["attributes"], value.__dict__["items"]
+    own, items = value.__dict__["attributes"], dict(enumerate(value.__dict__["entries"])) | value.__dict__["items"]
     passing = own.get("_non_persistent_buffers_set") or ()
     buffers = {k: v for k, v in (own.get("_buffers") or {}).items() if k not in passing} if "_modules" in own else {}
     plain = {k: v for k, v in own.items() if is_numbers(v) or isinstance(v, Tensor | float)} if "_modules" in own else own

@@ -22,13 +22,13 @@ LEGACY = 0x1950A86A20F9469CFC6C  # the first pickle of a file of torch.save befo
 
 
 class Inert:
-    """Stands for an object of a class that is not known here: its attributes, items and arguments, without its behaviour."""
+    """Stands for an object of a class that is not known here: its attributes, items and entries, without its behaviour."""
 
     named = "an object"
 
     def __new__(cls, *arguments: Any, **_: Any) -> "Inert":
         made = super().__new__(cls)
-        made.__dict__ = {"arguments": arguments, "attributes": {}, "items": {}, "entries": []}
+        made.__dict__ = {"attributes": {}, "items": {}, "entries": list(arguments)}
         return made
 
     def __init__(self, *_: Any, **__: Any) -> None:

@@ -64,15 +64,6 @@ def held(model: nn.Module, *names: str) -> nn.Module:
     return model
 
 
-class Normalize(nn.Module):
-    """(x - mean) / std in front of a network, in buffers of some names and shape."""
-
-    def __init__(self, mean: Tensor, std: Tensor, names: tuple[str, str] = ("mean", "std")) -> None:
-        super().__init__()
-        for name, value in zip(names, (mean, std), strict=True):
-            self.register_buffer(name, value)
-
-
 def children(model: ResNet, flatten: bool = False, keep: int = 10) -> nn.Sequential:
     """nn.Sequential(*model.children()) with torchvision's order, where a Flatten may stand before the classifier."""
     layers = [model.conv1, model.bn1, model.relu, model.maxpool, model.layer1, model.layer2, model.layer3, model.layer4]

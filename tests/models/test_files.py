@@ -1,6 +1,7 @@
 """Files by their content: torch.save's, pickle.dump's, torch.jit.save's, safetensors; with any objects beside the weights."""
 
 import argparse
+import collections
 import datetime
 import gzip
 import io
@@ -56,6 +57,8 @@ WRITERS: dict[str, Callable[[ResNet, Path], object]] = {
     "a whole module in a wrapper, before 1.6.pth": lambda m, p: torch.save({"net": held(m, "module")}, p, _use_new_zipfile_serialization=False),
     "TorchScript, scripted.pt": scripted,
     "TorchScript, traced.pt": traced,
+    "a deque.pth": lambda m, p: torch.save(collections.deque([3, m.state_dict()]), p),
+    "a user's dictionary.pkl": lambda m, p: pickled(collections.UserDict(state_dict=m.state_dict()), p),
     "Parameters.pth": lambda m, p: torch.save(dict(m.named_parameters()) | dict(m.named_buffers()), p),
     "views of one storage.pth": lambda m, p: torch.save({n: torch.stack([t, t])[1] for n, t in m.state_dict().items()}, p),
     "not contiguous.pth": lambda m, p: torch.save({n: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t for n, t in m.state_dict().items()}, p),
