@@ -5,17 +5,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from core.config import Config
 from models import custom
 from models.custom import Custom, is_custom
-from models.keys import best_prefix, check_keys, left_out, resnet_state, spec_from
-from models.read import read_tensors, unwrap
 from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
+from models.user import EPS, read_user
 
 AnySpec = Spec | Custom
 ASSUMED = (
@@ -95,10 +94,14 @@ def untrained(arch: str, num_classes: int, in_channels: int, stem: Stem = "image
 
 
 class Load(Config):
-    """`arch` is what the user says the checkpoint is; `source` the digest of a custom network's file."""
+    """`arch` is what the user says the checkpoint is; `source` the digest of a custom network's file.
+
+    `bn_eps` is the batch norms' epsilon, which a state_dict does not hold. PyTorch's default is 1e-5, TensorFlow's 1e-3.
+    """
 
     arch: str
     source: str | None = None
+    bn_eps: float = Field(default=EPS, gt=0, lt=1)
 
 
 def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, Any]:
@@ -106,12 +109,13 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
 
     Raises ValueError when the file does not hold what MODEL says.
     """
-    model, spec, notes = read_user_checkpoint(checkpoint, config.arch)
-    save(model, spec, out)
+    spec, state, prepared, notes = read_user(checkpoint, config.arch, config.bn_eps)
+    save(made_of(spec, state), spec, out)
     known = preprocessing(checkpoint, spec.arch, getattr(spec, "stem", "imagenet"))
-    (out / "preprocess.json").write_text(json.dumps(known))
     if not known["given"]:
         notes = [*notes, ASSUMED]
+    known["given"] = prepared | known["given"]
+    (out / "preprocess.json").write_text(json.dumps(known))
     if LABELS in (found := beside(checkpoint)):
         shutil.copy(found[LABELS], out / LABELS)
     return {"spec": spec.model_dump(exclude={"widths"}), "beside": sorted(found), "notes": notes}
@@ -123,28 +127,5 @@ def read_user_checkpoint(path: Path, arch: str) -> tuple[nn.Module, AnySpec, lis
     Class count, input channels, stem, depth and widths are read from the weights. Raises ValueError when the file cannot be
     read, when it holds another architecture than `arch`, or when keys are missing, unexpected or mis-shaped.
     """
-    state, notes = unwrap(read_tensors(path), path)
-    if is_custom(arch):
-        model, found, more = read_custom(path, arch, state)
-        return model, found, notes + more
-    state, told = resnet_state(state, path)
-    spec, more = spec_from(state, arch, path)
-    with torch.device("meta"):
-        expected = ResNet(spec).state_dict()
-    check_keys(expected, state, path)
-    return made_of(spec, state), spec, notes + told + more
-
-
-def read_custom(path: Path, arch: str, state: dict[str, Tensor]) -> tuple[nn.Module, Custom, list[str]]:
-    """The same for a user's own network; its classes and input channels are those of the last and the first weight."""
-    weights = [t for name, t in state.items() if name.endswith("weight") and t.ndim in (2, 4)]
-    images = [t for t in weights if t.ndim == 4]
-    wishes = {"num_classes": weights[-1].shape[0]} if weights else {}
-    wishes |= {"in_channels": images[0].shape[1]} if images else {}
-    model = custom.create(arch, **wishes)
-    prefix = best_prefix(model.state_dict(), state)
-    own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-    custom.fit_channels(model, own)  # pruned, or with another head than the factory's
-    check_keys(model.state_dict(), own, path)
-    model.load_state_dict(own)
-    return model, custom.describe(arch, model), left_out([name for name in state if not name.startswith(prefix)])
+    spec, state, _, notes = read_user(path, arch)
+    return made_of(spec, state), spec, notes

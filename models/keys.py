@@ -1,4 +1,4 @@
-"""A state_dict -> torchvision's names, and the spec of the network that it describes."""
+"""A state_dict under torchvision's names -> the spec of the network that it describes."""
 
 import re
 from pathlib import Path
@@ -9,83 +9,8 @@ from torch import Tensor
 from core.text import joined, some
 from models.resnet import FAMILY, Kind, Member, Spec, family_spec
 
-HEADS = ("fc", "head.fc", "head", "classifier", "last_linear", "linear")
 WHOLE = "expected the whole state_dict of one network"
 CONVOLUTION = re.compile(r"(^|\.)(conv\d|convs\.\d+|downsample\.0)\.weight$")
-STAGE = re.compile(r"(^|\.)(layer\d+|stages|blocks)\.")
-RENAMED = (  # timm's names of pre-activation networks, and others
-    (re.compile(r"^stages\.(\d+)\.blocks\.(\d+)\.norm(\d)\."), lambda m: f"layer{int(m[1]) + 1}.{m[2]}.bn{m[3]}."),
-    (re.compile(r"^stages\.(\d+)\.blocks\.(\d+)\.downsample\.conv\."), lambda m: f"layer{int(m[1]) + 1}.{m[2]}.downsample.0."),
-    (re.compile(r"^stages\.(\d+)\.blocks\.(\d+)\."), lambda m: f"layer{int(m[1]) + 1}.{m[2]}."),
-    (re.compile(r"^stem\.conv\."), lambda m: "conv1."),
-    (re.compile(r"^(layer\d\.\d+)\.shortcut\."), lambda m: f"{m[1]}.downsample."),  # as CIFAR's training scripts call it
-)
-
-
-def resnet_state(state: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """`state` under torchvision's names, and notes about what was left out.
-
-    Prefixes (module., _orig_mod., model., backbone., whatever a Lightning module calls its network) are found by looking
-    where the stem is. Raises ValueError when there is no ResNet, more than one, or no single linear classifier.
-    """
-    anchors = ("conv1.weight", "stem.conv.weight", "conv1.0.weight")
-    prefixes = sorted(
-        {
-            name.removesuffix(anchor)
-            for name in state
-            for anchor in anchors
-            if name.endswith(anchor) and name.removesuffix(anchor)[-1:] in ("", ".") and not STAGE.search(name)
-        }
-    )
-    if not prefixes:
-        raise ValueError(
-            f"{path} holds no ResNet (its tensors: {some(list(state))}); expected torchvision's or timm's names, or "
-            "MODEL=package.module:factory for a network of your own"
-        )
-    if len(prefixes) > 1:
-        raise ValueError(
-            f"{path} holds {len(prefixes)} networks ({', '.join(prefixes)}); expected one: save the one to press alone"
-        )
-    prefix = prefixes[0]
-    inside = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-    outside = {name: t for name, t in state.items() if not name.startswith(prefix)}
-    for pattern, replacement in RENAMED:
-        inside = {pattern.sub(replacement, name): t for name, t in inside.items()}
-    inside, outside = with_head(inside, outside, path)
-    return inside, left_out(list(outside))
-
-
-def left_out(names: list[str]) -> list[str]:
-    """A note about tensors of the file that belong to something else, a loss say."""
-    if not names:
-        return []
-    are = "tensor is not the network's and was" if len(names) == 1 else "tensors are not the network's and were"
-    return [f"{len(names)} {are} left out of the checkpoint: {some(names)}."]
-
-
-def with_head(inside: dict[str, Tensor], outside: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The classifier under the name fc, wherever it is: fc.1 behind a dropout, head.fc beside a backbone, …"""
-    for names in (inside, outside):
-        layers = [
-            n.removesuffix(".weight") for n in names if n.startswith(tuple(f"{h}." for h in HEADS)) and n.endswith(".weight")
-        ]
-        if len(layers) > 1:
-            raise ValueError(
-                f"{path} has a classifier of {len(layers)} layers ({', '.join(layers)}); expected one linear layer: pass "
-                "MODEL=package.module:factory that builds this network"
-            )
-        if layers:
-            weight = names.pop(f"{layers[0]}.weight")
-            if weight.ndim not in (2, 4):
-                raise ValueError(
-                    f"{path} has a classifier of {list(weight.shape)}; expected a linear layer, [classes, channels]"
-                )
-            bias = names.pop(f"{layers[0]}.bias", torch.zeros(weight.shape[0]))
-            flat = weight.flatten(1) if weight.shape[2:].numel() == 1 else weight
-            return {**inside, "fc.weight": flat, "fc.bias": bias}, outside
-    raise ValueError(
-        f"{path} has no classifier (none of {', '.join(HEADS)}); expected a network that classifies: train one on top of it"
-    )
 
 
 def spec_from(state: dict[str, Tensor], arch: str, path: Path) -> tuple[Spec, list[str]]:
@@ -120,8 +45,11 @@ def spec_from(state: dict[str, Tensor], arch: str, path: Path) -> tuple[Spec, li
     exact = [name for name in alike if family_spec(name).widths == spec.widths]
     found = exact or alike
     if not found:
-        kind = f"{'pre-activation ' if spec.preact else ''}{block} blocks {list(depths)} in {spec.groups} groups"
-        raise ValueError(f"{path} is a ResNet with {kind}, none of the family; known models: {', '.join(FAMILY)}")
+        kind = f"{'pre-activation ' if spec.preact else ''}{block} blocks {[d for d in depths if d]} in {spec.groups} groups"
+        raise ValueError(
+            f"{path} is a ResNet with {kind}, none of the family; known models: {', '.join(FAMILY)}; or pass "
+            "MODEL=package.module:factory that builds it"
+        )
     if arch not in found:
         raise ValueError(
             f"{path}: this is a {found[0]}, {spec.num_classes} classes; MODEL says {arch}: pass MODEL={found[0]}, or another "
@@ -194,10 +122,3 @@ def check_keys(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path
     for key in expected:
         if key not in state:  # old checkpoints have no num_batches_tracked
             state[key] = torch.zeros((), dtype=torch.int64)
-
-
-def best_prefix(expected: dict[str, Tensor], state: dict[str, Tensor]) -> str:
-    """The prefix of `state` behind which most of the `expected` keys are."""
-    known = set(expected)
-    prefixes = {""} | {".".join(name.split(".")[:k]) + "." for name in state for k in (1, 2, 3)}
-    return max(sorted(prefixes), key=lambda p: sum(n.startswith(p) and n.removeprefix(p) in known for n in state))

@@ -165,15 +165,14 @@ def cases(state: State, folder: Path) -> dict[str, tuple[Path, str]]:
         "text": (raw("text.pth", b"not a checkpoint"), "(it is not what torch.save makes of tensors); save it again"),
         "text as safetensors": (raw("text.safetensors", b"not a checkpoint"), "not a safetensors file"),
         "truncated": (raw("cut.pth", saved("whole.pth", state).read_bytes()[:20000]), "(it seems to be cut off)"),
-        "suffix": (raw("model.onnx", b"x"), "ends in '.onnx'; expected .pt"),
-        "pickled object": (raw("pickle.pth", pickle.dumps(SPEC)), "save it again"),
-        "whole module": (saved("module.pth", ResNet(SPEC)), "it holds a pickled models.resnet.ResNet); save it again where"),
+        "suffix": (raw("model.onnx", b"x"), "is an ONNX model; expected the PyTorch weights it was exported from"),
+        "pickled object": (raw("pickle.pth", pickle.dumps(SPEC)), "it holds a pickled models.resnet.Spec); expected tensors by name: save it again"),
         "a list": (saved("list.pth", [torch.zeros(3)]), "holds no state_dict"),
         "no tensors": (saved("none.pth", {"epoch": 3}), "holds no state_dict"),
         "another architecture": (saved("r34.pth", ResNet(family_spec("resnet34")).state_dict()),
                                  "this is a resnet34, 1000 classes; MODEL says resnet18: pass MODEL=resnet34"),
         "no resnet": (saved("mlp.pth", {"0.weight": torch.zeros(3, 3)}), "holds no ResNet (its tensors: 0.weight)"),
-        "teacher and student": (saved("two.pth", {**prefixed("model.", state), **prefixed("ema.", state)}), "holds 2 networks (ema., model.)"),
+        "teacher and student": (saved("two.pth", {**prefixed("student.", {n: t + 1 for n, t in state.items()}), **prefixed("teacher.", state)}), "holds 2 networks (student., teacher.)"),
         "no classifier": (saved("headless.pth", beheaded("", state)), "has no classifier"),
         "classifier of two layers": (saved("mlphead.pth", two), "classifier of 2 layers (fc.0, fc.2)"),
         "deep stem": (saved("deep.pth", deep), "a deep stem (ResNet-C, -D)"),
@@ -220,7 +219,7 @@ def test_what_lies_beside_the_checkpoint_comes_along(state: State, tmp_path: Pat
     (tmp_path / "preprocess.json").write_text('{"resize": "shorter", "resize_size": 40, "input_size": 32}')
     load_checkpoint(Load(arch="resnet18"), out, checkpoint=path)
     given = json.loads((out / "preprocess.json").read_text())["given"]
-    assert given == {"resize": 40, "input_size": 32}  # goes before config.json
+    assert given == {"resize": 40, "input_size": 32, "exif": "apply"}  # goes before config.json
     for content, told in (("{", "cannot be read as JSON"), ("[1]", "holds a list"), ('{"means": 1}', "unknown keys means")):
         (tmp_path / "preprocess.json").write_text(content)
         with pytest.raises(ValueError, match=told):

@@ -2,15 +2,18 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn.utils import prune
 
 from compress.cut import CannotPrune, cut
 from compress.prune import Prune
 from models import custom
 from models.checkpoint import load, read_user_checkpoint, save, untrained
+from models.user import read_user
 
 NETWORK = '''
 import torch
@@ -56,6 +59,20 @@ class Fixed(nn.Module):
         return self.out(self.first(x).mean((2, 3)).reshape(-1, 2, 16).repeat(1, 1, 2).reshape(-1, 64))
 
 
+class Normalised(nn.Module):
+    """Normalises its images itself."""
+
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.register_buffer("mean", torch.full((1, in_channels, 1, 1), 127.5))
+        self.register_buffer("std", torch.full((1, in_channels, 1, 1), 63.75))
+        self.model = Net(num_classes, in_channels)
+
+    def forward(self, x):
+        return self.model((x - self.mean) / self.std)
+
+
+def normalised(num_classes=10, in_channels=3): return Normalised(num_classes, in_channels)
 def number(): return 3
 def maps(): return nn.Conv2d(3, 8, 3)
 def none(): return nn.Flatten()
@@ -91,6 +108,47 @@ def test_a_checkpoint_of_it_is_read(prefix: str, tmp_path: Path) -> None:
     torch.save({f"{prefix}stem.0.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "b.pth")
     with pytest.raises(ValueError, match=r"missing: stem\.1\.weight"):
         read_user_checkpoint(tmp_path / "b.pth", ARCH)
+
+
+def saved(content: Any, folder: Path) -> Path:
+    torch.save(content, folder / "a.pth")
+    return folder / "a.pth"
+
+
+def test_a_network_that_normalises_its_images_gets_pixels(tmp_path: Path) -> None:
+    model, _ = untrained("network_of_a_user:normalised", num_classes=7, in_channels=3)
+    path = saved({"state_dict": model.state_dict()}, tmp_path)
+    given = read_user(path, "network_of_a_user:normalised")
+    assert given.prepared == {"mean": [0.0], "std": [1 / 255]}
+    assert given.state.keys() == model.state_dict().keys()
+    inner = read_user(path, ARCH)
+    assert inner.prepared == {"mean": [0.5] * 3, "std": [0.25] * 3}
+    assert inner.state.keys() == model.get_submodule("model").state_dict().keys()
+
+
+@pytest.mark.parametrize(("average", "kept"), [("ema", "ema"), ("other", None)])
+def test_one_of_two_networks_is_read(average: str, kept: str | None, tmp_path: Path) -> None:
+    one, _ = untrained(ARCH, num_classes=7, in_channels=3)
+    two, _ = untrained(ARCH, num_classes=7, in_channels=3)
+    path = saved({"one": one.state_dict(), average: two.state_dict()}, tmp_path)
+    if kept is None:
+        with pytest.raises(ValueError, match=r"holds 2 networks \(one\., other\.\)"):
+            read_user(path, ARCH)
+    else:
+        assert torch.equal(read_user(path, ARCH).state["out.weight"], two.state_dict()["out.weight"])
+
+
+def test_one_logit_is_refused(tmp_path: Path) -> None:
+    model, _ = untrained(ARCH, num_classes=1, in_channels=3)
+    with pytest.raises(ValueError, match="has one logit"):
+        read_user(saved(model.state_dict(), tmp_path), ARCH)
+
+
+def test_masks_are_multiplied(tmp_path: Path) -> None:
+    model, _ = untrained(ARCH, num_classes=7, in_channels=3)
+    prune.l1_unstructured(model.middle, "weight", 0.5)
+    read, _, _ = read_user_checkpoint(saved(model.state_dict(), tmp_path), ARCH)
+    assert torch.equal(read.state_dict()["middle.weight"], model.middle.weight)
 
 
 def test_the_cache_notices_changes_anywhere_in_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
