@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from core.config import Config
 from models import custom
+from models.class_names import class_names
 from models.custom import Custom, is_custom
 from models.keys import best_prefix, check_keys, left_out, resnet_state, spec_from
 from models.read import read_tensors, unwrap
@@ -104,6 +106,7 @@ class Load(Config):
 def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, Any]:
     """A user's checkpoint file -> model.json, model.safetensors; and what lies beside it: preprocess.json, labels.txt.
 
+    Where there is no labels.txt, class_names.json has what the checkpoint or another file beside it states.
     Raises ValueError when the file does not hold what MODEL says.
     """
     model, spec, notes = read_user_checkpoint(checkpoint, config.arch)
@@ -114,6 +117,9 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
         notes = [*notes, ASSUMED]
     if LABELS in (found := beside(checkpoint)):
         shutil.copy(found[LABELS], out / LABELS)
+    elif stated := class_names(read_tensors(checkpoint), checkpoint):
+        (out / "class_names.json").write_text(json.dumps(asdict(stated)))
+        notes = [*notes, f"The order of the classes is that of {stated.source}."]
     return {"spec": spec.model_dump(exclude={"widths"}), "beside": sorted(found), "notes": notes}
 
 
