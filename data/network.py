@@ -1,8 +1,10 @@
 """What a loaded checkpoint knows about its images: classes, channels, how they were prepared."""
 
 import json
+import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from data.spec import Preprocessing
 
 @dataclass(frozen=True)
 class Network:
-    """`labels` in the order of the outputs, where they are known. With `new_classes` the images may show others.
+    """`labels` in the order of the outputs, where `stated_by` states them. With `new_classes` the images may show others.
 
     `given` is how the checkpoint itself says that images are prepared, `family` how they are for most of its kind.
     """
@@ -26,12 +28,13 @@ class Network:
     given: Preprocessing
     family: Preprocessing
     new_classes: bool = False
+    stated_by: str = "labels.txt of the checkpoint"
 
 
 def read_network(folder: Path) -> Network:
-    """model.json, and where they are there labels.txt and preprocess.json, of `folder`.
+    """model.json, and where they are there labels.txt or class_names.json, and preprocess.json, of `folder`.
 
-    Raises ValueError when the network takes no images that we can make, or when labels.txt does not fit it.
+    Raises ValueError when the network takes no images that we can make, or when the class names do not fit it.
     """
     model = json.loads((folder / "model.json").read_text())
     if model["in_channels"] not in (1, 3):
@@ -43,7 +46,9 @@ def read_network(folder: Path) -> Network:
         given, family = (Preprocessing(**known[level]) for level in ("given", "family"))
     except ValidationError as error:
         raise ValueError(f"the checkpoint's preprocessing is unusable: {problem(error, Preprocessing)}") from error
-    return Network(model["num_classes"], model["in_channels"], read_labels(folder, model["num_classes"]), given, family)
+    outputs = model["num_classes"]
+    names = {"labels": read_labels(folder, outputs), **read_stated(folder, outputs)}
+    return Network(num_classes=outputs, in_channels=model["in_channels"], given=given, family=family, **names)
 
 
 def read_labels(folder: Path, num_classes: int) -> list[str] | None:
@@ -62,9 +67,52 @@ def read_labels(folder: Path, num_classes: int) -> list[str] | None:
     return labels
 
 
+def read_stated(folder: Path, num_classes: int) -> dict[str, Any]:
+    """The class names that the checkpoint or another file beside it states; labels.txt comes first, where it is there."""
+    path = folder / "class_names.json"
+    if not path.exists() or (folder / "labels.txt").exists():
+        return {}
+    stated = json.loads(path.read_text())
+    names, source = [unicodedata.normalize("NFC", name.strip()) for name in stated["names"]], stated["source"]
+    if len(names) != num_classes:
+        raise ValueError(
+            f"{source} names {len(names)} classes, the checkpoint has {num_classes} outputs: expected one name per output; "
+            "correct it, or write labels.txt beside the checkpoint with one class a line in the order of the outputs"
+        )
+    return {"labels": names, "stated_by": source}
+
+
+def in_spelling_of(found: list[str], labels: list[str]) -> list[str] | None:
+    """`labels`, those that are in `found` spelled as there; None when not every one of `found` is one of the labels.
+
+    Spellings may differ in case, spaces, hyphens and underscores, and every line may begin with the number of its output.
+    """
+    for names in readings(labels):
+        for spelling in (str, plain):
+            own = {spelling(name): name for name in found}
+            lines = Counter(spelling(name) for name in names)
+            if len(own) == len(found) and all(lines[name] == 1 for name in own):
+                return [own.get(spelling(name), name) for name in names]
+    return None
+
+
+def readings(labels: list[str]) -> Iterator[list[str]]:
+    """`labels` as they are; and where every line begins with an output's number ("0 crack", "0: crack"), without it."""
+    yield labels
+    numbered = [re.fullmatch(r"(\d+)\s*[:;,\s]\s*(\S.*)", label) for label in labels]
+    by_output = {int(line[1]): line[2] for line in numbered if line}
+    if sorted(by_output) == list(range(len(labels))):
+        yield [by_output[i] for i in range(len(labels))]
+
+
+def plain(name: str) -> str:
+    """A class name without what spellings differ in: "Deep_Scratch" and "deep scratch" are the same."""
+    return re.sub(r"[\s_-]", "", unicodedata.normalize("NFC", name).casefold())
+
+
 def same_classes(classes: list[str], network: Network | None) -> bool | None:
     """Whether the network's outputs mean `classes`, in this order; None when it does not say what they mean."""
-    return None if network is None or network.labels is None else network.labels == classes
+    return None if network is None or network.labels is None else in_spelling_of(classes, network.labels) == classes
 
 
 def class_order(data: str, found: list[str] | None, network: Network | None) -> list[str]:
@@ -77,9 +125,10 @@ def class_order(data: str, found: list[str] | None, network: Network | None) -> 
             raise ValueError(f"DATA {data} has no labels; unlabelled images can only calibrate a CHECKPOINT: pass one")
         return found
     if found is None:
-        return network.labels or [f"class {i}" for i in range(network.num_classes)]
+        return list(readings(network.labels))[-1] if network.labels else [f"class {i}" for i in range(network.num_classes)]
+    spelled = in_spelling_of(found, network.labels) if network.labels is not None else None
     if network.new_classes:
-        return network.labels if network.labels is not None and set(network.labels) == set(found) else found
+        return spelled if spelled is not None and set(spelled) == set(found) else found
     if network.labels is None:
         if len(found) != network.num_classes:
             raise ValueError(
@@ -87,14 +136,19 @@ def class_order(data: str, found: list[str] | None, network: Network | None) -> 
                 "data it was trained on, a labels.txt beside the checkpoint, or train a new head with make train CHECKPOINT=…"
             )
         return found
-    lines = Counter(network.labels)
-    unknown = [name for name in found if name not in lines]
+    if spelled is None:
+        raise unknown_classes(data, found, network.labels, network.stated_by)
+    return spelled
+
+
+def unknown_classes(data: str, found: list[str], labels: list[str], source: str) -> ValueError:
+    """Why the classes of DATA cannot be found among the labels."""
+    lines = Counter(plain(name) for name in [*readings(labels)][-1])
+    unknown = [name for name in found if plain(name) not in lines]
     if unknown:
-        raise ValueError(
-            f"DATA {data} has {len(unknown)} classes that labels.txt of the checkpoint has not: {some(unknown, 10)}; "
-            f"expected names of its lines ({some(network.labels, 3)})"
+        return ValueError(
+            f"DATA {data} has {len(unknown)} classes that {source} has not: {some(unknown, 10)}; "
+            f"expected names that it has ({some(labels, 3)})"
         )
-    twice = [name for name in found if lines[name] > 1]
-    if twice:
-        raise ValueError(f"labels.txt of the checkpoint has {some(twice)} more than once; expected distinct names")
-    return network.labels
+    twice = [name for name in found if lines[plain(name)] > 1]
+    return ValueError(f"{source} has {some(twice)} more than once; expected distinct names")

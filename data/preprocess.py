@@ -12,6 +12,7 @@
     exif           "apply" (the default): turn the image as its EXIF orientation says; "ignore": leave it, as torchvision does
     bit_depth      of grey images with more than 8 bits: 2 ** bit_depth grey values are scaled to 256; 16 where it is missing.
                    0: pixels from 0 to 1. Floating-point pixels are refused where it is missing
+    channel_order  "bgr": blue first, as OpenCV reads images; "rgb" where it is missing. mean and std are in the same order
 
 Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them. Needs numpy and Pillow 9.1 only; Python 3.8
 is enough, as devices have it.
@@ -150,8 +151,10 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def normalise(batch: np.ndarray, spec: Spec) -> np.ndarray:
-    """uint8 [N, H, W, C] -> float32 [N, C, H, W], zero mean and unit deviation on the training images."""
+    """uint8 [N, H, W, C], red first -> float32 [N, C, H, W], zero mean and unit deviation on the training images."""
     mean, std = np.asarray(spec["mean"], np.float32), np.asarray(spec["std"], np.float32)
+    if spec.get("channel_order") == "bgr":
+        batch = batch[..., ::-1]
     scaled = batch.astype(np.float32) * (1 / (255 * std)) - mean / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 

@@ -25,6 +25,7 @@ class Preprocessing(Config):
     channels       1: grey, 3: RGB
     exif           "apply": turn images as their EXIF orientation says; "ignore": leave them, as torchvision and timm do
     bit_depth      of grey images with more than 8 bits; 0 for floating-point pixels from 0 to 1
+    channel_order  "bgr" for networks that were trained on images as OpenCV reads them; mean and std are in the same order
     """
 
     input_size: int | None = Field(default=None, ge=8, le=2048)
@@ -36,6 +37,7 @@ class Preprocessing(Config):
     channels: Literal[1, 3] | None = None
     exif: Literal["apply", "ignore"] | None = None
     bit_depth: Literal[0, 8, 10, 12, 14, 16] | None = None
+    channel_order: Literal["rgb", "bgr"] | None = None
 
     @field_validator("resize", mode="before")
     @classmethod
@@ -99,6 +101,10 @@ def merged(levels: list[Preprocessing], in_channels: int | None = None) -> Spec:
     spec["exif"] = said.get("exif", "apply")
     if "bit_depth" in said:
         spec["bit_depth"] = said["bit_depth"]
+    if said.get("channel_order") == "bgr":
+        if channels == 1:
+            raise ValueError("channel_order bgr needs 3 channels, but the images are grey: leave channel_order out")
+        spec["channel_order"] = "bgr"
     return spec | {name: per_channel(said.get(name, IMAGENET[name]), channels) for name in ("mean", "std")}
 
 

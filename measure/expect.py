@@ -1,4 +1,4 @@
-"""Is the baseline what the user thinks it is? Asked before hours are spent on pressing it.
+"""Is the baseline what the user thinks it is? Checked on its predictions before hours are spent on pressing it.
 
 A wrong mean, colour order or order of classes costs accuracy silently, and a network that guesses has none to lose.
 """
@@ -9,55 +9,158 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 from core.config import Config
+from measure.knowledge import Knowledge, knowledge_of, sign_test
+from measure.label_order import better_order
+from measure.predictions import Predictions, read_predictions
 
 SIGNIFICANCE = 0.05
-ENOUGH = 50
+SHOWN = 6  # classes in a message
 
 
 class Expect(Config):
-    """`top1` is the percentage that the checkpoint is known to have; `tolerance` points below it, and the sampling error of
-    the images there are, are forgiven."""
+    """`top1`: the percentage that the baseline is known to have. `tolerance` points below it, and the sampling error of the
+    images, are accepted; a baseline that has `top1` is not refused, however it looks."""
 
     top1: float | None = Field(default=None, ge=0, le=100)
     tolerance: float = Field(default=1.0, ge=0)
 
 
-def check(config: Expect, found: dict[str, Any], images: Path) -> None:
-    """`found` is what `measure.predict` says about the FP32 baseline.
+def check_baseline(
+    config: Expect, out: Path, *, predictions: Path, images: Path, preprocess: Path | None = None
+) -> dict[str, Any]:
+    """predictions.npz of the FP32 baseline, and what `check_preprocess` found for a user's checkpoint (None: trained here).
 
-    Raises ValueError when it is far below what was stated, or, where nothing was stated and there are `ENOUGH` images to tell,
-    cannot be told from guessing.
+    Raises ValueError when its labels are in another order than its outputs, when it has learnt nothing, and when it is far
+    below `config.top1`. A baseline that has the stated accuracy gets a note instead.
     """
     dataset = json.loads((images / "dataset.json").read_text())
-    top1, n, classes = found["top1"], found["n"], len(dataset["classes"])
-    if top1 is None:
+    found = read_predictions(predictions)
+    if not dataset["labelled"]:
         if config.top1 is not None:
             raise ValueError(f"--expect-top1 needs labelled images and DATA {dataset['name']} has no labels; leave it out")
-        return
-    got = f"the FP32 baseline gets {top1:.2f} % of {n:,} images right"
-    advice = (
-        "preprocessing mismatch? Check --mean, --std, --input-size, --resize, --crop-pct, --interpolation, --channels "
-        f"(used: {spelled(dataset['preprocess'])}) and the order of the classes (labels.txt beside the checkpoint)"
+        return {"notes": unlabelled(found, dataset)}
+    knowledge = knowledge_of(found.first, found.labels)
+    reached = config.top1 is None or 100 * knowledge.top1 >= lowest(config.top1, config.tolerance, knowledge.n)
+    order = wrong_order(found, dataset["classes"]) if preprocess is not None else ""
+    if not reached:
+        raise ValueError(order or f"{accuracy(knowledge)}, expected {config.top1:g} %: {advice(dataset, preprocess)}")
+    problem = order or nothing_shown(knowledge, dataset, preprocess)
+    if not problem:
+        return {"notes": below_constant(knowledge, found, dataset["classes"])}
+    if config.top1 is None:
+        raise ValueError(f"{problem}; if that is correct, confirm with --expect-top1 {100 * knowledge.top1:.0f}")
+    return {"notes": [f"Confirmed with --expect-top1 {config.top1:g}: {problem}."]}
+
+
+def nothing_shown(knowledge: Knowledge, dataset: dict[str, Any], preprocess: Path | None) -> str:
+    """Why no accuracy is to be seen; "" where one is."""
+    classes = dataset["classes"]
+    if knowledge.majority_share == 1:
+        only = quoted(classes, knowledge.majority)
+        return f"all {knowledge.n:,} images that judge are of class {only}, which shows nothing; pass images of every class"
+    return f"{nothing_learnt(knowledge, classes)}: {advice(dataset, preprocess)}" if knowledge.learnt_nothing else ""
+
+
+def lowest(top1: float, tolerance: float, n: int) -> float:
+    """The lowest percentage that still counts as `top1` on n images."""
+    share = top1 / 100
+    return top1 - tolerance - 100 * float(stats.norm.ppf(1 - SIGNIFICANCE)) * math.sqrt(share * (1 - share) / n)
+
+
+def unlabelled(found: Predictions, dataset: dict[str, Any]) -> list[str]:
+    """A note where few images all have one prediction; ValueError where enough have."""
+    knowledge = knowledge_of(found.first, None)
+    if not knowledge.constant:
+        return []
+    same = f"the FP32 baseline predicts {quoted(dataset['classes'], knowledge.predicted)} for all {knowledge.n:,} images"
+    if knowledge.learnt_nothing:
+        check = f"check the checkpoint and the preprocessing ({used(dataset)})"
+        raise ValueError(f"{same}: a constant cannot be judged; pass images of several classes, or {check}")
+    return [f"{capitalized(same)}: agreement with it says little."]
+
+
+def accuracy(knowledge: Knowledge) -> str:
+    return f"the FP32 baseline gets {100 * knowledge.top1:.2f} % of {knowledge.n:,} images right"
+
+
+def nothing_learnt(knowledge: Knowledge, classes: list[str]) -> str:
+    """What it predicts, and what is just as good."""
+    favourite, majority = quoted(classes, knowledge.predicted), quoted(classes, knowledge.majority)
+    always = f"always predicting {majority} ({100 * knowledge.majority_share:.1f} % of the images)"
+    if knowledge.constant:
+        return f"the FP32 baseline predicts {favourite} for all {knowledge.n:,} images, no better than {always}"
+    even = knowledge.majority_share <= 1.5 / len(classes)
+    as_good = f"random guessing among {len(classes)} classes" if even else always
+    most = f"it predicts {favourite} for {100 * knowledge.predicted_share:.1f} % of them"
+    return f"{accuracy(knowledge)}, no better than {as_good}; {most}"
+
+
+def below_constant(knowledge: Knowledge, found: Predictions, classes: list[str]) -> list[str]:
+    """A note where a constant prediction has significantly more images right, or as many and nothing can be concluded."""
+    if knowledge.constant:
+        same = f"the FP32 baseline predicts {quoted(classes, knowledge.predicted)} for all {knowledge.n:,} images"
+        return [f"{capitalized(same)}: these are too few, or too much alike, to see whether it tells the classes apart."]
+    constant = found.labels == knowledge.majority
+    if sign_test(constant, found.first == found.labels) > SIGNIFICANCE:
+        return []
+    always = f"always predicting {quoted(classes, knowledge.majority)} would get {100 * knowledge.majority_share:.2f} %"
+    return [
+        f"{capitalized(accuracy(knowledge))}; {always}. It does tell the classes apart: look at the recall of every class, too."
+    ]
+
+
+def wrong_order(found: Predictions, classes: list[str]) -> str:
+    """How many images another order of the classes gets right, and how to state it; "" where no other one is far better."""
+    better = better_order(classes, found.first, found.labels)
+    if better is None:
+        return ""
+    now = f"the FP32 baseline gets {100 * better.now:.1f} % of {len(found.labels):,} images right"
+    if better.name:
+        order = f"the classes in {better.name} order"
+        what = f"the labels are not in the order of the network's outputs: {now}, with {order} it gets"
+    else:
+        what = f"the labels seem permuted: {now}, with {exchanged(classes, better.classes)} exchanged it gets"
+    return (
+        f"{what} {100 * better.top1:.1f} %: write labels.txt beside the checkpoint with one class a line in the order of the "
+        f"outputs ({shown(better.classes)})"
     )
-    if config.top1 is not None:
-        share = config.top1 / 100
-        error = stats.norm.ppf(1 - SIGNIFICANCE) * math.sqrt(share * (1 - share) / n)
-        if top1 < config.top1 - config.tolerance - 100 * error:
-            raise ValueError(f"{got}, expected {config.top1:g} %: {advice}")
-    elif classes > 1 and n >= ENOUGH and guessing(found["correct"], n, classes):
-        raise ValueError(
-            f"{got}, which cannot be told from guessing among {classes} classes: {advice}; if this is what it has, say so with "
-            f"--expect-top1 {top1:.0f}"
-        )
 
 
-def guessing(correct: int, n: int, classes: int) -> bool:
-    """Whether so many right answers are likely enough by chance."""
-    return bool(stats.binomtest(correct, n, 1 / classes, alternative="greater").pvalue > SIGNIFICANCE)
+def exchanged(classes: list[str], order: list[str]) -> str:
+    """The classes whose outputs change places: "'cat' and 'dog'"."""
+    moved = [repr(name) for name, other in zip(classes, order, strict=True) if name != other]
+    if len(moved) > SHOWN:
+        return f"{', '.join(moved[:SHOWN])} and {len(moved) - SHOWN} other classes"
+    return " and ".join(filter(None, [", ".join(moved[:-1]), moved[-1]]))
 
 
-def spelled(preprocess: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in preprocess.items())
+def advice(dataset: dict[str, Any], preprocess: Path | None) -> str:
+    """What to look at: what `check_preprocess` found, where it found something. None: the baseline was trained here."""
+    if preprocess is None:
+        return "train it longer (train.epochs) or with another learning rate (train.lr), or check the labels of the images"
+    if found := json.loads((preprocess / "fit.json").read_text())["advice"]:
+        return f"preprocessing mismatch? {found}"
+    return (
+        "preprocessing mismatch? Check --mean, --std, --input-size, --resize, --crop-pct, --interpolation, --channels, "
+        f"--channel-order ({used(dataset)}) and the order of the classes (labels.txt beside the checkpoint)"
+    )
+
+
+def used(dataset: dict[str, Any]) -> str:
+    return "used: " + ", ".join(f"{key} {value}" for key, value in dataset["preprocess"].items())
+
+
+def quoted(classes: list[str], index: int | None) -> str:
+    assert index is not None
+    return repr(classes[index]) if index < len(classes) else f"output {index}"
+
+
+def shown(classes: list[str]) -> str:
+    return ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else "")
+
+
+def capitalized(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

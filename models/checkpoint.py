@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from core.config import Config
 from models import custom
+from models.class_names import class_names
 from models.custom import Custom, is_custom
 from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
@@ -107,6 +109,7 @@ class Load(Config):
 def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, Any]:
     """A user's checkpoint file -> model.json, model.safetensors; and what lies beside it: preprocess.json, labels.txt.
 
+    Where there is no labels.txt, class_names.json has what the checkpoint or another file beside it states.
     Raises ValueError when the file does not hold what MODEL says.
     """
     spec, state, prepared, notes = read_user(checkpoint, config.arch, config.bn_eps)
@@ -118,6 +121,9 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
     (out / "preprocess.json").write_text(json.dumps(known))
     if LABELS in (found := beside(checkpoint)):
         shutil.copy(found[LABELS], out / LABELS)
+    elif stated := class_names(read_tensors(checkpoint), checkpoint):
+        (out / "class_names.json").write_text(json.dumps(asdict(stated)))
+        notes = [*notes, f"The order of the classes is that of {stated.source}."]
     return {"spec": spec.model_dump(exclude={"widths"}), "beside": sorted(found), "notes": notes}
 
 

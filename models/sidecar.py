@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.digest import file_digest
+from models.class_names import FILES
 
 LABELS = "labels.txt"
 PREPROCESS = "preprocess.json"
@@ -13,12 +14,12 @@ CONFIG = "config.json"
 # torchvision's second generation of weights (evaluated with resize 232), by the start of their SHA-256, as in their file names:
 # resnet50, 101, 152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, wide_resnet50_2, wide_resnet101_2.
 TORCHVISION_V2 = {"11ad3fa6", "cd907fc2", "f82ba261", "1a0047aa", "110c445d", "173b62eb", "9ba9bcbe", "d733dc28"}
-KEYS = ("channels", "input_size", "resize", "crop_pct", "interpolation", "mean", "std", "exif", "bit_depth")
+KEYS = ("channels", "channel_order", "input_size", "resize", "crop_pct", "interpolation", "mean", "std", "exif", "bit_depth")
 
 
 def beside(checkpoint: Path) -> dict[str, Path]:
     """The files beside `checkpoint` that tell something about it, by name."""
-    return {name: path for name in (PREPROCESS, CONFIG, LABELS) if (path := checkpoint.parent / name).is_file()}
+    return {name: path for name in sorted({PREPROCESS, LABELS, *FILES}) if (path := checkpoint.parent / name).is_file()}
 
 
 def told_beside(checkpoint: Path) -> dict[str, str]:

@@ -41,7 +41,7 @@ def compress(
     budget: options.Budget = "",
     sweep: options.Sweep = "",
     finetune: options.Finetune = True,
-    expect_top1: Annotated[float | None, typer.Option(help="percent the checkpoint should have; far below it, stop")] = None,
+    expect_top1: Annotated[float | None, typer.Option(help="percent the baseline should have; if it has less, stop")] = None,
     minutes: options.Minutes = None,
     latency_limit: Annotated[float | None, typer.Option(help="ms; the report names the largest batch within it")] = None,
     input_size: options.InputSize = None,
@@ -52,6 +52,7 @@ def compress(
     std: options.Std = None,
     channels: options.Channels = None,
     exif: options.Exif = None,
+    channel_order: options.ChannelOrder = None,
     recipe: Annotated[Path | None, typer.Option(help="TOML file; default: the model's own")] = None,
     out: Path | None = None,
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
@@ -59,7 +60,7 @@ def compress(
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
     wanted = options.listed(target_list)
     flags = options.common(data, max_drop, strict, budget, finetune, minutes)
-    flags |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif)
+    flags |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(checkpoint=checkpoint, expect__top1=expect_top1, latency_limit=latency_limit)
     overrides = options.together(options.changes_of(changes), flags)
     loaded, variants = recipes_of(model, recipe, overrides, sweep, wanted)
@@ -117,13 +118,14 @@ def train(
     std: options.Std = None,
     channels: options.Channels = None,
     exif: options.Exif = None,
+    channel_order: options.ChannelOrder = None,
     recipe: Path | None = None,
     out: Path | None = None,
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Train only the FP32 baseline: from scratch, or from CHECKPOINT with a new head for the classes of DATA."""
     section = "train" if checkpoint is None else "transfer"
-    flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif)
+    flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(
         checkpoint=checkpoint, data__name=data, transfer__trainable_blocks=trainable_blocks, transfer__head_lr=head_lr,
         **{f"{section}__lr": lr, f"{section}__epochs": epochs},

@@ -16,9 +16,16 @@ from pipeline.recipe import Recipe
 
 
 def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact, Artifact]:
-    """The images, which of them can judge, and the baseline's checkpoint."""
+    """The images, which of them can judge, and the baseline's checkpoint.
+
+    Raises ValueError when there is nothing to tell apart.
+    """
     if recipe.checkpoint is None:
         images = images_of(recipe, step)
+        if len(classes := images.metrics["classes"]) == 1:
+            raise ValueError(
+                f"all images of DATA {images.metrics['name']} are of one class, {classes[0]!r}; expected at least two classes"
+            )
         return images, checked(recipe, step, images), step(train, recipe.train, images=images)
     images, known = checkpoint_of(recipe, step)
     return images, checked(recipe, step, images), known

@@ -37,6 +37,7 @@ CropPct = Annotated[float | None, typer.Option(help="input size / resize, instea
 Interpolation = Annotated[str | None, typer.Option(help="bilinear, bicubic, …")]
 Mean = Annotated[str | None, typer.Option(help="of the training images on the 0 … 1 scale: one number, or one per channel")]
 Std = Annotated[str | None, typer.Option(help="likewise")]
+ChannelOrder = Annotated[str | None, typer.Option(help="rgb, or bgr for networks trained on images as OpenCV reads them")]
 Channels = Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB); default: the checkpoint's")]
 
 Exif = Annotated[str | None, typer.Option(help="apply or ignore the rotation in EXIF; default for a checkpoint: ignore")]
@@ -55,6 +56,7 @@ def common(
 def preprocessing(
     input_size: int | None, resize: str | None, crop_pct: float | None, interpolation: str | None,
     mean: str | None, std: str | None, channels: int | None, exif: str | None,
+    channel_order: str | None,
 ) -> dict[str, Any]:  # fmt: skip
     """The data section's keys, those that were given."""
     return given(
@@ -65,6 +67,7 @@ def preprocessing(
         data__mean=numbers("--mean", mean),
         data__std=numbers("--std", std),
         data__channels=channels,
+        data__channel_order=channel_order,
         data__exif=exif,
     )
 

@@ -12,11 +12,10 @@ from compress.prune_sensitivity import sensitivity
 from compress.quantize_aware import quantize_aware
 from core.cache import Artifact, Stages
 from core.hardware import instruction_set
-from export import targets
 from export.onnx import export_onnx
-from measure.expect import check
 from pipeline.baseline import baseline_of
 from pipeline.builder import EngineBuilder
+from pipeline.check import check
 from pipeline.engines import engines_of
 from pipeline.plan import plan
 from pipeline.recipe import Recipe, check_trainable
@@ -36,10 +35,7 @@ def compress(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = 
     for variant in variants.values():
         check_trainable(variant, images.metrics, bool(sweep))
     # What can fail, fails before hours are spent on the student.
-    if recipe.checkpoint is not None:
-        reference = EngineBuilder.of(recipe, step, targets.REFERENCE, images)
-        measured = reference.predict(reference.baseline, reference.build(reference.baseline, teacher))
-        check(recipe.expect, measured.metrics, images.path)
+    check(recipe, step, images, teacher)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     base = Base(images, checked, teacher, baseline)
     plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}

@@ -132,8 +132,6 @@ def check_sense(recipe: Recipe) -> None:
     """ValueError for wishes that contradict each other."""
     if not recipe.finetune and recipe.budget.limited:
         raise ValueError("BUDGET needs pruning and --no-finetune leaves it out; drop one of them")
-    if recipe.checkpoint is None and recipe.expect.top1 is not None:
-        raise ValueError("--expect-top1 is about a trained network; pass CHECKPOINT=file")
     if recipe.checkpoint is None and not recipe.finetune:
         raise ValueError("--no-finetune quantizes a trained network as it is; pass CHECKPOINT=file")
 

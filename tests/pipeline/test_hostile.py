@@ -113,10 +113,24 @@ COMMANDS: dict[str, Case] = {
     "other channels than the checkpoint": (lambda b: b.given("--channels", "1"), "the checkpoint takes 3"),
     "input of four pixels": (lambda b: ["compress", "resnet18", "--input-size", "4"], "data.input_size = 4"),
     "an accuracy that it has not": (lambda b: b.given("--expect-top1", "99.5"), "expected 99.5 %: preprocessing mismatch?"),
-    "an accuracy of nothing": (lambda b: [*FMNIST, "--expect-top1", "90"], "pass CHECKPOINT"),
+    "an accuracy that training does not reach": (lambda b: [*trained_here(b), "--expect-top1", "99.5"], "expected 99.5 %: train it longer"),
+    "a network that learnt nothing here": (lambda b: trained_here(b), "no better than always predicting"),
+    "images of one class": (lambda b: ["compress", "resnet18", "--data", str(one_class(b))], "are of one class, 'cat'; expected at least two classes"),
     "an impossible accuracy": (lambda b: b.given("--expect-top1", "150"), "expect.top1 = 150"),
-    "a network that guesses": (lambda b: b.given(), "cannot be told from guessing among 2 classes"),
+    "a network that guesses": (lambda b: b.given(), "predicts 'cat' for all 50 images, no better than always predicting 'cat' (50.0 % of the images): preprocessing mismatch?"),
 }  # fmt: skip
+
+
+def trained_here(box: Box) -> list[str]:
+    """One epoch on noise."""
+    data = ["--data", str(box.data), "--input-size", "32"]
+    return ["compress", "resnet18", *data, "--set", "train.epochs=1", "--set", "train.batch_size=16"]
+
+
+def one_class(box: Box) -> Path:
+    for split in ("train", "val"):
+        shutil.rmtree(box.data / split / "dog")
+    return box.data
 
 
 def without(box: Box, *parts: str) -> list[str]:
