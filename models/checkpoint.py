@@ -14,6 +14,7 @@ from core.config import Config
 from models import custom
 from models.class_names import class_names
 from models.custom import Custom, is_custom
+from models.read import read_content
 from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
 from models.user import EPS, read_user
@@ -121,7 +122,7 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
     (out / "preprocess.json").write_text(json.dumps(known))
     if LABELS in (found := beside(checkpoint)):
         shutil.copy(found[LABELS], out / LABELS)
-    elif stated := class_names(read_tensors(checkpoint), checkpoint):
+    elif stated := class_names(read_content(checkpoint), checkpoint):
         (out / "class_names.json").write_text(json.dumps(asdict(stated)))
         notes = [*notes, f"The order of the classes is that of {stated.source}."]
     return {"spec": spec.model_dump(exclude={"widths"}), "beside": sorted(found), "notes": notes}
