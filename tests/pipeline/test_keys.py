@@ -17,7 +17,7 @@ from pipeline.ladder import rungs
 from pipeline.page import exported, train_quantized
 from pipeline.recipe import Ladder, Recipe, load_recipe
 from pipeline.student import Base, Student
-from pipeline.trial import plan
+from pipeline.plan import plan
 
 CPUINFO = Path(__file__).parents[1] / "core/cpuinfo"
 NOTHING = Artifact(Path("nowhere"), {"metrics": {}})
