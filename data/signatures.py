@@ -18,9 +18,9 @@ from core.console import progress
 from data import workers
 from data.loader import Groups, Split
 
-# A tiny picture is SIDE x SIDE. Chosen on training images: of 1,000 images of Fashion-MNIST at least 95 % of the copies are found
-# (JPEG of quality 50 to 95, scaled to 90 %, or both). Of 10,000 images of Fashion-MNIST 15 have another image as near as that,
-# of 10,000 of CIFAR-10 3.
+# A tiny picture is SIDE x SIDE. Chosen on training images: of 1,000 images of Fashion-MNIST at least 95 % of the copies are
+# found (JPEG of quality 50 to 95, scaled to 90 %, or both). Of 10,000 images of Fashion-MNIST 15 have another image as near as
+# that, of 10,000 of CIFAR-10 3.
 SIDE = 8
 NEAR = 1 / 12  # of the distance between images of one class
 NEAREST = 0.02 * 255  # and never more than this, as root mean square over the tiny picture

@@ -15,9 +15,9 @@ from export import targets
 from pipeline.builder import EngineBuilder
 from pipeline.ladder import rungs
 from pipeline.page import exported, train_quantized
+from pipeline.plan import plan
 from pipeline.recipe import Ladder, Recipe, load_recipe
 from pipeline.student import Base, Student
-from pipeline.plan import plan
 
 CPUINFO = Path(__file__).parents[1] / "core/cpuinfo"
 NOTHING = Artifact(Path("nowhere"), {"metrics": {}})
