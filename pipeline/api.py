@@ -34,7 +34,8 @@ def compress(
     """Press `model` into the folder `out`, or continue an interrupted run there, and return its report.
 
     The arguments are the flags of `respress compress` and have the same defaults. `changes` are keys of the recipe, such as
-    {"prune.pruning_ratio": 0.6, "expect.top1": 76.1}; they must not contradict the other arguments. `out` is runs/<model> by default.
+    {"prune.pruning_ratio": 0.6, "expect.top1": 76.1}; they must not contradict the other arguments. `out` is runs/<model> by
+    default.
     `command` stands in the report; by default it is this call.
 
     A failed gate is not an error: see `report.gate.verdict`. Raises ValueError (one line: what was got, what was expected,
