@@ -47,7 +47,7 @@ class Small:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
-    """An untrained resnet18 with a quarter of its channels, whose batch norm statistics fit the images.
+    """An untrained resnet18 with half of its channels, whose batch norm statistics fit the images.
 
     Its activations look like real ones.
     """
@@ -56,7 +56,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     found = Small(*(tmp_path_factory.mktemp(name) for name in ("images", "model", "onnx", "ranges")))
     dataset = index(Data(train_limit=600, test_limit=64), found.images)
     torch.manual_seed(0)
-    spec = narrow(family_spec("resnet18", num_classes=len(dataset["classes"]), in_channels=1))
+    spec = narrow(family_spec("resnet18", num_classes=len(dataset["classes"]), in_channels=1), 2)
     network = ResNet(spec)
     reestimate(network, (x for x, _ in batches(Split(found.images, "train"), 64)))
     save(network.eval(), spec, found.model)
