@@ -6,7 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
 flag = $(if $($(1)),--$(2) "$($(1))")
 
-.PHONY: help compress compare train report doctor test check bench bench-engines bench-pruning bench-peers
+.PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -42,6 +42,9 @@ report: $(VENV)/.ready ## OUT=…: render again from what is on disk
 doctor: $(VENV)/.ready ## which targets work here, and why the others do not
 	@$(RUN) doctor
 
+quick: $(VENV)/.ready-dev ## the fast tests, for the edit loop
+	$(VENV)/bin/python -m pytest -q -m "not slow"
+
 test: $(VENV)/.ready-dev ## all tests
 	$(VENV)/bin/python -m pytest -q
 
@@ -60,4 +63,4 @@ bench-peers: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet101=FILE ARGS
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy core data models compress calibration export measure reports pipeline benchmarks
+	$(VENV)/bin/mypy core data models compress calibration export measure reports pipeline benchmarks respress.py

@@ -1,38 +1,58 @@
-"""The command line: python -m pipeline compress | compare | train | report | doctor."""
+"""The command line: respress (or python -m pipeline) compress | compare | train | report | doctor.
 
+The commands import what they run inside their functions: `--help`, `--version` and bad flags do not wait for torch.
+"""
+
+import shlex
+import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from core import hardware, startup
-from core.cache import Stages, locked
+from core import startup
 from core.console import console
 from core.text import one_line
-from export import targets
-from measure.gate import exit_code
-from pipeline import options
-from pipeline.baseline import learn
-from pipeline.compare import Entry, folder_of, wishes
-from pipeline.compare import compare as side_by_side
-from pipeline.recipe import Recipe, load_recipe
-from pipeline.run import run
-from reports.compare import COMPARISON, comparison_of, render_comparison
-from reports.compare import exit_code as exit_code_of
-from reports.comparison import Comparison
-from reports.render import render
-from reports.rows import missing_requested
-from reports.schema import Report
+from pipeline import __version__, options
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+if TYPE_CHECKING:
+    from export.targets import Target
+    from reports.comparison import Comparison
+    from reports.schema import Report
+
+MEANINGS = {
+    1: "gate failed",
+    2: "bad input",
+    3: "target unavailable",
+    70: "internal error",
+    130: "interrupted",
+    143: "terminated",
+}
+app = typer.Typer(pretty_exceptions_enable=False, help="Press a trained ResNet onto an edge device.")
+
+
+class Terminated(BaseException):
+    """SIGTERM: not an Exception, so that no stage takes it for a fault of its own."""
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    context: typer.Context,
+    show: Annotated[bool, typer.Option("--version", help="show the version and exit")] = False,
+) -> None:
+    if show:
+        print(f"respress {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
 def compress(
-    model: str,
+    model: options.Model,
     checkpoint: options.Checkpoint = None,
     data: options.DataName = None,
     target_list: options.Targets = "",
@@ -41,9 +61,9 @@ def compress(
     budget: options.Budget = "",
     sweep: options.Sweep = "",
     finetune: options.Finetune = True,
-    expect_top1: Annotated[float | None, typer.Option(help="percent the baseline should have; if it has less, stop")] = None,
+    expect_top1: options.ExpectTop1 = None,
     minutes: options.Minutes = None,
-    latency_limit: Annotated[float | None, typer.Option(help="ms; the report names the largest batch within it")] = None,
+    latency_limit: options.LatencyLimit = None,
     input_size: options.InputSize = None,
     resize: options.Resize = None,
     crop_pct: options.CropPct = None,
@@ -53,20 +73,24 @@ def compress(
     channels: options.Channels = None,
     exif: options.Exif = None,
     channel_order: options.ChannelOrder = None,
-    recipe: Annotated[Path | None, typer.Option(help="TOML file; default: the model's own")] = None,
-    out: Path | None = None,
+    recipe: options.RecipeFile = None,
+    out: options.Out = None,
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
-    wanted = options.listed(target_list)
-    flags = options.common(data, max_drop, strict, budget, finetune, minutes)
-    flags |= options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
-    flags |= options.given(checkpoint=checkpoint, expect__top1=expect_top1, latency_limit=latency_limit)
-    overrides = options.together(options.changes_of(changes), flags)
-    loaded, variants = recipes_of(model, recipe, overrides, sweep, wanted)
-    out = out or default_out(model)
-    report = run(model, loaded, wanted, out, variants).report
-    tell(report, out)
+    from measure.gate import exit_code
+    from pipeline import api
+    from reports.rows import missing_requested
+
+    flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
+    flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit)
+    report = api.compress(
+        model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
+        budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
+        changes=options.together(options.changes_of(changes), flags),
+        command=typed(),
+    )  # fmt: skip
+    tell(report, out or api.default_out(model))
     raise typer.Exit(exit_code(report.gate.verdict, report.gate.strict, bool(missing_requested(report))))
 
 
@@ -81,10 +105,15 @@ def compare(
     sweep: options.Sweep = "",
     finetune: options.Finetune = True,
     minutes: options.Minutes = None,
-    out: Path = Path("runs/compare"),
+    out: Annotated[Path, typer.Option(help="folder for all results")] = Path("runs/compare"),
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Press several MODELS, time their engines side by side, and say which one to take."""
+    from pipeline.api import recipes_of
+    from pipeline.compare import Entry, wishes
+    from pipeline.compare import compare as side_by_side
+    from reports.compare import exit_code
+
     wanted = options.listed(target_list)
     flags = options.common(data, max_drop, strict, budget, finetune, minutes)
     overrides = options.together(options.changes_of(changes), flags)
@@ -92,24 +121,32 @@ def compare(
     for wish in wishes(models):
         own = overrides | options.given(checkpoint=wish.checkpoint)
         entries[wish.name] = Entry(wish.model, *recipes_of(wish.model, None, own, sweep, wanted))
-    found = side_by_side(entries, wanted, out)
+    found = side_by_side(entries, wanted, out, typed())
     tell_comparison(found, out)
     for model in found.models:
         if model.reason:
             print(f"error: {model.name}: {model.reason}", file=sys.stderr)
-    raise typer.Exit(exit_code_of(found))
+    raise typer.Exit(exit_code(found))
 
 
 @app.command()
 def train(
-    model: str,
-    checkpoint: Annotated[Path | None, typer.Option(help="start from it: transfer learning; none trains from scratch")] = None,
+    model: options.Model,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="transfer learning: start from this file; without it, train from scratch")
+    ] = None,
     data: options.DataName = None,
-    trainable_blocks: Annotated[int | None, typer.Option(help="0: only the new head; n: the last n blocks too")] = None,
-    lr: Annotated[float | None, typer.Option(help="learning rate; with CHECKPOINT of all but the head")] = None,
-    head_lr: Annotated[float | None, typer.Option(help="learning rate of the head; default: 10 times --lr")] = None,
-    epochs: int | None = None,
-    extract: Annotated[bool, typer.Option("--features", help="no training: write what the head reads to features.npz")] = False,
+    trainable_blocks: Annotated[
+        int | None, typer.Option(help="with --checkpoint: 0 trains only the new head, n trains also the last n blocks")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="learning rate; with --checkpoint, the learning rate of all layers but the head")
+    ] = None,
+    head_lr: Annotated[float | None, typer.Option(help="learning rate of the new head; default: 10 times --lr")] = None,
+    epochs: Annotated[int | None, typer.Option(help="number of epochs")] = None,
+    extract: Annotated[
+        bool, typer.Option("--features", help="do not train; write the inputs of the head to features.npz")
+    ] = False,
     input_size: options.InputSize = None,
     resize: options.Resize = None,
     crop_pct: options.CropPct = None,
@@ -119,11 +156,16 @@ def train(
     channels: options.Channels = None,
     exif: options.Exif = None,
     channel_order: options.ChannelOrder = None,
-    recipe: Path | None = None,
-    out: Path | None = None,
+    recipe: options.RecipeFile = None,
+    out: options.Out = None,
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
     """Train only the FP32 baseline: from scratch, or from CHECKPOINT with a new head for the classes of DATA."""
+    from core.cache import Stages, locked
+    from pipeline.api import default_out
+    from pipeline.baseline import learn
+    from pipeline.recipe import load_recipe
+
     section = "train" if checkpoint is None else "transfer"
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(
@@ -140,23 +182,12 @@ def train(
     console.print(f"{made}", markup=False)
 
 
-def recipes_of(
-    model: str, file: Path | None, overrides: dict[str, Any], sweep: str, wanted: list[str]
-) -> tuple[Recipe, dict[str, Recipe]]:
-    """The recipe, and by label those that SWEEP tries in its place."""
-    tried = options.sweep_of(sweep, overrides)
-    return load_recipe(model, file, overrides, wanted), {
-        label: load_recipe(model, file, overrides | changed, wanted) for label, changed in tried.items()
-    }
-
-
-def default_out(model: str) -> Path:
-    return Path("runs") / folder_of(model)
-
-
 @app.command()
-def report(out: Path) -> None:
-    """Render the report of OUT again from what is on disk; of a comparison, and of all that it compares."""
+def report(out: Annotated[Path, typer.Argument(help="folder of a finished run or comparison")]) -> None:
+    """Write the report of OUT again from the files on disk; for a comparison, also the reports of its networks."""
+    from reports.compare import COMPARISON, comparison_of, render_comparison
+    from reports.render import render
+
     if not (out / COMPARISON).exists():
         return tell(render(out), out)
     found = comparison_of(out)
@@ -169,17 +200,20 @@ def report(out: Path) -> None:
 
 @app.command()
 def doctor() -> None:
-    """Which targets work here, and why the others do not."""
+    """List the targets: which work on this machine, and why the others do not."""
+    from core import hardware
+    from export import targets
+
     cpu, gpu = hardware.cpu(), hardware.gpu()
     machine = {
-        "CPU": f"{cpu['cpu']}, {cpu['cores']} cores, {' '.join(cpu['isa']) or 'no extension known here'}",
-        "GPU": ", ".join(gpu.values()) if gpu else "none that NVIDIA's driver tells of",
+        "CPU": f"{cpu['cpu']}, {cpu['cores']} cores, {' '.join(cpu['isa']) or 'no known SIMD extension'}",
+        "GPU": ", ".join(gpu.values()) if gpu else "no NVIDIA GPU found",
     }
     for name, state in (machine | {name: state_of(targets.get(name)) for name in targets.names()}).items():
         console.print(f"{name:14} {state}", markup=False)
 
 
-def state_of(target: targets.Target) -> str:
+def state_of(target: "Target") -> str:
     """What the target can do here, or why it cannot and what to install."""
     if reason := target.unavailable():
         later = "" if target.prepare is None else "; its bundle has build.sh, which builds on the device"
@@ -192,36 +226,62 @@ def state_of(target: targets.Target) -> str:
     return f"builds {able}; cannot run: {hindrance}" if hindrance else f"works: {able}"
 
 
-def tell(report: Report, out: Path) -> None:
+def tell(report: "Report", out: Path) -> None:
     for note in report.notes:
         console.print(f"· {note}", markup=False)
     console.print(f"gate: [bold]{report.gate.verdict}[/bold] · {out / 'report.html'}")
 
 
-def tell_comparison(found: Comparison, out: Path) -> None:
+def tell_comparison(found: "Comparison", out: Path) -> None:
     for table in found.targets:
         for note in [f"{choice.what} that ships: {choice.text}" for choice in table.choices] + table.notes:
             console.print(f"· {table.target}: {note}", markup=False)
     console.print(f"{out / 'compare.html'}", markup=False)
 
 
+def typed() -> str:
+    """The command as the user typed it."""
+    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
+
+
 def main() -> None:
-    """Exit codes are the contract's; whatever nobody foresaw keeps its traceback and exits with 70 (EX_SOFTWARE)."""
+    """Run the command line. Exit codes are the contract's; the last line of the output says in words each that is not 0.
+
+    make turns every code but 0 into its own 2, so scripts that call make read this line.
+    """
+    signal.signal(signal.SIGTERM, terminate)
+    code = exit_code_of_command()
+    if code:
+        print(f"exit code {code}: {MEANINGS[code]}", flush=True)
+    sys.exit(code)
+
+
+def exit_code_of_command() -> int:
+    """What nobody foresaw keeps its traceback and becomes 70 (EX_SOFTWARE)."""
     try:
         with startup.prepared():
-            code = app(standalone_mode=False)
-        if code == 130:  # what typer makes of Ctrl-C
-            console.print("interrupted; the same command continues where it stopped")
+            code = app(standalone_mode=False) or 0
+    except Terminated:
+        code = 143
     except TyperException as error:
-        print(f"error: {getattr(error, 'format_message', error.__str__)()}", file=sys.stderr)
-        sys.exit(2)
+        return refuse(getattr(error, "format_message", error.__str__)())
     except ValueError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        return refuse(one_line(error))
     except Exception:
         traceback.print_exc()
-        sys.exit(70)
-    sys.exit(code or 0)
+        return 70
+    if code in (130, 143):  # typer makes 130 of Ctrl-C
+        console.print(f"{MEANINGS[code]}; the same command continues where it stopped")
+    return int(code)
+
+
+def refuse(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def terminate(*_: object) -> None:
+    raise Terminated
 
 
 if __name__ == "__main__":

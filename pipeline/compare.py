@@ -16,7 +16,7 @@ from export import targets
 from measure.engines import latency
 from pipeline.baseline import images_of
 from pipeline.recipe import Recipe
-from pipeline.run import Run, command, run
+from pipeline.run import Run, run
 from reports.compare import Entrant, compared, render_comparison
 from reports.comparison import Comparison
 
@@ -66,7 +66,7 @@ class Entry:
     sweep: dict[str, Recipe]
 
 
-def compare(entries: dict[str, Entry], wanted: list[str], out: Path) -> Comparison:
+def compare(entries: dict[str, Entry], wanted: list[str], out: Path, command: str) -> Comparison:
     """Press every network of `entries` by name into OUT/<name>, time all that ships, write OUT/compare.*.
 
     What a network is refused for becomes its row, and the others go on. Raises ValueError when all are refused, and when they
@@ -85,7 +85,7 @@ def compare(entries: dict[str, Entry], wanted: list[str], out: Path) -> Comparis
         for name in images:
             with going_on(name, failed):
                 entry = entries[name]
-                runs[name] = run(entry.model, entry.recipe, wanted, folders[name], entry.sweep)
+                runs[name] = run(entry.model, entry.recipe, wanted, folders[name], entry.sweep, command=command)
         if not runs:
             raise ValueError("; ".join(f"{name}: {reason}" for name, reason in failed.items()))
         comparison = compared(
@@ -93,7 +93,7 @@ def compare(entries: dict[str, Entry], wanted: list[str], out: Path) -> Comparis
             time_together({name: (entries[name].recipe, done) for name, done in runs.items()}, images, Stages(out / "stages")),
             out,
             created=now(),
-            command=command(),
+            command=command,
             started=started,
         )
         render_comparison(comparison, out)

@@ -7,8 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from export import targets
-
 COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 # what is limited: (key of the recipe's section budget, units, target when none is given: "" for none, None for an error)
@@ -21,25 +19,47 @@ BUDGETS: dict[str, tuple[str, dict[str, float], str | None]] = {
 }
 EXPECTED = "params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@onnxruntime"
 
-Set = Annotated[list[str], typer.Option("--set", help="section.key=value, any key of the recipe; may be repeated")]
-Checkpoint = Annotated[Path | None, typer.Option(help=".pt, .pth or .safetensors; none trains a baseline")]
+Model = Annotated[str, typer.Argument(help="a network of the family, such as resnet50, or package.module:factory")]
+Set = Annotated[
+    list[str], typer.Option("--set", help="change any key of the recipe: section.key=value; may be given several times")
+]
+Checkpoint = Annotated[
+    Path | None, typer.Option(help=".pt, .pth or .safetensors file; without it, a baseline is trained first")
+]
 DataName = Annotated[str | None, typer.Option("--data", help="fashion-mnist, cifar10 or a folder of images")]
-Targets = Annotated[str, typer.Option("--targets", help="comma-separated; default: all that work here")]
-MaxDrop = Annotated[float | None, typer.Option(help="percentage points of top-1")]
-Strict = Annotated[bool, typer.Option(help="fail when the verdict is inconclusive")]
-Budget = Annotated[str, typer.Option(help="params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")]
-Sweep = Annotated[str, typer.Option(help="pruning ratios or budgets to try, 0.3,0.5,0.7; the best that passes ships")]
-Finetune = Annotated[bool, typer.Option("--finetune/--no-finetune", help="without: only quantize, in minutes")]
-Minutes = Annotated[float | None, typer.Option(help="of distillation, instead of epochs")]
+Targets = Annotated[
+    str, typer.Option("--targets", help="names of targets, comma-separated; default: all that work on this machine")
+]
+MaxDrop = Annotated[float | None, typer.Option(help="the gate fails at this drop of top-1, percentage points")]
+Strict = Annotated[bool, typer.Option(help="exit with code 1 also when the verdict is inconclusive")]
+Budget = Annotated[
+    str, typer.Option(help="limits of the student: params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")
+]
+Sweep = Annotated[
+    str, typer.Option(help="pruning ratios (0.3,0.5,0.7) or budgets to try; the fastest engine that passes the gate ships")
+]
+Finetune = Annotated[
+    bool, typer.Option("--finetune/--no-finetune", help="--no-finetune: only quantize, without pruning and distillation")
+]
+Minutes = Annotated[float | None, typer.Option(help="train the student for about this many minutes (replaces distill.epochs)")]
+ExpectTop1 = Annotated[
+    float | None, typer.Option(help="known top-1 of the checkpoint, percent; the run stops if it is far below this")
+]
+LatencyLimit = Annotated[
+    float | None, typer.Option(help="milliseconds; the report names the largest batch size within this limit")
+]
+RecipeFile = Annotated[Path | None, typer.Option(help="TOML file; default: the recipe of the model in recipes/")]
+Out = Annotated[Path | None, typer.Option(help="folder for all results; default: runs/<model>")]
 InputSize = Annotated[int | None, typer.Option(help="side of the network's square input, pixels")]
-Resize = Annotated[str | None, typer.Option(help="pixels of the shorter side before the crop; or pad, or squash")]
-CropPct = Annotated[float | None, typer.Option(help="input size / resize, instead of --resize")]
-Interpolation = Annotated[str | None, typer.Option(help="bilinear, bicubic, …")]
-Mean = Annotated[str | None, typer.Option(help="of the training images on the 0 … 1 scale: one number, or one per channel")]
-Std = Annotated[str | None, typer.Option(help="likewise")]
+Resize = Annotated[str | None, typer.Option(help="length of the shorter side before the crop, pixels; or pad, or squash")]
+CropPct = Annotated[float | None, typer.Option(help="input size divided by resize; use it instead of --resize")]
+Interpolation = Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic, lanczos, box or hamming")]
+Mean = Annotated[
+    str | None, typer.Option(help="mean of the training images on the 0 to 1 scale: one number, or one per channel")
+]
+Std = Annotated[str | None, typer.Option(help="standard deviation of the training images: one number, or one per channel")]
+Channels = Annotated[int | None, typer.Option(help="input channels: 1 (grey) or 3 (RGB); default: those of the checkpoint")]
 ChannelOrder = Annotated[str | None, typer.Option(help="rgb, or bgr for networks trained on images as OpenCV reads them")]
-Channels = Annotated[int | None, typer.Option(help="1 (grey) or 3 (RGB); default: the checkpoint's")]
-
 Exif = Annotated[str | None, typer.Option(help="apply or ignore the rotation in EXIF; default for a checkpoint: ignore")]
 
 
@@ -118,6 +138,8 @@ def limits_of(budget: str) -> dict[str, Any]:
     Units are powers of ten, in any case: see `BUDGETS`. Raises ValueError for a part that cannot be read or comes twice, for a
     number that is not above zero, and for a target that does not exist.
     """
+    from export import targets  # here, so that --help does not wait for it
+
     parsed: dict[str, Any] = {}
     for part in filter(None, map(str.strip, budget.split(","))):
         kind, _, wish = part.partition("=")

@@ -1,8 +1,6 @@
 """One network through the page: what it leaves in OUT besides the stages (run.json, the reports, bundle/)."""
 
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,10 +26,12 @@ class Run:
     targets: Mapping[str, TargetResult]
 
 
-def run(model: str, recipe: Recipe, wanted: list[str], out: Path, sweep: Mapping[str, Recipe] | None = None) -> Run:
+def run(
+    model: str, recipe: Recipe, wanted: list[str], out: Path, sweep: Mapping[str, Recipe] | None = None, *, command: str
+) -> Run:
     """Press `model` into the folder `out`, or continue where an earlier run stopped; `wanted` are the targets the user named.
 
-    `sweep` as in pipeline/page.py `compress`: recipes by variant, a student each.
+    `sweep` as in pipeline/page.py `compress`: recipes by variant, a student each. `command` is what the user typed or called.
     Raises ValueError for everything the page refuses, and when another run is writing to `out`.
     """
     started = time.perf_counter()
@@ -40,7 +40,7 @@ def run(model: str, recipe: Recipe, wanted: list[str], out: Path, sweep: Mapping
         pressed = compress(recipe, step, sweep)
         RunRecord(
             created=now(),
-            command=command(),
+            command=command,
             seconds=round(time.perf_counter() - started, 1),
             model=model,
             gate=recipe.gate,
@@ -57,11 +57,6 @@ def run(model: str, recipe: Recipe, wanted: list[str], out: Path, sweep: Mapping
         report = render(out)
         publish(report, recipe, pressed, out)
     return Run(report, {result.target: result for result in pressed.targets})
-
-
-def command() -> str:
-    """What the user typed."""
-    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
 
 
 def publish(report: Report, recipe: Recipe, pressed: Pressed, out: Path) -> None:

@@ -31,8 +31,8 @@ def test_features_times_the_classifier_are_the_logits(small: Small, tmp_path: Pa
         assert found["classes"].tolist() == ["T-shirt/top", "Trouser", "Pullover"]
         for name in ("train", "test"):
             split, array = Split(images, name), found[f"{name}_features"]
-            assert metrics[f"{name}_features"] == [len(split), 512]
-            assert array.shape == (len(split), 512) and array.dtype == np.float32
+            assert metrics[f"{name}_features"] == [len(split), network.fc.in_features]
+            assert array.shape == (len(split), network.fc.in_features) and array.dtype == np.float32
             assert found[f"{name}_labels"].dtype == np.int64
             assert np.array_equal(found[f"{name}_labels"], split.labels)
             x, _ = split.__getitems__(list(range(len(split))))

@@ -1,4 +1,4 @@
-"""The README's commands exist, and the Makefile forwards what the contract says."""
+"""The documented commands exist, and the Makefile forwards what the contract says. test_readme_runs.py runs the README."""
 
 import os
 import re
@@ -13,6 +13,8 @@ from typer.main import get_command
 from pipeline.__main__ import app
 
 PROJECT = Path(__file__).resolve().parents[2]
+README = PROJECT / "README.md"
+DOCS = sorted((PROJECT / "docs").glob("*.md"))
 
 
 def forwarded(*arguments: str) -> list[str]:
@@ -25,19 +27,38 @@ def forwarded(*arguments: str) -> list[str]:
     return shlex.split(line)
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"^```\n(.*?)^```", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    return [line.split("#")[0].strip() for block in blocks for line in block.splitlines() if line.startswith("make ")]
+def blocks(path: Path, language: str = "") -> list[str]:
+    """The code blocks of a Markdown file that are marked with `language`."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
+    return [block for marked, block in found if marked == language]
 
 
-def test_the_readme_has_commands() -> None:
-    assert {"make doctor", "make test", "make check"} <= set(readme_commands())
+def commands(*paths: Path) -> list[str]:
+    """The make commands in the code blocks of `paths`."""
+    lines = [line for path in paths for block in blocks(path) for line in block.splitlines()]
+    return [line.split("#")[0].strip() for line in lines if line.startswith("make ")]
 
 
-@pytest.mark.parametrize("command", readme_commands())
-def test_every_readme_command_runs_something_that_exists(command: str) -> None:
+def test_the_readme_is_short_and_has_commands() -> None:
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 120 and max(map(len, lines)) <= 110
+    assert {"make compress MODEL=resnet101", "make doctor", "make quick", "make test", "make check"} <= set(commands(README))
+
+
+def test_the_readme_links_every_file_of_docs_and_every_link_leads_to_a_file() -> None:
+    linked = set()
+    for path in (README, *DOCS):
+        links = [link for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()) if "://" not in link]
+        for link in links:
+            assert (path.parent / link).is_file(), f"{path.name}: {link}"
+        linked |= {(path.parent / link).resolve() for link in links if path == README}
+    assert {path.resolve() for path in DOCS} <= linked
+
+
+@pytest.mark.parametrize("command", commands(README, *DOCS))
+def test_every_documented_command_runs_something_that_exists(command: str) -> None:
     words = forwarded(*shlex.split(command)[1:])
-    if command.split()[1] in ("test", "check", "bench"):
+    if command.split()[1] in ("quick", "test", "check", "bench"):
         assert words[0].startswith(".venv/bin/")
         return
     assert words[1:3] == ["-m", "pipeline"]
@@ -82,4 +103,4 @@ def test_help_lists_every_target_of_the_makefile() -> None:
     done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
     listed = {line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line}
     benchmarks = {"bench", "bench-engines", "bench-pruning", "bench-peers"}
-    assert {"compress", "compare", "train", "report", "doctor", "test", "check", "help"} | benchmarks <= listed
+    assert {"compress", "compare", "train", "report", "doctor", "quick", "test", "check", "help"} | benchmarks <= listed

@@ -1,0 +1,89 @@
+"""The calls of respress.py and of the command line."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline import options
+from pipeline.compare import folder_of
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.run import run
+from reports.schema import Report
+
+
+def compress(
+    model: str,
+    *,
+    checkpoint: str | Path | None = None,
+    data: str | Path | None = None,
+    targets: Sequence[str] = (),
+    max_drop: float | None = None,
+    strict: bool = False,
+    budget: str = "",
+    sweep: str = "",
+    finetune: bool = True,
+    minutes: float | None = None,
+    recipe: str | Path | None = None,
+    out: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    command: str | None = None,
+) -> Report:
+    """Press `model` into the folder `out`, or continue an interrupted run there, and return its report.
+
+    The arguments are the flags of `respress compress` and have the same defaults. `changes` are keys of the recipe, such as
+    {"prune.pruning_ratio": 0.6, "expect.top1": 76.1}; they must not contradict the other arguments. `out` is runs/<model> by
+    default.
+    `command` stands in the report; by default it is this call.
+
+    A failed gate is not an error: see `report.gate.verdict`. Raises ValueError (one line: what was got, what was expected,
+    what to do) for bad input and when another run is writing to `out`.
+    """
+    call = call_of(compress, dict(locals()))
+    flags = options.common(None if data is None else str(data), max_drop, strict, budget, finetune, minutes)
+    flags |= options.given(checkpoint=checkpoint)
+    overrides = options.together(dict(changes or {}), flags)
+    loaded, variants = recipes_of(model, None if recipe is None else Path(recipe), overrides, sweep, list(targets))
+    return run(model, loaded, list(targets), Path(out or default_out(model)), variants, command=command or call).report
+
+
+def load_report(folder: str | Path) -> Report:
+    """The report of the finished run in `folder`.
+
+    Raises ValueError where there is no report.json, and where it is not one of this version of respress.
+    """
+    path = Path(folder) / "report.json"
+    try:
+        return Report.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} does not exist; expected the folder of a finished run (OUT of `compress`)") from error
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a report of this version; run `respress report {folder}` to write it again") from error
+
+
+def recipes_of(
+    model: str, file: Path | None, overrides: dict[str, Any], sweep: str, wanted: list[str]
+) -> tuple[Recipe, dict[str, Recipe]]:
+    """The recipe, and by label those that SWEEP tries in its place."""
+    tried = options.sweep_of(sweep, overrides)
+    return load_recipe(model, file, overrides, wanted), {
+        label: load_recipe(model, file, overrides | changed, wanted) for label, changed in tried.items()
+    }
+
+
+def default_out(model: str) -> Path:
+    return Path("runs") / folder_of(model)
+
+
+def call_of(function: Any, arguments: dict[str, Any]) -> str:
+    """The Python call with those `arguments` that differ from the defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    given = [p for p in parameters if arguments[p.name] != p.default]
+    words = [f"{'' if p.default is p.empty else p.name + '='}{plain(arguments[p.name])!r}" for p in given]
+    return f"respress.{function.__name__}({', '.join(words)})"
+
+
+def plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
