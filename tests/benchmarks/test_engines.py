@@ -13,6 +13,7 @@ from pipeline.recipe import load_recipe
 from tests.conftest import Small
 
 
+@pytest.mark.slow
 def test_a_network_becomes_a_section_with_a_table_per_runtime(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

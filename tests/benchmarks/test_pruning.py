@@ -10,6 +10,7 @@ from benchmarks.pruning import main
 from tests.benchmarks.narrow import narrow
 
 
+@pytest.mark.slow
 def test_a_checkpoint_becomes_a_section_and_only_the_teacher_differs(tmp_path: Path) -> None:
     results, runs = tmp_path / "RESULTS.md", tmp_path / "runs"
     checkpoint = narrow(tmp_path)

@@ -17,6 +17,7 @@ from models.checkpoint import Load, load_checkpoint
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
 from pipeline.compare import check_same, wishes
+from tests.widths import narrow
 
 FACTORIES = """
 from torch import nn
@@ -81,6 +82,7 @@ def engines_of(out: Path) -> dict[str, dict[str, Any]]:
     return {engine["id"].removesuffix("/onnxruntime"): engine for engine in table["engines"]} | {"table": table}
 
 
+@pytest.mark.slow
 def test_two_models_side_by_side(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -135,6 +137,7 @@ def test_two_models_side_by_side(
     assert not any(engine["front"] for key, engine in engines.items() if key != "table")
 
 
+@pytest.mark.slow
 def test_each_model_is_swept_and_sends_its_best(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["compared_networks:narrow", "compared_networks:wide"]
     assert run(monkeypatch, tmp_path, ",".join(names), images, "--max-drop", "100", "--sweep", "0.3,0.7") == 0
@@ -192,7 +195,7 @@ def test_all_must_be_asked_about_the_same_labelled_images(images: Path, tmp_path
     (tmp_path / "plain").mkdir()
     for i, path in enumerate(sorted((images / "val").rglob("*.png"))):
         (tmp_path / "plain" / f"{i}.png").symlink_to(path)
-    torch.save(ResNet(family_spec("resnet18", num_classes=2)).state_dict(), tmp_path / "mine.pth")
+    torch.save(ResNet(narrow(family_spec("resnet18", num_classes=2))).state_dict(), tmp_path / "mine.pth")
     network = step(load_checkpoint, Load(arch="resnet18"), checkpoint=tmp_path / "mine.pth")
     nameless = step(index, asked.model_copy(update={"name": str(tmp_path / "plain")}), network=network)
     with pytest.raises(ValueError, match="plain has no labels"):

@@ -55,6 +55,7 @@ def rows_of(out: Path) -> dict[str, Any]:
     return {row["id"].split("/")[0]: row for row in report["rows"] if row["target"] == "onnxruntime"} | {"report": report}
 
 
+@pytest.mark.slow
 def test_the_layer_that_eight_bits_break_goes_back_to_floats(
     broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from export import targets
@@ -25,6 +26,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=900)
 
 
+@pytest.mark.slow
 def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
     small = [part for change in SMALL for part in ("--set", change)]
     command = ["compress", "resnet18", "--out", str(tmp_path / "run"), *small]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
+from tests.widths import narrow
 
 QUICK = [
     "--set",
@@ -54,7 +55,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels[:, 30 * (label == "梨") :][:, :30] += 120
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     torch.manual_seed(0)
-    network = ResNet(family_spec("resnet18", num_classes=2))
+    network = ResNet(narrow(family_spec("resnet18", num_classes=2), 2))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     x, y = plain(root / "data/train")
     for step in range(20):
@@ -94,12 +95,13 @@ def rows_of(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in report["rows"]}
 
 
+@pytest.mark.slow
 def test_the_baseline_is_what_plain_pytorch_gets(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = run(
         monkeypatch, tmp_path, "compress", "resnet18", "--checkpoint", str(own / "mine.pth"), "--data", str(own / "data"),
         "--input-size", "32", "--targets", "onnxruntime", *QUICK, *SHORT,
     )  # fmt: skip
-    model = ResNet(family_spec("resnet18", num_classes=2)).eval()
+    model = ResNet(narrow(family_spec("resnet18", num_classes=2), 2)).eval()
     model.load_state_dict({k.removeprefix("module."): t for k, t in torch.load(own / "mine.pth")["state_dict"].items()})
     x, y = plain(own / "data/val")
     with torch.inference_mode():
@@ -116,6 +118,7 @@ def test_the_baseline_is_what_plain_pytorch_gets(own: Path, tmp_path: Path, monk
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labelled", [True, False])
 def test_without_training_images_it_only_quantizes(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: bool
@@ -145,6 +148,7 @@ def test_without_training_images_it_only_quantizes(
         assert (tmp_path / "out/bundle/onnxruntime/labels.txt").read_text() == "class 0\nclass 1\n"
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_is_trained_pruned_and_shipped(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +163,7 @@ def test_a_network_of_ones_own_is_trained_pruned_and_shipped(
     assert any("self-distillation" in note for note in report["notes"])
 
 
+@pytest.mark.slow
 def test_transfer_learning_makes_a_checkpoint_for_compress(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -75,6 +75,7 @@ def heed_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_kill_9_in_distillation_then_the_same_command(tmp_path: Path) -> None:
     changes = [
         "data.train_limit=1500", "data.test_limit=200", "train.epochs=1", "distill.epochs=3", "distill.min_steps=0",

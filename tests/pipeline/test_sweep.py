@@ -26,6 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch, out: Path, *arguments: str) -> tuple[in
     return int(end.value.code or 0), json.loads((out / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_quickest_student_that_passes_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, report = run(monkeypatch, tmp_path, "--sweep", "0.5,0.9", "--max-drop", "99")
     rows = {row["id"]: row for row in report["rows"] if row["target"] == "onnxruntime"}
