@@ -17,7 +17,7 @@ from compress.plan import Cut, kept_channels, planned
 from core.text import first_line
 from models.blocks import SplitBlock
 from models.checkpoint import AnySpec, classifier, rebuilt
-from models.resnet import ResNet, blocks_of
+from models.resnet import ResNet, blocks_of, pads
 
 
 class CannotPrune(Exception):
@@ -102,12 +102,15 @@ def prunable(network: nn.Module, spec: AnySpec, config: Cut, shape: tuple[int, i
 
 
 def kept_whole(network: nn.Module, spec: AnySpec, config: Cut) -> list[nn.Module]:
-    """Layers whose output channels stay: the classifier, Res2Net's equal splits, the residual stream unless `residual`."""
+    """Layers whose output channels stay: the classifier, Res2Net's equal splits, the residual stream.
+
+    The residual stream is pruned where `residual` says so and no shortcut pads it.
+    """
     kept = [classifier(network, spec)]
     for block in network.modules():
         if isinstance(block, SplitBlock):
             kept += block.convolutions()[:-1]
-    if not config.residual and isinstance(network, ResNet):
+    if isinstance(network, ResNet) and (pads(network) or not config.residual):
         kept += residual_convolutions(network)
     return kept
 
@@ -118,6 +121,6 @@ def residual_convolutions(network: ResNet) -> list[nn.Module]:
     for blocks in blocks_of(network):
         for block in blocks:
             layers.append(block.convolutions()[-1])
-            if block.downsample is not None:
+            if isinstance(block.downsample, nn.Sequential):
                 layers.append(block.downsample[0])
     return layers
