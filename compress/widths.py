@@ -13,10 +13,10 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compress.cut import prunable
 from compress.groups import LEAST, scores_of
 from compress.importance import group_importance
 from compress.plan import Cut
+from compress.prunable import prunable
 from models.checkpoint import AnySpec
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.cut import CannotPrune, cut, prunable
+from compress.cut import cut
 from compress.importance import Importance
 from compress.plan import Scope, rounded
+from compress.prunable import CannotPrune, prunable
 from compress.prune import Prune, prune
 from models.checkpoint import load
 from models.cost import cost
