@@ -14,6 +14,7 @@ from compress.plan import Cut
 from core.text import first_line
 from models.blocks import SplitBlock
 from models.checkpoint import AnySpec, classifier, rebuilt
+from models.custom import Custom
 from models.resnet import ResNet, blocks_of, pads
 
 Shape = tuple[int, int, int]
@@ -84,7 +85,7 @@ def unprunable(network: nn.Module, spec: AnySpec, config: Cut, shape: Shape) -> 
     for trial: the groups together, and each of them alone only where that fails.
     Raises CannotPrune when torch-pruning cannot find the groups, and when none of them can be pruned.
     """
-    if isinstance(network, ResNet):
+    if not isinstance(spec, Custom):
         return []
     x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     with as_cannot_prune(spec):

@@ -46,7 +46,7 @@ class Sensitivity(Config):
     importance: Importance = "l2"
     gradient_images: int = Field(default=512, ge=1)
     norm_images: int = Field(default=256, ge=2)
-    round_to: int = Field(default=16, ge=1)
+    round_to: int | None = Field(default=None, ge=1)
 
 
 def sensitivity(config: Sensitivity, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
