@@ -16,6 +16,7 @@ from benchmarks.plain import PLAIN, Plain, made_by, on_labels, told_of, torch_pr
 from benchmarks.seeds import Trained, markdown, terminal
 from benchmarks.table import OURS, with_section
 from compress.distill import Distill, distill
+from compress.plan import ROUND_TO
 from core.cache import Artifact, Stages, locked
 from core.console import console
 from core.engine_name import EngineName
@@ -80,7 +81,7 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
     base = Base(images, checked, teacher, baseline)
     press("", recipe.model_copy(update={"distill": seeded}), step, base, plan("", recipe, step, base))
     ours = made_by(step, "prune")
-    like = Plain(macs=ours.metrics["after"]["macs"], round_to=recipe.prune.round_to)
+    like = Plain(macs=ours.metrics["after"]["macs"], round_to=recipe.prune.round_to or ROUND_TO)
     plain = step(torch_pruned, like, model=made_by(step, "derive_student"), images=images)
 
     taught, alone = recipe.distill, on_labels(recipe.distill, recipe.distill.epochs)

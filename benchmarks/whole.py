@@ -22,6 +22,7 @@ from benchmarks.runtimes import OPEN, OTHERS, Made, opened
 from benchmarks.table import OURS, markdown, terminal, with_section
 from benchmarks.turns import TURNS, Row, ask, take_turns
 from compress.distill import distill
+from compress.plan import ROUND_TO
 from core import hardware
 from core.cache import Artifact, Stages, locked
 from core.console import console
@@ -79,7 +80,7 @@ def section(title: str, recipe: Recipe, step: Stages, queries: int, results: Pat
     images, _, teacher = baseline_of(recipe, step)
     epochs = sum(a.metrics["epochs"] for a in by_us if stage_of(a) in ("distill", "quantize_aware"))
     student = made_by(step, "prune")
-    like = Plain(macs=student.metrics["after"]["macs"], round_to=recipe.prune.round_to)
+    like = Plain(macs=student.metrics["after"]["macs"], round_to=recipe.prune.round_to or ROUND_TO)
     pruned = step(torch_pruned, like, model=teacher, images=images)
     # The student in the teacher's place: it has no say, and is only asked at the end.
     tuned = step(distill, on_labels(recipe.distill, epochs), label=PLAIN, student=pruned, teacher=pruned, images=images)

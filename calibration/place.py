@@ -24,7 +24,8 @@ from core.placement import Placement
 
 Edge = tuple[NodeProto, int]  # a node and which of its inputs
 LAYERS = ("Conv", "Gemm")
-AS_INTEGERS = ("MaxPool", "ReduceMean", "GlobalAveragePool", "AveragePool", "Split", "Reshape", "Flatten")
+SAME_VALUES = ("MaxPool", "Reshape", "Flatten", "Split", "Slice", "Pad")  # what comes out went in, or is zero
+AS_INTEGERS = (*SAME_VALUES, "ReduceMean", "GlobalAveragePool", "AveragePool")
 CORRECTIONS = "corrections.safetensors"  # beside ranges.json, where they help
 # The placement that ranges and corrections are chosen with: the integers of the CPU runtimes, without products that saturate.
 NEUTRAL = Placement(
@@ -90,6 +91,7 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
     producers, readers = producers_of(proto), readers_of(proto)
     weights = {i.name for i in proto.graph.initializer}
     weights |= {name for node in proto.graph.node if node.op_type == "Constant" for name in node.output}
+    constants = with_computed(weights, proto)
     edges: dict[str, list[Edge]] = defaultdict(list)
     skip = with_integer_producers(frozenset(config.skip), proto, readers)
 
@@ -98,19 +100,28 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
             continue
         if node.op_type in LAYERS and node.input[1] in weights:
             edges[node.input[0]].append((node, 0))
-        elif node.op_type == "Add" and not weights & set(node.input):
+        elif node.op_type == "Add" and not constants & set(node.input):
             if config.residual == "all":
                 for i, name in enumerate(node.input):
                     edges[name].append((node, i))
             else:
                 i = shortcut_input(node, producers, readers)
                 edges[node.input[i]].append((node, i))
-        elif config.pool and node.op_type in AS_INTEGERS and node.input[0] not in weights:
+        elif config.pool and node.op_type in AS_INTEGERS and node.input[0] not in constants:
             edges[node.input[0]].append((node, 0))
-        elif config.pool and node.op_type == "Concat" and not weights & set(node.input):
+        elif config.pool and node.op_type == "Concat" and not constants & set(node.input):
             for i, name in enumerate(node.input):
                 edges[name].append((node, i))
     return dict(edges)
+
+
+def with_computed(constants: set[str], proto: ModelProto) -> set[str]:
+    """`constants`, and the tensors that are computed from them alone: torchscript computes the widths of a Pad in the graph."""
+    known = constants | {""}  # an optional input that is left out
+    for node in proto.graph.node:
+        if known.issuperset(node.input):
+            known |= set(node.output)
+    return known
 
 
 def with_integer_producers(skip: frozenset[str], proto: ModelProto, readers: dict[str, list[NodeProto]]) -> frozenset[str]:
@@ -123,21 +134,22 @@ def with_integer_producers(skip: frozenset[str], proto: ModelProto, readers: dic
 
 
 def shortcut_input(add: NodeProto, producers: dict[str, NodeProto], readers: dict[str, list[NodeProto]]) -> int:
-    """Which input of a residual Add is the shortcut: the one with fewer nodes between it and the fork."""
+    """Which input of a residual Add is the shortcut: the one with fewer layers, or else nodes, between it and the fork."""
 
-    def distance(name: str) -> int:
-        steps = 0
+    def distance(name: str) -> tuple[int, int]:
+        layers = steps = 0
         while len(readers[name]) == 1 and name in producers:
-            name, steps = producers[name].input[0], steps + 1
-        return steps
+            node = producers[name]
+            name, layers, steps = node.input[0], layers + (node.op_type in LAYERS), steps + 1
+        return layers, steps
 
     return 0 if distance(add.input[0]) < distance(add.input[1]) else 1
 
 
 def range_source(proto: ModelProto, name: str) -> str:
-    """The tensor whose range `name` has to share: maxima, splits and reshapes do not rescale integers."""
+    """The tensor whose range `name` has to share: maxima, slices, zeros around it and reshapes do not rescale integers."""
     producers = producers_of(proto)
-    while name in producers and producers[name].op_type in ("MaxPool", "Reshape", "Flatten", "Split"):
+    while name in producers and producers[name].op_type in SAME_VALUES:
         name = producers[name].input[0]
     return name
 

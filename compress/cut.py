@@ -5,8 +5,7 @@ of few channels a group (ResNeXt).
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,8 @@ from torch import Tensor, nn
 from compress.groups import ChannelGroup, channel_groups, scores_of
 from compress.importance import group_importance
 from compress.plan import Cut, kept_channels, planned
-from core.text import first_line
-from models.blocks import SplitBlock
-from models.checkpoint import AnySpec, classifier, rebuilt
-from models.resnet import ResNet, blocks_of
-
-
-class CannotPrune(Exception):
-    """Why torch-pruning cannot prune this network."""
+from compress.prunable import CannotPrune, as_cannot_prune, kept_whole
+from models.checkpoint import AnySpec, rebuilt
 
 
 def cut(
@@ -31,10 +24,12 @@ def cut(
     shape: tuple[int, int, int],
     plan: Mapping[str, float] | None = None,
     refresh: Callable[[nn.Module], None] | None = None,
+    stay: Collection[str] = (),
 ) -> nn.Module:
     """A copy of `network` without a share of its channels: the ratio of the `plan`, or else of `config`.
 
-    `refresh` is called between steps with the network so far. "taylor" and "fisher" read the gradients of `network`.
+    `stay` names the groups that keep all their channels. `refresh` is called between steps with the network so far. "taylor"
+    and "fisher" read the gradients of `network`.
     Raises ValueError for an impossible plan or criterion, CannotPrune when torch-pruning fails, or when the pruned network
     cannot be rebuilt from its weights or then computes something else.
     """
@@ -49,7 +44,7 @@ def cut(
         if step > 1 and refresh:
             refresh(pruned)
         with as_cannot_prune(spec):
-            groups = channel_groups(pruned, x, kept_whole(pruned, spec, config))
+            groups = channel_groups(pruned, x, kept_whole(pruned, spec, config, stay))
         whole = whole or {group.name: group.width // group.parts for group in groups}
         ratios = planned(plan, groups)
         with as_cannot_prune(spec):
@@ -74,50 +69,9 @@ def thin(groups: list[ChannelGroup], scores: dict[str, Tensor], left: dict[str, 
                 group.group.prune([part * size + i for part in range(group.parts) for i in gone])
 
 
-@contextmanager
-def as_cannot_prune(spec: AnySpec) -> Iterator[None]:
-    """Raise every error inside as CannotPrune: a user's own network may contain what torch-pruning does not support."""
-    try:
-        yield
-    except Exception as error:
-        reason = first_line(error)
-        raise CannotPrune(f"torch-pruning cannot take channels from {spec.arch} ({type(error).__name__}: {reason})") from error
-
-
 def copied(network: nn.Module) -> nn.Module:
     """A copy of `network` with copies of its gradients, when there are any."""
     copy_ = copy.deepcopy(network)
     for mine, theirs in zip(copy_.parameters(), network.parameters(), strict=True):
         mine.grad = None if theirs.grad is None else theirs.grad.clone()
     return copy_
-
-
-def prunable(network: nn.Module, spec: AnySpec, config: Cut, shape: tuple[int, int, int]) -> list[ChannelGroup]:
-    """The channel groups that `cut` prunes with `config`, in the order of the network; `shape` is that of an image [C, H, W].
-
-    Raises CannotPrune when torch-pruning cannot find them.
-    """
-    with as_cannot_prune(spec):
-        return channel_groups(network, torch.zeros(1, *shape), kept_whole(network, spec, config))
-
-
-def kept_whole(network: nn.Module, spec: AnySpec, config: Cut) -> list[nn.Module]:
-    """Layers whose output channels stay: the classifier, Res2Net's equal splits, the residual stream unless `residual`."""
-    kept = [classifier(network, spec)]
-    for block in network.modules():
-        if isinstance(block, SplitBlock):
-            kept += block.convolutions()[:-1]
-    if not config.residual and isinstance(network, ResNet):
-        kept += residual_convolutions(network)
-    return kept
-
-
-def residual_convolutions(network: ResNet) -> list[nn.Module]:
-    """The convolutions that write to the residual stream."""
-    layers: list[nn.Module] = [network.conv1]
-    for blocks in blocks_of(network):
-        for block in blocks:
-            layers.append(block.convolutions()[-1])
-            if block.downsample is not None:
-                layers.append(block.downsample[0])
-    return layers

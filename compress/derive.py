@@ -24,7 +24,7 @@ class Derive(Config):
     """
 
     arch: str | None = None
-    depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
+    depths: tuple[PositiveInt, ...] | None = None
 
 
 def derive_student(config: Derive, out: Path, *, teacher: Path) -> dict[str, Any]:
@@ -72,7 +72,8 @@ def kept_blocks(spec: Spec, arch: str, depths: Sequence[int] | None) -> list[lis
     have = [len(stage) for stage in spec.widths]
     wanted = list(depths or member.depths)
     alike = own is not None and member._replace(depths=own.depths) == own
-    if not alike or any(want > there for want, there in zip(wanted, have, strict=True)):
+    contained = len(wanted) == len(have) and all(want <= there for want, there in zip(wanted, have, strict=True))
+    if not (alike and contained):
         raise ValueError(
             f"student {arch} (blocks {wanted}) is not contained in {spec.arch} (blocks {have}); expected a "
             f"shallower network with the same kind of blocks; leave out the student's arch to keep that of the teacher"

@@ -29,6 +29,16 @@ class ChannelGroup:
     layers: list[str]
     group: Any
 
+    def readers(self, channels: list[int]) -> list[tuple[nn.Module, list[int]]]:
+        """The convolutions and linear layers that read `channels` of the group, each with the numbers of its inputs."""
+        start, graph = self.group[0].dep, self.group._DG
+        return [
+            (item.dep.target.module, item.idxs)
+            for item in graph.get_pruning_group(start.target.module, start.handler, channels)
+            if isinstance(item.dep.target.module, (nn.modules.conv._ConvNd, nn.Linear))
+            and not graph.is_out_channel_pruning_fn(item.dep.handler)
+        ]
+
 
 def channel_groups(network: nn.Module, x: Tensor, kept_whole: list[nn.Module]) -> list[ChannelGroup]:
     """The groups of `network` that contain none of `kept_whole`, in the order of the network; `x` is an input for it."""

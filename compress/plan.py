@@ -14,6 +14,7 @@ from compress.groups import LEAST, ChannelGroup
 from compress.importance import Importance
 from core.config import Config
 
+ROUND_TO = 16
 Scope = Literal["local", "global", "isomorphic"]
 
 
@@ -25,7 +26,8 @@ class Cut(Config):
     scope           the channels that a channel is ranked among: those of its own group ("local"), those of all groups with the
                     same connections ("isomorphic"), or all ("global")
     steps           the number of steps, each with batch norm and gradients of its own; nothing is trained in between
-    round_to        channel counts stay multiples of this: INT8 kernels fall back to floating point for other counts
+    round_to        channel counts stay multiples of this: INT8 kernels fall back to floating point for other counts. None:
+                    16, or 8, 4, 2, 1 where that is more than a third of the layer's channels
     residual        whether the channels of the residual stream are pruned too, or only those inside the blocks
     seed            of the importance "random"
     """
@@ -35,7 +37,7 @@ class Cut(Config):
     scope: Scope = "local"
     steps: int = Field(default=1, ge=1)
     residual: bool = True
-    round_to: int = Field(default=16, ge=1)
+    round_to: int | None = Field(default=None, ge=1)
     seed: int = 0
 
 
@@ -70,7 +72,7 @@ def kept_channels(
     A scope keeps the best `1 - share * ratio` of its channels; `whole` {group: channels per part} counts them before the
     pruning. Each group of the `plan` is a scope of its own with its own ratio. "local" makes every group a scope, "global" has
     one scope, "isomorphic" one for every kind of group (Fang et al. 2024, arXiv:2407.04616). Widths are rounded down to
-    multiples of `round_to`, but never below it.
+    multiples of `multiple`, but never below it.
     """
     scopes: dict[str, list[ChannelGroup]] = {}
     for group in groups:
@@ -88,8 +90,17 @@ def kept_channels(
         counts = torch.bincount(owners[best], minlength=len(rivals)).tolist()
         for group, size, count in zip(rivals, sizes, counts, strict=True):
             least = math.ceil(LEAST * whole[group.name]) if len(rivals) > 1 else 0
-            left[group.name] = rounded(max(count, least), size, config.round_to // math.gcd(config.round_to, group.parts))
+            unit = multiple(config.round_to, whole[group.name] * group.parts)
+            left[group.name] = rounded(max(count, least), size, unit // math.gcd(unit, group.parts))
     return left
+
+
+def multiple(round_to: int | None, width: int) -> int:
+    """What the channels that stay of a group of `width` are a multiple of: a power of two, where `round_to` does not say."""
+    if round_to is not None:
+        return round_to
+    third = max(1, width // 3)
+    return min(ROUND_TO, 1 << (third.bit_length() - 1))
 
 
 def rounded(count: int, size: int, unit: int) -> int:

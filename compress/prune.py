@@ -10,15 +10,18 @@ from typing import Any
 from pydantic import Field
 from torch import nn
 
-from compress.cut import CannotPrune, cut
+from compress.cut import cut
 from compress.fit import top1
 from compress.importance import accumulate_gradients
 from compress.plan import Cut, read_plan
+from compress.prunable import CannotPrune, unprunable
+from core.text import some
 from data.loader import Split, batches
 from models.batchnorm import reestimate
 from models.blocks import SplitBlock
 from models.checkpoint import load, respecified, save
 from models.cost import cost
+from models.resnet import pads
 
 
 class Prune(Cut):
@@ -54,15 +57,18 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | N
 
     gradients(network)
     ratio, notes = config.pruning_ratio, []
+    stay: list[str] = []
     try:
-        pruned = cut(network, spec, config, shape, ratios, refresh)
+        stay = unprunable(network, spec, config, shape)
+        pruned = cut(network, spec, config, shape, ratios, refresh, stay)
     except CannotPrune as reason:
         if plan:
             raise ValueError(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL") from reason
-        pruned, ratio, notes = network, 0.0, [f"Pruning was left out: {reason}."]
+        pruned, ratio = network, 0.0
+        notes = [f"Pruning was left out: {reason}. The network is quantized as it is, and not trained."]
     after = cost(pruned, shape)
-    if after != before and any(isinstance(block, SplitBlock) for block in pruned.modules()):
-        notes = [f"{spec.arch}: Res2Net blocks keep their inner channels; only channels between blocks were pruned."]
+    if after != before:
+        notes = notes_about(pruned, spec.arch, config, stay)
     spec = respecified(pruned, spec)
     val = Split(images, "val")
     unpruned, untouched = top1(network, val), top1(pruned, val)
@@ -74,7 +80,21 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | N
         "plan": ratios,
         "before": before,
         "after": after,
+        "left_out": pruned is network,
         "val_top1": {"unpruned": unpruned, "pruned": untouched, "norm_reestimated": top1(pruned, val)},
         "spec": spec.model_dump(),
         "notes": notes,
     }
+
+
+def notes_about(pruned: nn.Module, arch: str, config: Prune, stay: list[str]) -> list[str]:
+    """Notes about the channels that were not pruned: of Res2Net blocks, of padded shortcuts, and of the groups `stay`."""
+    if any(isinstance(block, SplitBlock) for block in pruned.modules()):
+        return [f"{arch}: Res2Net blocks keep their inner channels; only channels between blocks were pruned."]
+    if config.residual and pads(pruned):
+        why = "its shortcuts pad with zero channels, so the residual stream stays whole"
+        return [f"{arch}: {why}; only channels inside the blocks were pruned."]
+    if stay:
+        groups = "channel group" if len(stay) == 1 else "channel groups"
+        return [f"{arch}: the {groups} of {some(stay)} cannot be pruned and stayed whole; the others were pruned."]
+    return []

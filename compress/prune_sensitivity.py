@@ -14,11 +14,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.cut import CannotPrune, cut, prunable, residual_convolutions
+from compress.cut import cut
 from compress.fit import device_and_precision
 from compress.groups import ChannelGroup
 from compress.importance import Importance, accumulate_gradients
 from compress.plan import Cut
+from compress.prunable import CannotPrune, prunable, residual_convolutions
 from core.config import Config
 from data.loader import Split, batches
 from models.batchnorm import reestimate
@@ -45,7 +46,7 @@ class Sensitivity(Config):
     importance: Importance = "l2"
     gradient_images: int = Field(default=512, ge=1)
     norm_images: int = Field(default=256, ge=2)
-    round_to: int = Field(default=16, ge=1)
+    round_to: int | None = Field(default=None, ge=1)
 
 
 def sensitivity(config: Sensitivity, out: Path, *, model: Path, images: Path) -> dict[str, Any]:

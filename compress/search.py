@@ -22,8 +22,9 @@ from scipy.optimize import nnls
 from torch import nn
 
 from compress.budget import Budget, Limit, Measured, refuse, unmet
-from compress.cut import CannotPrune, cut
+from compress.cut import cut
 from compress.importance import accumulate_gradients
+from compress.prunable import CannotPrune
 from compress.prune import Prune
 from compress.widths import Graph, graph_of
 from core.config import Config

@@ -13,10 +13,10 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from compress.cut import prunable
 from compress.groups import LEAST, scores_of
 from compress.importance import group_importance
-from compress.plan import Cut
+from compress.plan import Cut, multiple
+from compress.prunable import prunable
 from models.checkpoint import AnySpec
 
 
@@ -147,7 +147,7 @@ def graph_of(network: nn.Module, spec: AnySpec, config: Cut, shape: tuple[int, i
         for member, indices in channels.group:
             if isinstance(member.target.module, nn.Module):
                 ends[is_written(member.handler)][member.target.module] |= set(indices)
-        unit = math.lcm(config.round_to, channels.parts)
+        unit = math.lcm(multiple(config.round_to, channels.width), channels.parts)
         groups.append(
             Group(
                 name=channels.name,

@@ -10,6 +10,22 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Padding(nn.Module):
+    """A shortcut without weights, option A of He et al. 2015: every `stride`-th pixel, and `missing` channels of zeros.
+
+    Half of the zeros come before the channels and half after them, as in the CIFAR checkpoints that people pass around.
+    """
+
+    def __init__(self, stride: int, missing: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before, self.after = missing // 2, missing - missing // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
 class Residual(nn.Module, ABC):
@@ -20,7 +36,7 @@ class Residual(nn.Module, ABC):
         self.depth = 0
         self.skipped = False
         self.relu = nn.ReLU(inplace=True)
-        self.downsample: nn.Sequential | None = None
+        self.downsample: nn.Module | None = None
 
     def convolutions(self) -> list[nn.Conv2d]:
         """The convolutions of the residual branch, in the order of the block's widths."""

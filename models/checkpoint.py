@@ -15,7 +15,7 @@ from models import custom
 from models.class_names import class_names
 from models.custom import Custom, is_custom
 from models.read import read_content
-from models.resnet import ResNet, Spec, Stem, family_spec, spec_of
+from models.resnet import ResNet, Shortcut, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
 from models.user import EPS, read_user
 
@@ -78,13 +78,15 @@ def classifier(model: nn.Module, spec: AnySpec) -> nn.Module:
     return layers[-1]
 
 
-def untrained(arch: str, num_classes: int, in_channels: int, stem: Stem = "imagenet") -> tuple[nn.Module, AnySpec]:
+def untrained(
+    arch: str, num_classes: int, in_channels: int, stem: Stem | None = None, shortcut: Shortcut | None = None
+) -> tuple[nn.Module, AnySpec]:
     """The network `arch` with new weights; a user's own network keeps the initialisation of its factory.
 
     Raises ValueError when it is unknown, or a user's factory does not give that many classes and channels.
     """
     if not is_custom(arch):
-        known = family_spec(arch, num_classes=num_classes, in_channels=in_channels, stem=stem)
+        known = family_spec(arch, num_classes=num_classes, in_channels=in_channels, stem=stem, shortcut=shortcut)
         return ResNet(known), known
     model = custom.create(arch, num_classes=num_classes, in_channels=in_channels)
     found = custom.describe(arch, model)
@@ -97,13 +99,14 @@ def untrained(arch: str, num_classes: int, in_channels: int, stem: Stem = "image
 
 
 class Load(Config):
-    """`arch` is what the user says the checkpoint is; `source` the digest of a custom network's file.
+    """`arch` and `stem` are what the user says the checkpoint is; `source` the digest of a custom network's file.
 
     `bn_eps` is the batch norms' epsilon, which a state_dict does not hold. PyTorch's default is 1e-5, TensorFlow's 1e-3.
     """
 
     arch: str
     source: str | None = None
+    stem: Stem | None = None
     bn_eps: float = Field(default=EPS, gt=0, lt=1)
 
 
@@ -114,6 +117,11 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
     Raises ValueError when the file does not hold what MODEL says.
     """
     spec, state, prepared, notes = read_user(checkpoint, config.arch, config.bn_eps)
+    if config.stem and isinstance(spec, Spec) and spec.stem != config.stem:
+        raise ValueError(
+            f"{checkpoint} has the stem {spec.stem!r} and --stem says {config.stem}; leave out --stem: a checkpoint's stem "
+            "is read from its weights"
+        )
     save(made_of(spec, state), spec, out)
     known = preprocessing(checkpoint, spec.arch, getattr(spec, "stem", "imagenet"))
     if not known["given"]:

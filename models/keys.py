@@ -10,6 +10,10 @@ from core.text import joined, some
 from models.resnet import FAMILY, Kind, Member, Spec, family_spec
 
 WHOLE = "expected the whole state_dict of one network"
+PADDED = (
+    "The checkpoint's shortcuts have no weights (option A): taken as every second pixel with zero channels, half of them "
+    "before and half after the others."
+)
 CONVOLUTION = re.compile(r"(^|\.)(conv\d|convs\.\d+|downsample\.0)\.weight$")
 
 
@@ -29,13 +33,14 @@ def spec_from(state: dict[str, Tensor], arch: str, path: Path) -> tuple[Spec, li
             f"{path} has a stem of {list(weight.shape)} and a classifier of {list(head.shape)}; expected 7x7 or 3x3, and a "
             "linear layer"
         )
-    depths = tuple(len({n.split(".")[1] for n in state if n.startswith(f"layer{s}.")}) for s in (1, 2, 3, 4))
+    depths = depths_of(state)
     block: Kind = (
         "split" if "layer1.0.convs.0.weight" in state else "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
     )
     spec = Spec(
         arch=arch, block=block, preact="norm.weight" in state, stem="imagenet" if weight.shape[-1] == 7 else "small",
         groups=groups_of(state, block), in_channels=weight.shape[1], num_classes=head.shape[0], stem_width=weight.shape[0],
+        shortcut="padding" if len(depths) == 3 and not any(".downsample." in n for n in state) else "projection",
         widths=tuple(
             tuple(widths_of(state, f"layer{stage}.{b}.", block, path) for b in range(depth))
             for stage, depth in enumerate(depths, start=1)
@@ -58,9 +63,17 @@ def spec_from(state: dict[str, Tensor], arch: str, path: Path) -> tuple[Spec, li
     notes = []
     if not exact:
         notes.append(f"The checkpoint's channels are not {arch}'s own (pruned, or of another width): read from its weights.")
+    if spec.shortcut == "padding":
+        notes.append(PADDED)
     if spec.stem == "small":
         notes.append("The checkpoint's stem is 3x3: taken as the form for small images, stride 1 and no max pooling.")
     return spec, notes
+
+
+def depths_of(state: dict[str, Tensor]) -> tuple[int, ...]:
+    """The number of blocks in every stage: the networks for CIFAR have three stages, the others four."""
+    stages = 3 if not any(n.startswith("layer4.") for n in state) else 4
+    return tuple(len({n.split(".")[1] for n in state if n.startswith(f"layer{s}.")}) for s in range(1, stages + 1))
 
 
 def is_like(member: Member, spec: Spec, depths: tuple[int, ...]) -> bool:

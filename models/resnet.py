@@ -1,7 +1,8 @@
 """The ResNet family, its channel widths as data, with torchvision's state_dict keys.
 
 A network is described by a `Spec` (JSON) and rebuilt from it, so a pruned network loads like any other.
-Papers: see the blocks (models/blocks.py); Wide-ResNet: Zagoruyko & Komodakis 2016 (arXiv:1605.07146).
+Papers: see the blocks (models/blocks.py); Wide-ResNet: Zagoruyko & Komodakis 2016 (arXiv:1605.07146); resnet20 … 110 are the
+networks for CIFAR of He et al. 2015, section 4.2.
 """
 
 from typing import Literal, NamedTuple, cast
@@ -10,21 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from core.config import Config
-from models.blocks import Block, PreactBlock, Residual, SplitBlock
+from models.blocks import Block, Padding, PreactBlock, Residual, SplitBlock
 
 Stem = Literal["imagenet", "small"]
 Kind = Literal["basic", "bottleneck", "split"]
+Shortcut = Literal["projection", "padding"]
 
 
 class Member(NamedTuple):
-    """One network of the family. `base_width` of 64 channels is the width inside a block; `scale` splits of Res2Net."""
+    """One network of the family; `depths` and `planes` have one number for each stage.
+
+    `base_width` of 64 channels is the width inside a block; `scale` splits of Res2Net. `stem` and `shortcut` can be changed.
+    """
 
     block: Kind
-    depths: tuple[int, int, int, int]
+    depths: tuple[int, ...]
     base_width: int = 64
     groups: int = 1
     preact: bool = False
     scale: int = 1
+    planes: tuple[int, ...] = (64, 128, 256, 512)
+    stem: Stem = "imagenet"
+    shortcut: Shortcut = "projection"
+
+
+def cifar(depth: int) -> Member:
+    """Three stages of `depth` blocks with two convolutions, for images of 32x32 pixels: 6 x `depth` + 2 layers."""
+    return Member("basic", (depth,) * 3, planes=(16, 32, 64), stem="small", shortcut="padding")
 
 
 FAMILY: dict[str, Member] = {
@@ -42,13 +55,19 @@ FAMILY: dict[str, Member] = {
     "res2net101_26w_4s": Member("split", (3, 4, 23, 3), base_width=26, scale=4),
     "resnetv2_50": Member("bottleneck", (3, 4, 6, 3), preact=True),
     "resnetv2_101": Member("bottleneck", (3, 4, 23, 3), preact=True),
+    "resnet20": cifar(3),
+    "resnet32": cifar(5),
+    "resnet44": cifar(7),
+    "resnet56": cifar(9),
+    "resnet110": cifar(18),
 }
 
 
 class Spec(Config):
     """Everything needed to rebuild a network except its weights.
 
-    `widths[stage][block]` are the output channels of the block's convolutions, in order.
+    `widths[stage][block]` are the output channels of the block's convolutions, in order. `shortcut` is how the shortcuts that
+    change the shape do it: by a 1x1 convolution (option B of He et al. 2015) or by padding with zeros (option A).
     """
 
     arch: str
@@ -59,24 +78,31 @@ class Spec(Config):
     in_channels: int = 3
     num_classes: int = 1000
     stem_width: int = 64
+    shortcut: Shortcut = "projection"
     widths: tuple[tuple[tuple[int, ...], ...], ...]
 
 
-def family_spec(arch: str, *, num_classes: int = 1000, in_channels: int = 3, stem: Stem = "imagenet") -> Spec:
-    """The unpruned member `arch` of the family.
+def family_spec(
+    arch: str, *, num_classes: int = 1000, in_channels: int = 3, stem: Stem | None = None, shortcut: Shortcut | None = None
+) -> Spec:
+    """The unpruned member `arch` of the family; its own stem and shortcuts where None is given.
 
-    Raises ValueError when `arch` is not one of `FAMILY`.
+    Raises ValueError when `arch` is not one of `FAMILY`, and for padded shortcuts of a member that has none.
     """
     if arch not in FAMILY:
         raise ValueError(f"unknown model {arch!r}; known models: {', '.join(FAMILY)}")
     member = FAMILY[arch]
+    if shortcut == "padding" != member.shortcut:
+        padded = ", ".join(name for name, other in FAMILY.items() if other.shortcut == "padding")
+        raise ValueError(f"{arch} has no shortcuts that pad; expected shortcut 'projection', or one of {padded}")
     widths = tuple(
         tuple(block_widths(member, planes) for _ in range(depth))
-        for planes, depth in zip((64, 128, 256, 512), member.depths, strict=True)
+        for planes, depth in zip(member.planes, member.depths, strict=True)
     )
     return Spec(
-        arch=arch, block=member.block, groups=member.groups, preact=member.preact, stem=stem,
-        in_channels=in_channels, num_classes=num_classes, widths=widths,
+        arch=arch, block=member.block, groups=member.groups, preact=member.preact, stem=stem or member.stem,
+        in_channels=in_channels, num_classes=num_classes, stem_width=member.planes[0],
+        shortcut=shortcut or member.shortcut, widths=widths,
     )  # fmt: skip
 
 
@@ -109,8 +135,12 @@ class ResNet(nn.Module):
             layer = nn.Sequential()
             for i, widths in enumerate(blocks):
                 # Structural, not read off the widths: pruning may make them equal where the shortcut is projected.
-                project = i == 0 and (stage > 0 or spec.block != "basic")
-                layer.append(kind(channels, widths, 2 if i == 0 and stage > 0 else 1, project, spec.groups))
+                reshapes = i == 0 and (stage > 0 or spec.block != "basic")
+                stride = 2 if i == 0 and stage > 0 else 1
+                block = kind(channels, widths, stride, reshapes and spec.shortcut == "projection", spec.groups)
+                if reshapes and spec.shortcut == "padding":
+                    block.downsample = Padding(stride, widths[-1] - channels)
+                layer.append(block)
                 channels = widths[-1]
             self.add_module(f"layer{stage + 1}", layer)
         self.stages = len(spec.widths)
@@ -144,6 +174,11 @@ def initialise(model: nn.Module) -> None:
 def blocks_of(model: ResNet) -> list[list[Residual]]:
     """The residual blocks, stage by stage."""
     return [cast(list[Residual], list(getattr(model, f"layer{s + 1}"))) for s in range(model.stages)]
+
+
+def pads(network: nn.Module) -> bool:
+    """Whether shortcuts of `network` pad with zeros: then the channels of the residual stream cannot be pruned."""
+    return any(isinstance(module, Padding) for module in network.modules())
 
 
 def spec_of(model: ResNet, like: Spec) -> Spec:

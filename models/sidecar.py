@@ -14,6 +14,8 @@ CONFIG = "config.json"
 # torchvision's second generation of weights (evaluated with resize 232), by the start of their SHA-256, as in their file names:
 # resnet50, 101, 152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, wide_resnet50_2, wide_resnet101_2.
 TORCHVISION_V2 = {"11ad3fa6", "cd907fc2", "f82ba261", "1a0047aa", "110c445d", "173b62eb", "9ba9bcbe", "d733dc28"}
+# akamaster/pytorch_resnet_cifar10's resnet20, 44 and 56, likewise: trained on CIFAR-10 with ImageNet's mean and deviation.
+AKAMASTER = {"12fca82f", "014dd654", "4bfd9763"}
 KEYS = ("channels", "channel_order", "input_size", "resize", "crop_pct", "interpolation", "mean", "std", "exif", "bit_depth")
 
 
@@ -28,7 +30,7 @@ def told_beside(checkpoint: Path) -> dict[str, str]:
 
 
 def preprocessing(checkpoint: Path, arch: str, stem: str) -> dict[str, dict[str, Any]]:
-    """{"given": what a file beside the checkpoint says, "family": what such weights usually expect}.
+    """{"given": what a file beside the checkpoint says, or its publisher, "family": what such weights usually expect}.
 
     preprocess.json (of a bundle, or with any of KEYS) goes before a timm config.json. Raises ValueError when it cannot be read,
     or is of another network.
@@ -39,7 +41,8 @@ def preprocessing(checkpoint: Path, arch: str, stem: str) -> dict[str, dict[str,
         given = own_form(read(found[PREPROCESS]), found[PREPROCESS])
     elif CONFIG in found:
         given = timm_form(read(found[CONFIG]), arch, found[CONFIG])
-    return {"given": given, "family": family(file_digest(checkpoint), arch, stem)}
+    digest = file_digest(checkpoint)
+    return {"given": given or published(digest), "family": family(digest, arch, stem)}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -102,6 +105,13 @@ def write_beside(folder: Path, dataset: dict[str, Any]) -> None:
     """Put what `preprocessing` and the class order are read from next to a network that was made for `dataset`."""
     (folder / PREPROCESS).write_text(json.dumps(dataset["preprocess"], indent=1))
     (folder / LABELS).write_text("".join(f"{name}\n" for name in dataset["classes"]), encoding="utf-8")
+
+
+def published(digest: str) -> dict[str, Any]:
+    """What the weights with this SHA-256 were trained with, where that is not what the data set or the family suggests."""
+    if digest[:8] in AKAMASTER:
+        return {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    return {}
 
 
 def family(digest: str, arch: str, stem: str) -> dict[str, Any]:

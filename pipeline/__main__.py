@@ -64,6 +64,7 @@ def compress(
     expect_top1: options.ExpectTop1 = None,
     minutes: options.Minutes = None,
     latency_limit: options.LatencyLimit = None,
+    stem: options.Stem = None,
     input_size: options.InputSize = None,
     resize: options.Resize = None,
     crop_pct: options.CropPct = None,
@@ -83,7 +84,7 @@ def compress(
     from reports.rows import missing_requested
 
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
-    flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit)
+    flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
         budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
@@ -105,6 +106,7 @@ def compare(
     sweep: options.Sweep = "",
     finetune: options.Finetune = True,
     minutes: options.Minutes = None,
+    stem: options.Stem = None,
     out: Annotated[Path, typer.Option(help="folder for all results")] = Path("runs/compare"),
     changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
 ) -> None:
@@ -116,6 +118,7 @@ def compare(
 
     wanted = options.listed(target_list)
     flags = options.common(data, max_drop, strict, budget, finetune, minutes)
+    flags |= options.given(train__stem=stem, load__stem=stem)
     overrides = options.together(options.changes_of(changes), flags)
     entries = {}
     for wish in wishes(models):
@@ -144,6 +147,7 @@ def train(
     ] = None,
     head_lr: Annotated[float | None, typer.Option(help="learning rate of the new head; default: 10 times --lr")] = None,
     epochs: Annotated[int | None, typer.Option(help="number of epochs")] = None,
+    stem: options.Stem = None,
     extract: Annotated[
         bool, typer.Option("--features", help="do not train; write the inputs of the head to features.npz")
     ] = False,
@@ -170,6 +174,7 @@ def train(
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(
         checkpoint=checkpoint, data__name=data, transfer__trainable_blocks=trainable_blocks, transfer__head_lr=head_lr,
+        train__stem=stem, load__stem=stem,
         **{f"{section}__lr": lr, f"{section}__epochs": epochs},
     )  # fmt: skip
     overrides = options.together(options.changes_of(changes), flags)

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -47,6 +47,10 @@ ExpectTop1 = Annotated[
 ]
 LatencyLimit = Annotated[
     float | None, typer.Option(help="milliseconds; the report names the largest batch size within this limit")
+]
+Stem = Annotated[
+    Literal["imagenet", "small"] | None,
+    typer.Option(help="first layer of a network trained from scratch: imagenet (7x7, pooling) or small (3x3)"),
 ]
 RecipeFile = Annotated[Path | None, typer.Option(help="TOML file; default: the recipe of the model in recipes/")]
 Out = Annotated[Path | None, typer.Option(help="folder for all results; default: runs/<model>")]

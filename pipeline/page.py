@@ -54,6 +54,8 @@ def press(name: str, recipe: Recipe, step: Stages, base: Base, widths: Artifact 
         step(sensitivity, recipe.sensitivity, model=student, images=images)
     given: dict[str, Any] = {"plan": widths} if widths else {}
     pruned = step(prune, recipe.prune, label=name, model=student, images=images, **given)
+    if pruned.metrics["left_out"] and not (recipe.student.arch or recipe.student.depths):
+        return exported(name, recipe, step, base, teacher)  # there is nothing to recover from
     distilled = step(distill, recipe.distill, label=name, student=pruned, teacher=teacher, images=images)
     if recipe.quantize_aware.epochs:
         trained = step(quantize_aware, recipe.quantize_aware, label=name, student=distilled, teacher=teacher, images=images)

@@ -129,7 +129,9 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
 
 
 def check_sense(recipe: Recipe) -> None:
-    """ValueError for wishes that contradict each other."""
+    """ValueError for settings that contradict each other."""
+    if is_custom(recipe.load.arch) and (recipe.load.stem or recipe.train.stem or recipe.train.shortcut):
+        raise ValueError(f"MODEL {recipe.load.arch} has a stem and shortcuts of its own; leave out --stem and train.shortcut")
     if not recipe.finetune and recipe.budget.limited:
         raise ValueError("BUDGET needs pruning and --no-finetune leaves it out; drop one of them")
     if recipe.checkpoint is None and not recipe.finetune:

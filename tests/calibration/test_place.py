@@ -1,5 +1,6 @@
 """The Q/DQ model in ONNX Runtime equals fake quantization done by hand, within one step; the placement rules hold."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,58 @@ def residual_block(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
     initializers = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "block", value[:1], value[1:], initializers)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def padded_block(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """x -> conv, relu = a; a -> conv of stride 2; a -> every second pixel, zeros on both sides; their sum, relu."""
+    sides = (("input", 3, 8), ("logits", 24, 4))
+    constants = {"start": [0, 0], "end": [8, 8], "axes": [2, 3], "step": [2, 2], "widths": [0, 4, 0, 0, 0, 4, 0, 0]}
+    nodes = [
+        helper.make_node("Conv", ["input", "w1", "b1"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["a", "w2", "b2"], ["c2"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Slice", ["a", "start", "end", "axes", "step"], ["slice"]),
+        helper.make_node("Pad", ["slice", "widths"], ["pad"]),
+        helper.make_node("Add", ["c2", "pad"], ["sum"]),
+        helper.make_node("Relu", ["sum"], ["logits"]),
+    ]
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", c, s, s]) for n, c, s in sides]
+    arrays = weights | {name: np.asarray(numbers, np.int64) for name, numbers in constants.items()}
+    graph = helper.make_graph(nodes, "block", value[:1], value[1:], [numpy_helper.from_array(a, n) for n, a in arrays.items()])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize("placement", [ORT, TRT], ids=["onnxruntime", "tensorrt"])
+def test_a_padded_shortcut_has_the_grid_of_what_it_pads(placement: Placement, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {**WEIGHTS, "w2": (24, 16, 3, 3), "b2": (24,)}
+    w = {name: rng.normal(size=shape).astype(np.float32) * (0.2 if len(shape) > 1 else 0.1) for name, shape in shapes.items()}
+    x = rng.normal(size=(4, 3, 8, 8)).astype(np.float32)
+
+    def shortcut(a: np.ndarray) -> np.ndarray:
+        return np.pad(a[:, :, ::2, ::2], ((0, 0), (4, 4), (0, 0), (0, 0)))
+
+    exact = {"input": x, "a": convolved(x, w["w1"], w["b1"])}
+    exact["c2"] = convolved(exact["a"], w["w2"], w["b2"])[:, :, ::2, ::2]
+    exact["sum"] = exact["c2"] + shortcut(exact["a"])
+    ranges = {name: [float(t.min()), float(t.max())] for name, t in exact.items()}  # none of "slice" and "pad": it is that of a
+    onnx.save(padded_block(w), tmp_path / "model.onnx")
+    (tmp_path / "ranges.json").write_text(json.dumps(ranges))
+    (tmp_path / "out").mkdir()
+    place_qdq(placement, tmp_path / "out", model=tmp_path, ranges=tmp_path)
+    session = ort.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
+    got = session.run(None, {"input": x})[0]
+
+    def q(name: str, values: np.ndarray) -> np.ndarray:
+        return rounded(values, *activation_scale(*ranges[name], placement), placement.activation)
+
+    a = q("a", convolved(q("input", x), rounded_weight(w["w1"], placement.floats), w["b1"]))
+    second = convolved(a, rounded_weight(w["w2"], placement.floats), w["b2"])[:, :, ::2, ::2]
+    expected = np.maximum((q("c2", second) if placement.residual == "all" else second) + shortcut(a), 0)
+    step = max(float(activation_scale(*ranges[name], placement)[0]) for name in ("a", "c2"))
+    assert np.abs(got - expected).max() <= step * 1.001
+    assert np.abs(got - expected).mean() <= step * 0.05
+    pairs = [node.input[0] for node in onnx.load(tmp_path / "out/model.onnx").graph.node if node.op_type == "QuantizeLinear"]
+    assert ("slice" in pairs) == placement.pool and "pad" in pairs
 
 
 def rounded(x: np.ndarray, scale: float, zero_point: int, kind: str) -> np.ndarray:

@@ -22,7 +22,7 @@ from export.targets.tensorrt_rtx import PLACEMENT as RTX
 from models.resnet import ResNet, blocks_of, family_spec
 from tests.calibration.conftest import narrow
 
-ARCHS = ("resnet18", "resnet50", "resnet101", "resnext50_32x4d", "resnetv2_50")
+ARCHS = ("resnet18", "resnet50", "resnet101", "resnext50_32x4d", "resnetv2_50", "resnet20")
 
 
 @pytest.fixture(scope="module", params=ARCHS)

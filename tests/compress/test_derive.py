@@ -41,6 +41,22 @@ def test_the_blocks_that_stay_are_the_teachers(teacher: Path, tmp_path: Path, co
             assert torch.equal(block.conv1.weight, theirs[i].conv1.weight)
 
 
+def test_a_network_for_cifar_holds_the_shallower_ones(tmp_path: Path) -> None:
+    spec = family_spec("resnet32", num_classes=7)
+    spec = spec.model_copy(update={"stem_width": 2, "widths": tuple(tuple((w // 8,) * 2 for w, _ in s) for s in spec.widths)})
+    teacher, out = tmp_path / "teacher", tmp_path / "out"
+    teacher.mkdir()
+    out.mkdir()
+    save(ResNet(spec).eval(), spec, teacher)
+    assert derive_student(Derive(arch="resnet20"), out, teacher=teacher)["kept_blocks"] == [[0, 2, 4]] * 3
+    student, found = load(out)
+    assert (found.arch, getattr(found, "shortcut", "")) == ("resnet20", "padding")
+    assert student(torch.zeros(1, 3, 8, 8)).shape == (1, 7)
+    for config in (Derive(depths=(1, 1, 1, 1)), Derive(arch="resnet18")):
+        with pytest.raises(ValueError, match=r"is not contained in resnet32 \(blocks \[5, 5, 5\]\)"):
+            derive_student(config, out, teacher=teacher)
+
+
 @pytest.mark.parametrize(
     ("config", "problem"),
     [

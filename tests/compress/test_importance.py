@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from compress.cut import cut, prunable
+from compress.cut import cut
 from compress.groups import scores_of
 from compress.importance import GRADIENTS, Importance, accumulate_gradients, group_importance
 from compress.plan import Scope
+from compress.prunable import prunable
 from compress.prune import Prune
 from models.batchnorm import reestimate
 from models.resnet import ResNet, Spec, blocks_of

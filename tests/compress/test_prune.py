@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compress.cut import CannotPrune, cut, prunable
+from compress.cut import cut
 from compress.importance import Importance
-from compress.plan import Scope, rounded
+from compress.plan import Scope, multiple, rounded
+from compress.prunable import CannotPrune, prunable
 from compress.prune import Prune, prune
 from models.checkpoint import load
 from models.cost import cost
@@ -158,6 +159,31 @@ def test_the_residual_stream_can_be_left_alone() -> None:
 ])  # fmt: skip
 def test_widths_are_rounded_down_but_never_away(count: int, size: int, unit: int, kept: int) -> None:
     assert rounded(count, size, unit) == kept
+
+
+@pytest.mark.parametrize(
+    ("round_to", "width", "found"),
+    [(None, 512, 16), (None, 64, 16), (None, 48, 16), (None, 47, 8), (None, 32, 8), (None, 16, 4), (None, 2, 1), (16, 16, 16)],
+)
+def test_narrow_layers_are_rounded_to_less_unless_it_is_said(round_to: int | None, width: int, found: int) -> None:
+    assert multiple(round_to, width) == found
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnext50_32x4d"])
+@pytest.mark.parametrize("ratio", [0.5, 0.75, 0.85])
+def test_members_for_large_images_are_pruned_in_sixteens(arch: str, ratio: float) -> None:
+    spec = family_spec(arch, num_classes=5, in_channels=1, stem="small")
+    spec = spec.model_copy(update={"widths": tuple(blocks[:1] for blocks in spec.widths[:2])})
+    torch.manual_seed(0)
+    network = ResNet(spec).eval()
+    found = [widths(cut(network, spec, Prune(pruning_ratio=ratio, round_to=round_to), SHAPE)) for round_to in (None, 16)]
+    assert found[0] == found[1]
+
+
+def test_the_networks_for_cifar_lose_half_of_their_inner_channels() -> None:
+    spec = family_spec("resnet20", num_classes=5, in_channels=1)
+    pruned = widths(cut(ResNet(spec).eval(), spec, Prune(pruning_ratio=0.5), SHAPE))
+    assert pruned == [[8, 16]] * 3 + [[16, 32]] * 3 + [[32, 64]] * 3
 
 
 def test_the_stage_follows_a_plan_on_disk(small: Small, tmp_path: Path) -> None:

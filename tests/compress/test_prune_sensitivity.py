@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from compress.cut import prunable
+from compress.prunable import prunable
 from compress.prune import Prune
 from compress.prune_sensitivity import Sensitivity, lost, parts, sensitivity
 from data.loader import Split, batches

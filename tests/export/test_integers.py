@@ -22,6 +22,7 @@ KINDS = {
     "bottleneck": BOTTLENECK,
     "grouped": BOTTLENECK.model_copy(update={"groups": 4}),
     "preact": BOTTLENECK.model_copy(update={"preact": True}),
+    "padded": BASIC.model_copy(update={"shortcut": "padding", "stem": "small"}),
     "split": BASIC.model_copy(update={"block": "split", "widths": (((64, 16, 16, 16, 64),) * 2, ((128, 32, 32, 32, 128),))}),
 }
 

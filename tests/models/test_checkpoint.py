@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.checkpoint import Load, load, load_checkpoint, load_spec, read_user_checkpoint, save
 from models.resnet import ResNet, Spec, family_spec
-from models.sidecar import family
+from models.sidecar import family, published
 
 SPEC = family_spec("resnet18", num_classes=7, in_channels=1)
 State = dict[str, Tensor]
@@ -230,6 +230,11 @@ def test_torchvisions_second_generation_is_known_by_its_content_not_its_name() -
     assert family("11ad3fa6" + 56 * "0", "resnet50", "imagenet") == {"resize": 232}
     assert family("0676ba61" + 56 * "0", "resnet50", "imagenet") == {}
     assert family(64 * "0", "resnet18", "small")["input_size"] == 32
+
+
+def test_the_published_networks_for_cifar_are_known_by_their_content() -> None:
+    assert published("4bfd9763" + 56 * "0")["mean"] == [0.485, 0.456, 0.406]  # and not CIFAR-10's own
+    assert published(64 * "0") == {}
 
 
 def test_a_pruned_network_is_rebuilt_from_its_widths(tmp_path: Path) -> None:

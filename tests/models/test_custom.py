@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch.nn.utils import prune
 
-from compress.cut import CannotPrune, cut
+from compress.cut import cut
+from compress.prunable import CannotPrune
 from compress.prune import Prune
 from models import custom
 from models.checkpoint import load, read_user_checkpoint, save, untrained

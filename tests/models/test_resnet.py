@@ -28,9 +28,20 @@ ROUNDED = {
 }
 
 
-def on_paper(arch: str) -> ResNet:
+# He et al. 2015, table 6: 0.27, 0.46, 0.66, 0.85 and 1.7 M parameters, option A. Exact, and M multiply-accumulates at 32x32:
+# those of akamaster/pytorch_resnet_cifar10.
+CIFAR = {
+    "resnet20": (269_722, 40.6),
+    "resnet32": (464_154, 68.9),
+    "resnet44": (658_586, 97.2),
+    "resnet56": (853_018, 125.5),
+    "resnet110": (1_727_962, 252.9),
+}
+
+
+def on_paper(arch: str, num_classes: int = 1000) -> ResNet:
     with torch.device("meta"):
-        return ResNet(family_spec(arch))
+        return ResNet(family_spec(arch, num_classes=num_classes))
 
 
 @pytest.mark.parametrize("arch", EXACT)
@@ -47,6 +58,12 @@ def test_params_and_macs_are_those_of_timms_tables(arch: str) -> None:
     params, gmacs = ROUNDED[arch]
     assert round(found["params"] / 1e6, 2) == params
     assert found["macs"] / 1e9 == pytest.approx(gmacs - 0.015, abs=0.02)
+
+
+@pytest.mark.parametrize("arch", CIFAR)
+def test_params_and_macs_of_the_networks_for_cifar_are_the_published_ones(arch: str) -> None:
+    found = cost(on_paper(arch, 10), (3, 32, 32))
+    assert (found["params"], round(found["macs"] / 1e6, 1)) == CIFAR[arch]
 
 
 @pytest.mark.parametrize("arch", FAMILY)
