@@ -8,7 +8,7 @@ from pipeline.options import changes_of, preprocessing, together
 
 
 def flags(**said: Any) -> dict[str, Any]:
-    names = ("input_size", "resize", "crop_pct", "interpolation", "mean", "std", "channels", "exif")
+    names = ("input_size", "resize", "crop_pct", "interpolation", "mean", "std", "channels", "exif", "channel_order")
     return preprocessing(**{name: said.get(name) for name in names})
 
 
