@@ -1,8 +1,8 @@
 """The stage cache: a stage runs once for the same config, inputs and code; an interrupted one continues.
 
 A stage is a function `stage(config, out, **inputs) -> metrics` that writes files into the folder `out`. While it runs the
-folder is called `….partial`; a stage that left checkpoints of its own there finds them again. When all is written, with
-`manifest.json` as the last file, the folder gets its final name: it exists if and only if the stage is finished.
+folder is called `….partial`. After an interruption, a stage continues from the checkpoints that it saved there. When all files
+are written, `manifest.json` as the last one, the folder gets its final name: it exists if and only if the stage is finished.
 """
 
 import fcntl
@@ -49,10 +49,11 @@ class Stages:
     def __call__(
         self, stage: Callable[..., Any], config: Config, *, context: object = None, label: str = "", **inputs: Input
     ) -> Artifact:
-        """The artifact of `stage(config, out, **inputs)`, from the cache where it is there.
+        """The artifact of `stage(config, out, **inputs)`, from the cache if it is there.
 
-        An input is an artifact, a mapping of them, a file of the user's, or a function; its content is part of the cache key.
-        `context` is what else the result depends on (the platform it was measured on). `label` is shown after the stage's name.
+        An input is an artifact, a mapping of artifacts, a file of the user or a function. Its content is part of the cache key.
+        `context` is everything else that the result depends on (the platform of a measurement). `label` is shown after the
+        name of the stage.
         """
         name = f"{stage.__name__} {label}".strip()
         key = digest_of(
@@ -101,7 +102,7 @@ class Stages:
 
 
 def passed(value: Input) -> Any:
-    """What the stage function itself receives: paths and functions, never artifacts."""
+    """The argument that the stage function receives: a path, paths or a function, never an artifact."""
     if isinstance(value, Artifact):
         return value.path
     if isinstance(value, Mapping):
@@ -119,19 +120,19 @@ def content_of(value: Input) -> Any:
             return file_digest(value)
         except OSError as error:
             raise ValueError(
-                f"{value} cannot be read ({str(error.strerror).lower()}); pass a file that is there and that you may read"
+                f"{value} cannot be read ({str(error.strerror).lower()}); pass a file that exists and that you may read"
             ) from error
     return [value.__module__, value.__qualname__, code_digest(value.__module__)]
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second run out of `folder`; ValueError when one is there already."""
+    """Lock `folder` for this run. Raises ValueError if another run has locked it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
     except OSError as error:
-        raise ValueError(f"cannot write to OUT {folder} ({error.strerror}); expected a folder, or a place for one") from error
+        raise ValueError(f"cannot write to OUT {folder} ({error.strerror}); expected a folder that you may write to") from error
     with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,7 +5,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Plain(Console):
-    """rich's console, but whoever prints to a closed pipe gets the BrokenPipeError: rich itself exits with code 1."""
+    """rich's console, but printing to a closed pipe raises BrokenPipeError: rich itself exits with code 1."""
 
     def on_broken_pipe(self) -> None:
         raise  # rich calls this where it handles the error

@@ -1,4 +1,4 @@
-"""Disks that are full, and machines without a folder for temporary files."""
+"""Full disks, and machines without a folder for temporary files."""
 
 import errno
 import shutil
@@ -12,9 +12,9 @@ LITTLE = 2**20  # bytes free, below which a failed write was for lack of space
 
 @contextmanager
 def full_disk_in_one_line(folder: Path | None = None) -> Iterator[None]:
-    """Raises ValueError with one line where the body fails because a disk is full, that of `folder` or another.
+    """Raises ValueError with one line if the body fails because the disk of `folder`, or another disk, is full.
 
-    Libraries write in C++ and Rust and raise types of their own, so it is also looked at how much space `folder` has left.
+    Libraries that write in C++ or Rust raise their own types. Therefore the free space of `folder` is checked, too.
     """
     try:
         yield
@@ -25,13 +25,13 @@ def full_disk_in_one_line(folder: Path | None = None) -> Iterator[None]:
             raise
         named = getattr(error, "filename", None) or folder or "a file"
         raise ValueError(
-            f"no space left on the disk, while writing {named}; free some space, or pass another OUT; "
+            f"no space left on the disk while writing {named}; free some space, or pass another OUT; "
             "the same command continues after the last finished stage"
         ) from error
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether `error`, or one that led to it, says so."""
+    """Whether `error`, or an error that caused it, means that a disk is full."""
     while error is not None:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error):
             return True

@@ -11,10 +11,10 @@ PATTERN = re.compile(r"(?P<network>baseline|student)-(?P<form>\w+)(\[(?P<variant
 class EngineName:
     """`str()` and `parse()` are inverse.
 
-    network    the FP32 baseline's, or a pressed student's
-    form       "fp32", "fp16", "bf16" or "int8"; "mixed3" or "qat" where the recovery ladder made it
-    variant    tells the students of a sweep apart; "" where there is only one
-    target     for which it was built
+    network    the FP32 baseline, or a student
+    form       "fp32", "fp16", "bf16" or "int8"; "mixed3" or "qat" if the recovery ladder built it
+    variant    distinguishes the students of a sweep; "" if there is only one
+    target     the target that it was built for
     """
 
     network: Literal["baseline", "student"]
@@ -27,12 +27,12 @@ class EngineName:
 
     @property
     def key(self) -> str:
-        """The name without the target: what tells the engines of one target apart."""
+        """The name without the target; it is unique among the engines of one target."""
         return f"{self.network}-{self.form}[{self.variant}]" if self.variant else f"{self.network}-{self.form}"
 
     @property
     def could_ship(self) -> bool:
-        """FP32 of a student is only there to compare with."""
+        """A student in FP32 is built only for comparison."""
         return self.network == "student" and self.form != "fp32"
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What numbers depend on besides the code: library versions, machine and date. Every manifest and every run records them."""
+"""Library versions, machine and date. Results depend on them, so every manifest and every run records them."""
 
 import datetime
 import platform
@@ -18,7 +18,7 @@ def now() -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of Python and of those of `PACKAGES` that are installed."""
+    """{package: version} of Python and of the installed ones of `PACKAGES`."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""What several folders read off an ONNX graph."""
+"""Questions about an ONNX graph that several folders need."""
 
 import math
 from collections import defaultdict

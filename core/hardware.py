@@ -85,7 +85,7 @@ def has_vnni() -> bool:
 
 
 def cores() -> int:
-    """Cores this process may use. A CPU quota is rounded down: a thread more than it allows makes all of them wait."""
+    """Cores this process may use. A CPU quota is rounded down: one thread too many makes all threads wait."""
     present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(present, int(quota() or present)))
 

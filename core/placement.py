@@ -1,4 +1,4 @@
-"""How a runtime wants Q/DQ nodes placed: the only thing about quantization that a target knows."""
+"""How a runtime needs Q/DQ nodes to be placed: the only property of quantization that a target defines."""
 
 from typing import Literal
 
@@ -10,12 +10,12 @@ class Placement(Config):
 
     activation    integer type of activations, per tensor; `symmetric` puts the zero point at 0 (int8) or 128 (uint8)
     reduce_range  7-bit weights, for CPUs whose uint8 x int8 products saturate (x86 without VNNI)
-    bias          "int32" gives biases a DequantizeLinear of their own (scale = activation scale x weight scale);
-                  "float" leaves them alone (TensorRT refuses int32 ones)
+    bias          "int32": a bias gets its own DequantizeLinear (scale = activation scale x weight scale);
+                  "float": biases stay floating point (TensorRT rejects int32 biases)
     residual      Q/DQ at an Add: on "all" of its inputs and its output, or on the "shortcut" input only
     pool          whether pooling, splitting, concatenation and reshaping run on integers, too
-    skip          nodes (by name) that stay floating point: the recovery ladder's choice, never a target's
-    floats        type of the scales and of everything that stays floating point
+    skip          nodes (by name) that stay floating point; chosen by the recovery ladder, never by a target
+    floats        type of the scales and of all tensors that stay floating point
     """
 
     activation: Literal["uint8", "int8"]

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 @cache
 def quota(root: Path = Path("/")) -> float | None:
-    """How many CPUs' time this process may use (docker run --cpus); None where nothing limits it.
+    """The number of CPUs whose time this process may use (docker run --cpus); None if there is no limit.
 
-    The smallest limit of its control group and of all above it, version 1 or 2. `root` is where /proc and /sys are.
+    It is the smallest limit of its control group and of all groups above it, version 1 or 2. `root` has /proc and /sys.
     """
     limits = [limit for folder in control_groups(root) if (limit := limit_of(folder)) is not None]
     return min(limits, default=None)

@@ -1,4 +1,4 @@
-"""What a command needs of the machine before it starts, whatever container, pipe or terminal it runs in."""
+"""Prepare the process for a command: its streams, threads and user name, in any container, pipe or terminal."""
 
 import contextlib
 import getpass
@@ -16,7 +16,7 @@ READER_GONE = 141  # what a shell reports for a program that SIGPIPE ended
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """Prepare this process, and end it quietly when nobody reads its output any more (| head).
+    """Prepare this process, and end it without a message when its output is no longer read (| head).
 
     Raises ValueError with one line when the body runs out of disk space.
     """

@@ -1,4 +1,4 @@
-"""engines + images -> what they answer and how long they take (predictions.npz, metrics)."""
+"""engines + images -> their predictions (predictions.npz) and latencies (metrics)."""
 
 import json
 import sys
@@ -25,12 +25,13 @@ class Measure(Config):
     batch_size     for accuracy
     threads        None: every core this process may use
     queries        timed single-image queries per engine, fewer when they take longer than `seconds`, never below 100
-    round          queries in a row before it is the next engine's turn
-    warmup         seconds of untimed queries at the start of every turn. The threads of the engine before spin on for tens of
-                   milliseconds: after 3 queries of warm-up, on 2 cores, a 0.6 ms engine had a p90 of 4.7 ms; after 0.2 s it
-                   has the 0.7 ms that it has alone
-    throughput     batch sizes of the throughput curve; those that an engine was not built for are left out
-    longest        seconds: an engine's curve ends before the batch that would take longer, judged by the one before it
+    round          queries in a row in one turn of an engine
+    warmup         seconds of untimed queries at the start of every turn. The threads of the previous engine still spin for tens
+                   of milliseconds: after 3 queries of warm-up, on 2 cores, a 0.6 ms engine had a p90 of 4.7 ms; after 0.2 s it
+                   has the same 0.7 ms as when it runs alone
+    throughput     batch sizes of the throughput curve; sizes that an engine was not built for are left out
+    longest        seconds: the curve of an engine ends before the first batch that is expected to take longer, judged by the
+                   previous batch
     """
 
     batch_size: int = Field(default=50, gt=0)
@@ -44,9 +45,9 @@ class Measure(Config):
 
 
 def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Path) -> dict[str, Any]:
-    """Ask the engine for every test image: `predictions.npz` has the five best classes [N, 5] and the labels [N].
+    """Predict every test image. `predictions.npz` has the five best classes [N, 5] and the labels [N].
 
-    Unlabelled images (labels -1) have answers, but no top-1, top-5 or count of correct ones: these are None.
+    For unlabelled images (labels -1) there are predictions, but top-1, top-5 and the number of correct ones are None.
     """
     split = Split(images, "test")
     run = load(engine, config.threads or hardware.cores())
@@ -76,9 +77,9 @@ def latency(
 ) -> dict[str, Any]:
     """Single-stream latency (ms) of engines that take turns, and their throughput by batch size.
 
-    `images` are those of all engines, or by engine where they want inputs of different sizes.
-    A turn is `round` queries in a row after a warm-up: interleaved, so that all engines see the same minutes of the
-    machine, yet each with its own weights in the caches, as a device that runs one network would have them.
+    `images` is one folder for all engines, or {engine: folder} if their inputs have different sizes.
+    A turn is a warm-up and `round` queries in a row. Turns of all engines alternate, so that a slow minute of the machine
+    affects all of them. Within a turn an engine has its own weights in the caches, as on a device that runs one network.
     """
     threads = config.threads or hardware.cores()
     inputs = {name: first(images[name] if isinstance(images, dict) else images, max(1, *config.throughput)) for name in engines}
@@ -100,7 +101,7 @@ def latency(
 
 
 def first(images: Path, count: int) -> np.ndarray:
-    """The first `count` test images, or as many as there are: float32 [N, C, H, W]."""
+    """The first `count` test images, fewer if there are fewer: float32 [N, C, H, W]."""
     x, _ = next(batches(Split(images, "test"), count, limit=count))
     return x.numpy()
 
@@ -110,13 +111,13 @@ def wants_more(taken: list[float], config: Measure) -> bool:
 
 
 def timed(run: Runner, image: np.ndarray, queries: int, warmup: float) -> list[float]:
-    """Seconds of each of `queries` calls, after `warmup` seconds of others."""
+    """Seconds of each of `queries` calls, after `warmup` seconds of untimed calls."""
     warm(run, image, warmup)
     return [seconds_of(run, image) for _ in range(queries)]
 
 
 def warm(run: Runner, x: np.ndarray, seconds: float) -> None:
-    """Call once, and on until `seconds` have passed."""
+    """Call once, then again until `seconds` have passed."""
     ready = time.perf_counter() + seconds
     run(x)
     while time.perf_counter() < ready:
@@ -139,7 +140,7 @@ def summary(taken: list[float]) -> dict[str, float]:
 def throughput(
     config: Measure, runners: Mapping[str, Runner], inputs: Mapping[str, np.ndarray], largest: Mapping[str, int]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The curve of every engine, its points by batch size; at each size all engines take a turn. `inputs` are [N, C, H, W]."""
+    """{engine: the points of its curve, by batch size}; at each size all engines take a turn. `inputs` are [N, C, H, W]."""
     curves: dict[str, list[dict[str, Any]]] = {name: [] for name in runners}
     sizes = sorted(set(config.throughput))
     with progress() as bar:
@@ -154,12 +155,12 @@ def throughput(
 
 
 def affordable(points: list[dict[str, Any]], batch: int, longest: float) -> bool:
-    """Whether a call with `batch` images should take at most `longest` seconds, at the pace of the last of `points`."""
+    """Whether a call with `batch` images is expected to take at most `longest` seconds, at the speed of the last point."""
     return not points or points[-1]["ms"] * batch / points[-1]["batch"] <= 1000 * longest
 
 
 def throughput_of(run: Runner, x: np.ndarray, warmup: float, seconds: float = 0.3) -> dict[str, Any]:
-    """One batch size: the calls of `seconds`, at least one. `ms` is the median of a call."""
+    """The point of one batch size, from calls during `seconds`, at least one. `ms` is the median time of a call."""
     warm(run, x, warmup)
     until = time.perf_counter() + seconds
     taken = [seconds_of(run, x)]
@@ -176,7 +177,7 @@ def throughput_of(run: Runner, x: np.ndarray, warmup: float, seconds: float = 0.
 
 
 def largest_batch(engine: Path) -> int:
-    """That the finished build names in its `batches`; one that names none takes any."""
+    """The largest of the `batches` in the manifest of the build; without `batches` there is no limit."""
     manifest = engine / "manifest.json"
     named = json.loads(manifest.read_text())["metrics"].get("batches") if manifest.exists() else None
     return int(named[-1]) if named else sys.maxsize

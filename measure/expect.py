@@ -1,6 +1,7 @@
-"""Is the baseline what the user thinks it is? Checked on its predictions before hours are spent on pressing it.
+"""Is the accuracy of the baseline plausible? This is checked before hours are spent on pressing it.
 
-A wrong mean, colour order or order of classes costs accuracy silently, and a network that guesses has none to lose.
+A wrong mean, colour order or order of classes costs accuracy without any error. And a baseline that only guesses has no
+accuracy to lose, so every engine would pass the gate.
 """
 
 import json
@@ -21,8 +22,8 @@ SHOWN = 6  # classes in a message
 
 
 class Expect(Config):
-    """`top1`: the percentage that the baseline is known to have. `tolerance` points below it, and the sampling error of the
-    images, are accepted; a baseline that has `top1` is not refused, however it looks."""
+    """`top1`: the known accuracy of the baseline, in percent. `tolerance` points below it, plus the sampling error of the test
+    images, are accepted. A baseline that reaches `top1` is never refused."""
 
     top1: float | None = Field(default=None, ge=0, le=100)
     tolerance: float = Field(default=1.0, ge=0)
@@ -31,10 +32,11 @@ class Expect(Config):
 def check_baseline(
     config: Expect, out: Path, *, predictions: Path, images: Path, preprocess: Path | None = None
 ) -> dict[str, Any]:
-    """predictions.npz of the FP32 baseline, and what `check_preprocess` found for a user's checkpoint (None: trained here).
+    """Check the predictions of the FP32 baseline: the order of its labels, whether it learnt anything, and its accuracy.
 
-    Raises ValueError when its labels are in another order than its outputs, when it has learnt nothing, and when it is far
-    below `config.top1`. A baseline that has the stated accuracy gets a note instead.
+    `predictions` is its `predict` stage, `preprocess` the `check_preprocess` of a user's checkpoint (None: trained here).
+    Raises ValueError if the labels are not in the order of the outputs, if the baseline has learnt nothing, or if it is far
+    below `config.top1`. If it reaches `config.top1`, the first two are notes instead.
     """
     dataset = json.loads((images / "dataset.json").read_text())
     found = read_predictions(predictions)
@@ -56,11 +58,11 @@ def check_baseline(
 
 
 def nothing_shown(knowledge: Knowledge, dataset: dict[str, Any], preprocess: Path | None) -> str:
-    """Why no accuracy is to be seen; "" where one is."""
+    """Why the predictions show no accuracy; "" if they do."""
     classes = dataset["classes"]
     if knowledge.majority_share == 1:
         only = quoted(classes, knowledge.majority)
-        return f"all {knowledge.n:,} images that judge are of class {only}, which shows nothing; pass images of every class"
+        return f"all {knowledge.n:,} test images are of class {only}, which shows no accuracy; pass images of every class"
     return f"{nothing_learnt(knowledge, classes)}: {advice(dataset, preprocess)}" if knowledge.learnt_nothing else ""
 
 
@@ -71,15 +73,15 @@ def lowest(top1: float, tolerance: float, n: int) -> float:
 
 
 def unlabelled(found: Predictions, dataset: dict[str, Any]) -> list[str]:
-    """A note where few images all have one prediction; ValueError where enough have."""
+    """A note if the prediction is the same for all of a few images; ValueError if it is for many."""
     knowledge = knowledge_of(found.first, None)
     if not knowledge.constant:
         return []
     same = f"the FP32 baseline predicts {quoted(dataset['classes'], knowledge.predicted)} for all {knowledge.n:,} images"
     if knowledge.learnt_nothing:
         check = f"check the checkpoint and the preprocessing ({used(dataset)})"
-        raise ValueError(f"{same}: a constant cannot be judged; pass images of several classes, or {check}")
-    return [f"{capitalized(same)}: agreement with it says little."]
+        raise ValueError(f"{same}: a constant prediction cannot be compared; pass images of several classes, or {check}")
+    return [f"{capitalized(same)}: agreement with it means little."]
 
 
 def accuracy(knowledge: Knowledge) -> str:
@@ -87,7 +89,7 @@ def accuracy(knowledge: Knowledge) -> str:
 
 
 def nothing_learnt(knowledge: Knowledge, classes: list[str]) -> str:
-    """What it predicts, and what is just as good."""
+    """The baseline's accuracy, and the simple prediction that is as good."""
     favourite, majority = quoted(classes, knowledge.predicted), quoted(classes, knowledge.majority)
     always = f"always predicting {majority} ({100 * knowledge.majority_share:.1f} % of the images)"
     if knowledge.constant:
@@ -99,21 +101,21 @@ def nothing_learnt(knowledge: Knowledge, classes: list[str]) -> str:
 
 
 def below_constant(knowledge: Knowledge, found: Predictions, classes: list[str]) -> list[str]:
-    """A note where a constant prediction has significantly more images right, or as many and nothing can be concluded."""
+    """A note if a constant prediction gets significantly more images right, or if the baseline's own prediction is constant."""
     if knowledge.constant:
         same = f"the FP32 baseline predicts {quoted(classes, knowledge.predicted)} for all {knowledge.n:,} images"
-        return [f"{capitalized(same)}: these are too few, or too much alike, to see whether it tells the classes apart."]
+        few = "these are too few images, or too many of one class, to show whether it can distinguish the classes"
+        return [f"{capitalized(same)}: {few}."]
     constant = found.labels == knowledge.majority
     if sign_test(constant, found.first == found.labels) > SIGNIFICANCE:
         return []
     always = f"always predicting {quoted(classes, knowledge.majority)} would get {100 * knowledge.majority_share:.2f} %"
-    return [
-        f"{capitalized(accuracy(knowledge))}; {always}. It does tell the classes apart: look at the recall of every class, too."
-    ]
+    check = "It does distinguish the classes: check the recall of every class, too."
+    return [f"{capitalized(accuracy(knowledge))}; {always}. {check}"]
 
 
 def wrong_order(found: Predictions, classes: list[str]) -> str:
-    """How many images another order of the classes gets right, and how to state it; "" where no other one is far better."""
+    """The accuracy with another order of the classes, and what to do about it; "" if no other order is far better."""
     better = better_order(classes, found.first, found.labels)
     if better is None:
         return ""
@@ -138,7 +140,7 @@ def exchanged(classes: list[str], order: list[str]) -> str:
 
 
 def advice(dataset: dict[str, Any], preprocess: Path | None) -> str:
-    """What to look at: what `check_preprocess` found, where it found something. None: the baseline was trained here."""
+    """What to check: what `check_preprocess` found, if it found something. None: the baseline was trained here."""
     if preprocess is None:
         return "train it longer (train.epochs) or with another learning rate (train.lr), or check the labels of the images"
     if found := json.loads((preprocess / "fit.json").read_text())["advice"]:

@@ -1,7 +1,7 @@
-"""The gate: may this engine go to the device in the baseline's place?
+"""The gate: may this engine replace the baseline on the device?
 
-Two boolean arrays over the same images -> the drop and its verdict -> the exit code of the run. An engine fails when
-its drop reaches the limit, passes when the 95 % upper limit of the drop is below it, and is inconclusive in between.
+Two boolean arrays over the same images -> the drop and its verdict -> the exit code of the run. An engine fails if its drop
+reaches the limit. It passes if the 95 % upper limit of the drop is below the limit. Otherwise it is inconclusive.
 """
 
 from collections.abc import Iterable
@@ -14,16 +14,16 @@ from core.config import Config
 from measure.statistics import images_to_settle, tango_upper
 from measure.verdict import Drop, Verdict
 
-SHARE = 0.05  # a limit below it, in points, may be meant as a share of 1
+SHARE = 0.05  # points; the user may have meant a smaller limit as a fraction of 1
 BEST_TO_WORST: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
 
 
 class Gate(Config):
     """Limits in percentage points.
 
-    max_drop         of top-1 over all images: so many must not be lost
-    max_class_drop   of the recall of one class: an engine fails that has surely lost more; None leaves the classes alone
-    strict           inconclusive ends the run with code 1
+    max_drop         an engine that loses so much top-1 over all images fails
+    max_class_drop   an engine that significantly loses more recall of one class fails; None: no limit
+    strict           exit code 1 also for "inconclusive"
     """
 
     max_drop: float = Field(default=1.0, allow_inf_nan=False)
@@ -32,7 +32,7 @@ class Gate(Config):
 
     @property
     def class_limit(self) -> float | None:
-        """Never below `max_drop`: what may be lost of all images may be lost of a class. None: no limit."""
+        """Never below `max_drop`: a loss that is allowed over all images is allowed in one class. None: no limit."""
         limit = None if self.max_class_drop is None else max(self.max_class_drop, self.max_drop)
         return None if limit is None or limit >= 100 else limit
 
@@ -66,12 +66,12 @@ def verdict_of(points: float, upper_95: float, max_drop: float) -> Verdict:
 
 
 def power_notes(n: int, max_drop: float) -> list[str]:
-    """What no engine can show on `n` images, even if it loses none of them; empty where it can."""
+    """A note if `n` images are too few for any engine to pass, even one that loses no image."""
     least = tango_upper(0, 0, n)
     if max_drop <= 0 or least < max_drop:
         return []
     needed = images_to_settle(0, 0, n, max_drop)
-    enough = f"at least {needed:,} are needed" if needed else "no practical number is enough"
+    enough = f"at least {needed:,} are needed" if needed else "no realistic number of images is enough"
     notes = [
         f"With {n:,} test image{'s' * (n != 1)} no engine can pass a limit of {max_drop:g} point{'s' * (max_drop != 1)}: "
         f"even without a lost image the upper limit is {least:.2g}; {enough}."
@@ -87,7 +87,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def exit_code(verdict: Verdict, strict: bool, missing_requested: bool) -> int:
-    """1 for a failed gate, which outranks 3 for a target that was asked for by name and cannot be built; else 0."""
+    """1 if the gate failed; otherwise 3 if a target that was requested by name cannot be built; otherwise 0."""
     if verdict == "fail" or (strict and verdict == "inconclusive"):
         return 1
     return 3 if missing_requested else 0

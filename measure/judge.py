@@ -1,6 +1,7 @@
 """The judge of an engine: the drop over all images and the loss of every class -> one verdict.
 
-The pipeline (the ladder, what ships) and the report have the same judge. Which images count: see data/duplicates.py.
+The pipeline (for the ladder and for the choice of the engine that ships) and the report use the same judge.
+data/duplicates.py decides which images count.
 """
 
 import json
@@ -17,12 +18,12 @@ from measure.statistics import holm, p_above, tango_lower
 from measure.verdict import ClassLoss, ClassVerdict, Drop
 
 SIGNIFICANCE = 0.05
-FEWEST = 2  # images of a class that is lost whole: one image says nothing
+FEWEST = 2  # lost images of a class that has no correct one left; a single image shows nothing
 
 
 @dataclass(frozen=True)
 class Judge:
-    """`counted` [N]: the images that count in a verdict, None for all; `names` of the classes by label."""
+    """`counted` [N]: the images that count in a verdict, None for all; `names`: the classes in the order of the labels."""
 
     gate: Gate
     counted: NDArray[np.bool_] | None = None
@@ -64,7 +65,7 @@ class Judge:
 
 
 def named(classes: Sequence[str], label: int) -> str:
-    """A network may know more classes than the data set has names for."""
+    """The name of a class; a network may have more classes than the data set has names."""
     return classes[label] if label < len(classes) else f"class {label}"
 
 
@@ -78,7 +79,7 @@ def judge_of(gate: Gate, images: Path, checked: Path | None) -> Judge:
 
 
 def loss_of(label: str, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> ClassLoss:
-    """Of one class; element i of both tells whether its image i is right."""
+    """The loss of one class; element i of both arrays says whether its image i is classified correctly."""
     lost, gained, n = int(np.sum(before & ~after)), int(np.sum(~before & after)), len(before)
     return ClassLoss(
         label=label,

@@ -1,7 +1,7 @@
-"""Does a baseline know anything? Its predictions against the best constant prediction and against random guessing.
+"""Has the baseline learnt anything? Its predictions are compared with the best constant prediction and with random guessing.
 
-A constant has the majority class's share of the images right, however many classes there are. All tests are one-sided at 5 %,
-so that few images never make a network look as if it knew nothing.
+A constant prediction of the most frequent class gets all images of this class right, which may be most of the images. All
+tests are one-sided at 5 %: with few images, a network is not reported as untrained by chance.
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 Classes = NDArray[np.int64]
 
 SIGNIFICANCE = 0.05
-LITTLE = 0.25  # informedness: 0 is what guessing and constants have, 1 is perfect
-ENOUGH = 20  # unlabelled images: fewer may well be of one class
+LITTLE = 0.25  # informedness: 0 for random guessing and for a constant prediction, 1 for a perfect one
+ENOUGH = 20  # unlabelled images; fewer could all be of one class
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What predictions [N] say about a network, and the labels [N] where there are any.
+    """Statistics of the predictions [N] of a network, and of the labels [N] if there are any.
 
-    predicted     the class that is predicted most often, and `predicted_share` of the images for which it is
+    predicted     the class that is predicted most often, for `predicted_share` of the images
     majority      the most frequent label, None without labels; `majority_share` of the images have it
     informedness  (balanced accuracy - 1 / classes) / (1 - 1 / classes), over the classes that have images
     """
@@ -41,7 +41,7 @@ class Knowledge:
 
 
 def knowledge_of(predicted: Classes, labels: Classes | None) -> Knowledge:
-    """`labels` are None where the images have none; then only a constant over `ENOUGH` images counts as nothing learnt."""
+    """`labels` is None for unlabelled images: then only a constant prediction for `ENOUGH` images counts as nothing learnt."""
     n = len(predicted)
     favourite, share = most_frequent(predicted)
     if labels is None:
@@ -50,7 +50,7 @@ def knowledge_of(predicted: Classes, labels: Classes | None) -> Knowledge:
     right = predicted == labels
     known = informedness(right, labels)
     others = int(np.sum(labels != favourite))
-    if share == 1:  # had it recognised half of the other classes' images, so many misses in a row would be unlikely
+    if share == 1:  # a network that recognises half of the images of the other classes would hardly miss so many of them
         nothing = 0.5**others <= SIGNIFICANCE
     else:
         no_better = sign_test(right, labels == majority) > SIGNIFICANCE
@@ -67,7 +67,7 @@ def most_frequent(classes: Classes) -> tuple[int, float]:
 
 
 def informedness(right: NDArray[np.bool_], labels: Classes) -> float:
-    """Balanced accuracy between chance (0) and perfection (1); 0 where there is one class only."""
+    """Balanced accuracy, scaled so that chance is 0 and perfect is 1; 0 if there is only one class."""
     present = np.unique(labels)
     if len(present) < 2:
         return 0.0
@@ -77,6 +77,6 @@ def informedness(right: NDArray[np.bool_], labels: Classes) -> float:
 
 
 def sign_test(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """p of the hypothesis that `right` is right on no more of the images than `other` is, of those where they differ."""
+    """p of the hypothesis that `right` is not better than `other`, from the images where the two differ."""
     better, worse = int(np.sum(right & ~other)), int(np.sum(~right & other))
     return float(stats.binomtest(better, better + worse, 0.5, alternative="greater").pvalue) if better + worse else 1.0

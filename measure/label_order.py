@@ -1,7 +1,8 @@
-"""Are the labels in the order of the network's outputs? Other plausible orders are tried on the baseline's own predictions.
+"""Are the labels in the order of the network's outputs? Other plausible orders are tried on the baseline's predictions.
 
 Frameworks number class folders differently: torchvision by the bytes of their names, timm without regard to case, others in
-natural order ("crack_2" before "crack_10"). Another order than that of training costs nearly all accuracy, silently.
+natural order ("crack_2" before "crack_10"). With an order that differs from training, nearly all accuracy is lost without
+any error.
 """
 
 import re
@@ -15,16 +16,19 @@ from measure.knowledge import knowledge_of, sign_test
 
 Classes = NDArray[np.int64]
 
-GAIN = 0.1  # of top-1, what another order must win
-SIGNIFICANCE = 0.001  # several orders are tried
-MOST_CLASSES = 2000  # of the assignment, whose time grows with the third power
+GAIN = 0.1  # top-1 that another order must gain, as a fraction
+SIGNIFICANCE = 0.001  # stricter than 5 %, because several orders are tried
+MOST_CLASSES = 2000  # the time of the assignment grows with the third power of the classes
 
 
 @dataclass(frozen=True)
 class Better:
-    """An order that fits better: `classes` by output; `name` is "" for one that no rule gives.
+    """An order with a far better accuracy.
 
-    `top1` of it, and `now` of the present one, are shares of the images.
+    name      of the rule that gives this order; "" if it was found by assignment
+    classes   in the order of the outputs
+    top1      with this order, as a fraction of the images
+    now       with the present order, as a fraction of the images
     """
 
     name: str
@@ -34,9 +38,9 @@ class Better:
 
 
 def better_order(classes: list[str], predicted: Classes, labels: Classes) -> Better | None:
-    """The plausible order of `classes` that fits the predictions [N] far better than the present one; None where none does.
+    """The plausible order of `classes` that fits the predictions [N] far better than the present one; None if there is none.
 
-    Where the best of all orders is far better still, it is that one.
+    If the best of all possible orders is again far better than the plausible ones, it is returned instead.
     """
     now = float(np.mean(predicted == labels))
     found = []
@@ -47,14 +51,14 @@ def better_order(classes: list[str], predicted: Classes, labels: Classes) -> Bet
     plausible = max(found, key=lambda better: better.top1, default=None)
     best = best_permutation(classes, predicted, labels)
     better = best if best and (plausible is None or best.top1 > plausible.top1 + GAIN) else plausible
-    # A constant, or a guess, wins by an order that makes it the majority's.
+    # A constant prediction gains from any order that maps it to the most frequent class; this is no better order.
     if better and knowledge_of(renumbered(classes, better.classes)[predicted], labels).learnt_nothing:
         return None
     return better
 
 
 def plausible_orders(classes: list[str]) -> dict[str, list[str]]:
-    """Orders by name, without that of `classes` itself and without repetitions. Two classes may also be exchanged."""
+    """{name: order}, without the order of `classes` itself and without repetitions. For two classes also the reverse."""
     orders = {
         "byte": sorted(classes, key=lambda name: name.encode(errors="surrogateescape")),
         "natural": sorted(classes, key=natural),
@@ -76,18 +80,18 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def numbers(name: str) -> tuple[list[int], str]:
-    """By the numbers in the name alone, then by the name."""
+    """Sort key: first the numbers in the name, then the name."""
     return [int(part) for part in re.findall(r"\d+", name)], name
 
 
 def renumbered(classes: list[str], order: list[str]) -> Classes:
-    """For each output of a network whose outputs mean `order`, the index in `classes`."""
+    """For each output of a network whose outputs are in `order`, the index of its class in `classes`."""
     place = {name: i for i, name in enumerate(classes)}
     return np.asarray([place[name] for name in order], np.int64)
 
 
 def best_permutation(classes: list[str], predicted: Classes, labels: Classes) -> Better | None:
-    """The order with the most images right, if it also is far better on images that it was not found on."""
+    """The order with the highest accuracy, if an order found on half of the images is also far better on the other half."""
     if len(classes) > MOST_CLASSES:
         return None
     place = assignment(len(classes), predicted[::2], labels[::2])
@@ -101,7 +105,7 @@ def best_permutation(classes: list[str], predicted: Classes, labels: Classes) ->
 
 
 def assignment(count: int, predicted: Classes, labels: Classes) -> Classes:
-    """For each output the label that it is assigned to; outputs that no image speaks for keep their own."""
+    """For each output the label that it is assigned to; outputs without any image keep their label."""
     confusion = np.zeros((count, count))
     np.add.at(confusion, (predicted, labels), 1.0)
     rows, columns = linear_sum_assignment(confusion + 1e-6 * np.eye(count), maximize=True)

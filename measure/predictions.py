@@ -1,4 +1,4 @@
-"""predictions.npz of an engine -> its accuracy, or its agreement with the FP32 baseline where nobody labelled the images."""
+"""predictions.npz of an engine -> its accuracy, or its agreement with the FP32 baseline if the images have no labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ Classes = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """`top5` [N, 5]: the best classes of every test image, best first; `labels` [N], -1 where there is none."""
+    """`top5` [N, 5]: the best classes of every test image, best first; `labels` [N], -1 for unlabelled images."""
 
     top5: Classes
     labels: Classes
@@ -29,7 +29,7 @@ def read_predictions(stage: Path) -> Predictions:
 
 
 def truth_of(baseline: Predictions) -> Classes:
-    """The class of every image; on unlabelled images, the one that the baseline predicts."""
+    """The label of every image; for unlabelled images, the prediction of the baseline."""
     return baseline.labels if (baseline.labels >= 0).all() else baseline.first
 
 

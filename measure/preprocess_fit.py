@@ -1,8 +1,8 @@
-"""Are the images prepared as they were for training? The first batch norm of a checkpoint remembers what it saw.
+"""Are the images preprocessed as in training? The first batch norm of the checkpoint has the statistics of its training inputs.
 
-Its running mean and variance are those of its inputs during training. A few dozen training images give the same statistics
-here: a wrong mean, scale or colour order moves them. Where they differ, the usual preprocessings are tried, and the best one
-is named. Networks without such statistics are tried on the labels of these images.
+A few dozen training images, preprocessed correctly, give nearly the same mean and variance; a wrong mean, scale or colour
+order changes them. If they differ, the usual preprocessings are tried and the best one is named. Networks without such
+statistics are judged by the labels of these images.
 """
 
 import json
@@ -25,23 +25,23 @@ from measure.preprocessings import flags, inputs, other_sizes, other_values
 from models.checkpoint import load
 from models.resnet import ResNet
 
-# Networks trained with the preprocessing that was tried here lost at most 0.011 of the overlap, most of them 0.002.
+# Lost overlap. With the preprocessing of their training, networks lost at most 0.011, most of them 0.002.
 LIMIT = 0.02
-BETTER = 3.0  # times that another preprocessing must lose less
-FAR = 0.3  # lost, the checkpoint hardly saw such inputs
+BETTER = 3.0  # another preprocessing must divide the lost overlap by this factor
+FAR = 0.3  # a checkpoint that loses more was hardly trained on such inputs
 SIGNIFICANCE = 0.05
 SIDES = (32, 64, 128, 224)
 
 
 class Fit(Config):
-    """`images`: training images that the statistics are made of."""
+    """`images`: the number of training images for the statistics."""
 
     images: int = Field(default=64, gt=1)
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A network and the images that preprocessings are tried on: `labels` [N] are -1 where there are none."""
+    """A network and the images that preprocessings are tried on; `labels` [N] are -1 for unlabelled images."""
 
     network: nn.Module
     pictures: Sequence[Image.Image]
@@ -62,7 +62,7 @@ class Tried:
 
 
 def check_preprocess(config: Fit, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """model.safetensors and training images -> fit.json: {"advice": which flags fit far better, null where none do}."""
+    """model.safetensors and training images -> fit.json: {"advice": the flags that fit far better, null if there are none}."""
     split = Split(images, "train")
     chosen = np.random.default_rng(0).permutation(len(split))[: config.images].tolist()
     tried = Tried(load(model)[0], [split.image(i) for i in chosen], torch.from_numpy(split.labels[chosen]))
@@ -72,21 +72,21 @@ def check_preprocess(config: Fit, out: Path, *, model: Path, images: Path) -> di
         advice = by_labels(tried, split.spec)
     notes = []
     if advice is not None:
-        notes.append(f"The images are not prepared as for the training of the checkpoint: {advice}.")
+        notes.append(f"The images are not preprocessed as in the training of the checkpoint: {advice}.")
     elif lost is not None and lost > FAR and not (tried.labelled and bool(tried.right(split.spec).all())):
         notes.append(
             f"The images do not fit the statistics of the checkpoint's first batch norm (overlap {percent(1 - lost)}), and no "
-            "usual preprocessing fits far better: check --mean, --std, --input-size, and whether it was trained on such images."
+            "usual preprocessing fits far better: check --mean, --std, --input-size and whether it was trained on such images."
         )
     (out / "fit.json").write_text(json.dumps({"advice": advice}))
     return {"lost_overlap": lost, "notes": notes}
 
 
 def by_statistics(tried: Tried, spec: Spec, lost: float) -> str | None:
-    """The preprocessing whose statistics are far nearer than those of `spec`, unless the labels speak for `spec`."""
+    """The preprocessing whose statistics fit far better than those of `spec`; None if `spec` gets more labels right."""
     best, least = least_lost(tried, other_values(tried.pictures, spec))
     sized, less = least_lost(tried, other_sizes(best, SIDES if isinstance(tried.network, ResNet) else ()))
-    if BETTER * less < least:  # the first layer hardly depends on the size: it must be far better by itself
+    if BETTER * less < least:  # the first layer hardly depends on the size, so another size must itself be far better
         best, least = sized, less
     if BETTER * least >= lost:
         return None
@@ -106,7 +106,7 @@ def least_lost(tried: Tried, specs: Iterable[Spec]) -> tuple[Spec, float]:
 
 
 def by_labels(tried: Tried, spec: Spec) -> str | None:
-    """The preprocessing with the most training images right, if these are significantly more than with `spec`."""
+    """The preprocessing that gets the most training images right, if they are significantly more than with `spec`."""
     used = tried.right(spec)
     if bool(used.all()):
         return None
@@ -126,7 +126,7 @@ class Reached(Exception):
 def lost_overlap(network: nn.Module, x: Tensor) -> float | None:
     """1 - the overlap of the first batch norm's inputs with its running statistics, mean over the channels: 0 … 1.
 
-    Channels that still have the statistics of a new network do not count; None where no others are left.
+    Channels that still have the initial statistics (mean 0, variance 1) do not count; None if there are no other channels.
     """
     seen: list[tuple[nn.BatchNorm2d, Tensor]] = []
 
@@ -155,7 +155,7 @@ def lost_overlap(network: nn.Module, x: Tensor) -> float | None:
 
 
 def overlaps(mean: Tensor, var: Tensor, other_mean: Tensor, other_var: Tensor) -> Tensor:
-    """Bhattacharyya's coefficient of two normal distributions, per channel: 1 where they are equal, 0 where they are apart."""
+    """Bhattacharyya's coefficient of two normal distributions, per channel: 1 if they are equal, 0 if they do not overlap."""
     total = var + other_var
     distance = (mean - other_mean) ** 2 / (4 * total) + torch.log(total / (2 * (var * other_var).sqrt())) / 2
     return torch.exp(-distance)

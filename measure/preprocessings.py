@@ -1,4 +1,4 @@
-"""The usual ways to prepare images for a network, as changes of one preprocessing spec, and the flags that choose them."""
+"""The usual preprocessings, as changes of one preprocessing spec, and the flags that select them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -11,8 +11,8 @@ from data import preprocess
 from data.preprocess import Spec
 from data.spec import CROP_PCT, IMAGENET
 
-UNIT = round(1 / 255, 8)  # the deviation that leaves pixels on the scale 0 … 255
-# (mean, std): ImageNet's, CIFAR-10's, -1 … 1, 0 … 1, 0 … 255, and 0 … 255 around ImageNet's mean as Caffe has it.
+UNIT = round(1 / 255, 8)  # the standard deviation that keeps pixels in the range 0 … 255
+# (mean, std): ImageNet's, CIFAR-10's, -1 … 1, 0 … 1, 0 … 255, and 0 … 255 minus ImageNet's mean as in Caffe.
 USUAL: tuple[tuple[Sequence[float], Sequence[float]], ...] = (
     (IMAGENET["mean"], IMAGENET["std"]),
     ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
@@ -30,7 +30,7 @@ def inputs(pictures: Sequence[Image.Image], spec: Spec) -> Tensor:
 
 
 def other_values(pictures: Sequence[Image.Image], spec: Spec) -> list[Spec]:
-    """`spec` with the usual means and deviations and those of the pictures themselves; of colours, in both orders."""
+    """`spec` with the usual means and standard deviations, and with those of the pictures; RGB and BGR for colour images."""
     own = np.concatenate([preprocess.pixels(preprocess.fit(p, spec)).reshape(-1, spec["channels"]) for p in pictures]) / 255
     pairs = [(spec["mean"], spec["std"]), *USUAL, (own.mean(0).round(3).tolist(), own.std(0).clip(0.001).round(3).tolist())]
     plain = [{**spec, "mean": per_channel(m, spec["channels"]), "std": per_channel(s, spec["channels"])} for m, s in pairs]
@@ -38,7 +38,7 @@ def other_values(pictures: Sequence[Image.Image], spec: Spec) -> list[Spec]:
         return plain
     rgb = [{key: value for key, value in one.items() if key != "channel_order"} for one in plain]
     bgr = [{**one, "channel_order": "bgr"} for one in rgb]
-    turned = [{**one, "mean": one["mean"][::-1], "std": one["std"][::-1]} for one in bgr]  # they stay with their colours
+    turned = [{**one, "mean": one["mean"][::-1], "std": one["std"][::-1]} for one in bgr]  # each value keeps its colour
     return rgb + turned + [one for one in bgr if one not in turned]
 
 
@@ -47,7 +47,7 @@ def per_channel(values: Sequence[float], channels: int) -> list[float]:
 
 
 def other_sizes(spec: Spec, sides: Iterable[int]) -> Iterator[Spec]:
-    """`spec` with other ways to make an input of its size, and of the other `sides`."""
+    """`spec` with other ways to resize to its input size, and to the other `sides`."""
     kept = {key: value for key, value in spec.items() if key not in ("resize", "resize_size")}
     kept.setdefault("interpolation", "bilinear")
     for side in dict.fromkeys((spec["input_size"], *sides)):
@@ -58,7 +58,7 @@ def other_sizes(spec: Spec, sides: Iterable[int]) -> Iterator[Spec]:
 
 
 def flags(wanted: Spec, spec: Spec) -> str:
-    """What to add to a command that used `spec`: "--mean 0 --std 1"."""
+    """The flags to add to a command that used `spec`: "--mean 0 --std 1"."""
     words = [f"--{name} {numbers(wanted[name])}" for name in ("mean", "std") if wanted[name] != spec[name]]
     if wanted.get("channel_order") != spec.get("channel_order"):
         words.append(f"--channel-order {wanted.get('channel_order', 'rgb')}")
@@ -70,5 +70,5 @@ def flags(wanted: Spec, spec: Spec) -> str:
 
 
 def numbers(values: Sequence[float]) -> str:
-    """One number where all channels have the same."""
+    """The values with commas; one number if all channels have the same."""
     return ",".join(f"{value:.6g}" for value in (values[:1] if len(set(values)) == 1 else values))

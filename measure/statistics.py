@@ -1,9 +1,9 @@
-"""What two networks' answers to the same images say about their difference: Tango's score interval.
+"""The difference in accuracy of two networks on the same images, with its confidence interval: Tango's score interval.
 
 Counts -> percentage points. Of `n` images, `lost` are right with the baseline only, `gained` with the candidate only.
 Paper: Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
-Statistics in Medicine 17:891-908, 1998. The interval holds every difference that the score test does not reject; unlike
-the Wald interval it stays honest when hardly any image changes sides.
+Statistics in Medicine 17:891-908, 1998. The interval contains every difference that the score test does not reject. Unlike
+the Wald interval, it is also correct when hardly any image is lost or gained.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import brentq  # type: ignore[import-untyped, unused-ignore]
 from scipy.stats import binom, norm  # type: ignore[import-untyped, unused-ignore]
 
-# Beyond this nobody has the images, and the answer would only restate that the drop equals the limit.
+# No test set is larger. A larger number would only repeat that the drop is nearly at the limit.
 MOST_IMAGES = 10**9
 
 
@@ -36,13 +36,13 @@ def tango_lower(lost: int, gained: int, n: int, confidence: float = 0.95) -> flo
 
 
 def p_above(lost: int, gained: int, n: int, limit: float) -> float:
-    """One-sided p-value of "the drop is at most `limit` points": small where it is above.
+    """One-sided p-value of "the drop is at most `limit` points": small if the drop is above the limit.
 
     The tail of lost - gained is exact, at the most likely rates under that hypothesis (Lloyd and Moldovan, Statistics in
-    Medicine 26:2931, 2007, "E" p-value). A class has few images and there are many classes, and there the normal tail of the
-    score test is wrong in both directions: with 8 of 8 lost it says 0.004, too much for a correction over 20 classes, and with
-    100 images it fails 3 % where it promises 2.5 %. It is assumed that at least half of the images that the baseline gets wrong
-    are wrong with the candidate, too; without that, 8 of 8 lost could be 53 % lost and 48 % gained.
+    Medicine 26:2931, 2007, "E" p-value). The normal tail of the score test is not good enough here, because there are many
+    classes with few images: with 8 of 8 lost its p is 0.004, too large after a correction for 20 classes, and with 100 images
+    it rejects in 3 % of cases instead of 2.5 %. Assumption: of the images that the baseline gets wrong, the candidate gets at
+    least half wrong, too. Without it, 8 of 8 lost could come from rates of 53 % lost and 48 % gained.
     """
     delta = limit / 100
     if lost - gained <= n * delta:
@@ -50,14 +50,14 @@ def p_above(lost: int, gained: int, n: int, limit: float) -> float:
     most = max((1 - delta) / 3, gained / n)
     gained_rate = min(null_gained_rate(lost, gained, n, delta), most)
     lost_rate = gained_rate + delta
-    # P(gained = k) and, of the other images, at least so many more lost than that
+    # Sum over k of P(gained = k) times P(at least lost - gained + k of the other images are lost).
     k = np.arange(int(binom.isf(1e-12, n, gained_rate)) + 1)
     tails = binom.sf(lost - gained + k - 1, n - k, lost_rate / (1 - gained_rate))
     return float(min(1.0, np.sum(binom.pmf(k, n, gained_rate) * tails)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value, adjusted so that all below 0.05 together are wrong in at most 5 % of cases (Holm 1979)."""
+    """The p-values adjusted for their number: the chance of any wrong one below 0.05 is at most 5 % (Holm 1979)."""
     order = np.argsort(p_values, kind="stable")
     stepped = np.asarray(p_values, float)[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -66,9 +66,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def images_to_settle(lost: int, gained: int, n: int, max_drop: float) -> int | None:
-    """How many images, at the same rates of lost and gained, bring the upper limit below `max_drop` points.
+    """The number of images that bring the upper limit below `max_drop` points, at the same rates of lost and gained.
 
-    Never fewer than `n`. None where no number does: the drop itself is not below `max_drop`.
+    Never fewer than `n`. None if no number is enough (the drop is not below `max_drop`) or it is above `MOST_IMAGES`.
     """
     if 100 * (lost - gained) / n >= max_drop:
         return None
@@ -102,14 +102,14 @@ def upper_limit(lost: float, gained: float, n: float, z: float) -> float:
     def excess(delta: float) -> float:
         return n * delta - (lost - gained) - z * math.sqrt(n * null_variance(lost, gained, n, delta))
 
-    # Without discordant images the estimate itself is a root of `excess` too; the limit is of order 1/n away from it.
+    # If no image is lost or gained, the estimate is also a root of `excess`; the limit is about 1/n above it.
     start = (lost - gained) / n + 1e-6 / n
     return float(brentq(excess, start, 1.0, xtol=1e-15))
 
 
 def null_variance(lost: float, gained: float, n: float, delta: float) -> float:
     """Variance of one image's difference under P(lost) - P(gained) = delta, at its maximum likelihood."""
-    if delta < 0:  # the mirror image, which does not subtract nearly equal numbers
+    if delta < 0:  # exchange lost and gained: the formula for delta >= 0 does not subtract nearly equal numbers
         return null_variance(gained, lost, n, -delta)
     return 2 * null_gained_rate(lost, gained, n, delta) + delta * (1 - delta)
 

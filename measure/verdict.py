@@ -1,4 +1,4 @@
-"""What a verdict is made of: accuracy, agreement, the drop against the baseline. These are parts of report.json, too."""
+"""The parts of a verdict: accuracy, agreement, the drop against the baseline. They are also parts of report.json."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ class Part(BaseModel):
 
 
 class Accuracy(Part):
-    """Of the engine itself, in percent."""
+    """The accuracy of the engine itself, in percent."""
 
     top1: float
     top5: float
@@ -24,7 +24,7 @@ class Accuracy(Part):
 
 
 class Agreement(Part):
-    """How often an engine gives the baseline's answer to unlabelled images; says nothing about how often both are wrong."""
+    """How often an engine predicts the same class as the baseline on unlabelled images; both may be wrong."""
 
     percent: float
     agreeing: int
@@ -32,11 +32,11 @@ class Agreement(Part):
 
 
 class ClassLoss(Part):
-    """What a candidate lost of one class (`label`, its name); percentages are of the `n` images of the class.
+    """The loss of a candidate in one class (`label`, its name); percentages are of the `n` images of the class.
 
     lower_95   one-sided 95 % lower limit of the points lost, not corrected for the number of classes
     p          of "it lost at most the gate's limit for a class", Holm-corrected over the classes; None without a limit
-    verdict    "fail" where p < 0.05; "suspicious" where only `lower_95` is above the limit, or a class of few images is lost
+    verdict    "fail" if p < 0.05; "suspicious" if only `lower_95` is above the limit or no image of the class is right any more
     """
 
     label: str
@@ -52,12 +52,12 @@ class ClassLoss(Part):
 
 
 class Drop(Part):
-    """Against the baseline on the same images; `points` are percentage points of the gate's metric, positive when worse.
+    """The drop against the baseline on the same images, in percentage points of the gate's metric; positive when worse.
 
-    Where the metric is agreement, `lost` counts the images with another answer than the baseline's and `gained` is 0.
-    `relative_percent` is None when the baseline gets nothing right or nobody knows; `needed` is the number of images that
-    would settle an inconclusive verdict at the same rates, where there is one. `classes` are those that lost too much, or
-    that is suspected of: the verdict is "fail" where one of them failed.
+    If the metric is agreement, `lost` counts the images whose predicted class differs from the baseline's and `gained` is 0.
+    `relative_percent` is None if the baseline gets no image right. `needed` is the number of images that would make an
+    inconclusive verdict a pass at the same rates, if there is one. `classes` are the failed and the suspicious classes; if
+    one of them failed, the verdict is "fail".
     """
 
     points: float

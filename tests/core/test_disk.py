@@ -16,7 +16,7 @@ from core.cache import Stages, locked
 from core.config import Config
 
 FULL = Path("/dev/full")  # every write to it fails for lack of space
-LINE = "no space left on the disk, while writing .*; free some space, or pass another OUT"
+LINE = "no space left on the disk while writing .*; free some space, or pass another OUT"
 
 
 def plain() -> None:

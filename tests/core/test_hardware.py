@@ -44,7 +44,7 @@ def test_every_machine_has_a_name_of_its_own(pretend: Pretend, name: str) -> Non
     assert (hardware.cpu()["cpu"], hardware.cpu()["isa"]) == (cpu, isa)
 
 
-def test_unknown_arm_cores_are_told_apart_by_their_numbers() -> None:
+def test_unknown_arm_cores_are_distinguished_by_their_numbers() -> None:
     texts = [f"processor : 0\nCPU implementer : 0x99\nCPU part : {part}\n" for part in ("0x001", "0x002")]
     assert [hardware.cpu_name(text, None) for text in texts] == ["ARM core 0x99:0x001", "ARM core 0x99:0x002"]
 

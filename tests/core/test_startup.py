@@ -1,4 +1,4 @@
-"""A command runs whatever its streams, its user and its environment are: each in a process of its own."""
+"""A command runs with any streams, user and environment. Every test starts a process of its own."""
 
 import os
 import shutil
@@ -48,7 +48,7 @@ def run(body: str = SPEAK, shell: str = "exec", **environment: str) -> "subproce
     ],
     ids=str,
 )
-def test_it_speaks_in_every_environment(environment: dict[str, str]) -> None:
+def test_it_prints_in_every_environment(environment: dict[str, str]) -> None:
     done = run(**environment)
     assert done.returncode == 3, done.stderr
     assert done.stdout.startswith(b"gate: pass ")
@@ -66,14 +66,14 @@ def test_it_runs_with_closed_streams(closed: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "speak", ['print("x" * 100, flush=True)', 'console.print("x" * 100)', "raise BrokenPipeError(32, 'gone')"]
 )
-def test_it_ends_quietly_when_nobody_reads(speak: str) -> None:
+def test_it_ends_quietly_when_its_output_is_not_read(speak: str) -> None:
     done = run(f"for _ in range(100_000): {speak}", '{ "$@"; echo "code $?" >&2; } | true; :')
     assert done.stderr == b"code 141\n"
 
 
 def test_a_full_disk_is_an_error_of_the_user() -> None:
     done = run("open('/dev/full', 'wb', buffering=0).write(b'x')")
-    assert done.stderr.splitlines()[-1].startswith(b"ValueError: no space left on the disk, while writing a file")
+    assert done.stderr.splitlines()[-1].startswith(b"ValueError: no space left on the disk while writing a file")
 
 
 def test_a_user_without_a_name_gets_one() -> None:

@@ -1,4 +1,4 @@
-"""Curves of real engines: which batches are asked, what a point says. Nothing here depends on how fast the machine is."""
+"""Curves of real engines: the batches that are run, and the points. Nothing here depends on the speed of the machine."""
 
 import json
 import time
@@ -56,13 +56,13 @@ def test_engines_of_different_inputs_are_timed_together(small: Small, tmp_path: 
 
 
 def test_engines_take_turns_batch_by_batch_and_see_every_image() -> None:
-    asked: list[tuple[str, int]] = []
+    batches_run: list[tuple[str, int]] = []
     seen: list[np.ndarray] = []
 
     def engine_called(name: str) -> Runner:
         def run(x: np.ndarray) -> np.ndarray:
-            if (name, len(x)) not in asked:
-                asked.append((name, len(x)))
+            if (name, len(x)) not in batches_run:
+                batches_run.append((name, len(x)))
                 seen.append(x[:, 0, 0, 0])
             time.sleep(0.05)
             return x
@@ -72,7 +72,7 @@ def test_engines_take_turns_batch_by_batch_and_see_every_image() -> None:
     images = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1)
     runners = {"a": engine_called("a"), "b": engine_called("b")}
     curves = throughput(Measure(throughput=(4, 1, 2, 2), warmup=0), runners, {"a": images, "b": images}, {"a": 99, "b": 2})
-    assert asked == [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 4)], "b was built for two images at most"
+    assert batches_run == [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 4)], "b was built for two images at most"
     assert seen[-1].tolist() == [0, 1, 2, 0], "a short test split is repeated"
     assert {name: [point["batch"] for point in points] for name, points in curves.items()} == {"a": [1, 2, 4], "b": [1, 2]}
 
@@ -84,26 +84,26 @@ def test_a_curve_ends_before_calls_get_too_long() -> None:
     assert not affordable(at_8, 32, longest=3.0)
 
 
-def test_no_engine_is_asked_for_more_than_it_was_built_for(small: Small, engine: Path, tmp_path: Path) -> None:
+def test_no_engine_gets_a_larger_batch_than_it_was_built_for(small: Small, engine: Path, tmp_path: Path) -> None:
     manifest = engine / "manifest.json"
     manifest.write_text(json.dumps({"metrics": {}}))
     unlimited = largest_batch(engine)
     manifest.write_text(json.dumps({"metrics": {"batches": [1, 2, 5]}}))
     assert largest_batch(engine) == 5 < 10**6 < unlimited
 
-    asked = set()
+    batches_run = set()
 
     def load(folder: Path, threads: int) -> Runner:
         run = targets.get("onnxruntime").load(folder, threads)
 
         def counted(x: np.ndarray) -> np.ndarray:
-            asked.add(len(x))
+            batches_run.add(len(x))
             return run(x)
 
         return counted
 
     assert predict(Measure(), tmp_path, load=load, engine=engine, images=small.images)["n"] == 64
-    assert asked == {5, 4}, "64 images are twelve batches of 5 and one of 4"
+    assert batches_run == {5, 4}, "64 images are twelve batches of 5 and one of 4"
 
 
 @pytest.mark.parametrize("wrong", [{"throughput": (0,)}, {"longest": 0}])

@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "images of one class": (
         {"predicted": [0] * 30 + [1], "labels": [0] * 31},
-        "all 31 images that judge are of class 'ok', which shows nothing; pass images of every class; if that is correct, "
+        "all 31 test images are of class 'ok', which shows no accuracy; pass images of every class; if that is correct, "
         "confirm with --expect-top1 97",
     ),
     "exchanged labels": (
@@ -94,9 +94,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "constant without labels": (
         {"predicted": [1] * 20, "labels": [-1] * 20},
-        "the FP32 baseline predicts 'defect' for all 20 images: a constant cannot be judged; pass images of several classes, "
-        "or check the checkpoint and the preprocessing (used: channels 3, input_size 32, resize squash, interpolation "
-        "bilinear, mean [0.0, 0.0, 0.0], std [1.0, 1.0, 1.0])",
+        "the FP32 baseline predicts 'defect' for all 20 images: a constant prediction cannot be compared; pass images of "
+        "several classes, or check the checkpoint and the preprocessing (used: channels 3, input_size 32, resize squash, "
+        "interpolation bilinear, mean [0.0, 0.0, 0.0], std [1.0, 1.0, 1.0])",
     ),
     "an accuracy without labels": (
         {"predicted": [0, 1], "labels": [-1, -1], "top1": 90},
@@ -111,17 +111,17 @@ NOTED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "below the majority, but it knows": (
         {"predicted": [0] * 290 + [1] * 70 + [1] * 36 + [0] * 4, "labels": SKEWED},
-        "The FP32 baseline gets 81.50 % of 400 images right; always predicting 'ok' would get 90.00 %. It does tell the "
-        "classes apart: look at the recall of every class, too.",
+        "The FP32 baseline gets 81.50 % of 400 images right; always predicting 'ok' would get 90.00 %. It does distinguish the "
+        "classes: check the recall of every class, too.",
     ),
-    "constant, but too few others to tell": (
+    "constant, but too few other images": (
         {"predicted": [0] * 40, "labels": [0] * 38 + [1] * 2},
-        "The FP32 baseline predicts 'ok' for all 40 images: these are too few, or too much alike, to see whether it tells the "
-        "classes apart.",
+        "The FP32 baseline predicts 'ok' for all 40 images: these are too few images, or too many of one class, to show "
+        "whether it can distinguish the classes.",
     ),
     "constant, few without labels": (
         {"predicted": [0] * 9, "labels": [-1] * 9},
-        "The FP32 baseline predicts 'ok' for all 9 images: agreement with it says little.",
+        "The FP32 baseline predicts 'ok' for all 9 images: agreement with it means little.",
     ),
 }
 

@@ -9,14 +9,14 @@ from measure.gate import Gate, drop_of, exit_code, worst
 from measure.verdict import Verdict
 
 
-def answers(n: int, wrong: range) -> NDArray[np.bool_]:
+def correct_except(n: int, wrong: range) -> NDArray[np.bool_]:
     correct = np.ones(n, dtype=np.bool_)
     correct[wrong] = False
     return correct
 
 
 def test_counts_and_points() -> None:
-    drop = drop_of(answers(1000, range(0, 100)), answers(1000, range(95, 125)), 1.0)
+    drop = drop_of(correct_except(1000, range(0, 100)), correct_except(1000, range(95, 125)), 1.0)
     assert (drop.lost, drop.gained, drop.n) == (25, 95, 1000)
     assert drop.points == -7.0
     assert drop.relative_percent == pytest.approx(-100 * 70 / 900)
@@ -38,13 +38,13 @@ def test_counts_and_points() -> None:
     ],
 )
 def test_verdict(lost: int, n: int, max_drop: float, verdict: Verdict) -> None:
-    drop = drop_of(answers(n, range(0)), answers(n, range(lost)), max_drop)
+    drop = drop_of(correct_except(n, range(0)), correct_except(n, range(lost)), max_drop)
     assert drop.verdict == verdict
     assert (drop.needed is not None) == (verdict == "inconclusive")
 
 
 def test_a_baseline_that_gets_nothing_right_has_no_relative_drop() -> None:
-    nothing = answers(100, range(100))
+    nothing = correct_except(100, range(100))
     assert drop_of(nothing, nothing, 1.0).relative_percent is None
 
 

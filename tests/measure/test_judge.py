@@ -136,7 +136,7 @@ def test_few_fail_by_chance(n: int, classes: int, gained: float) -> None:
         (10_000, 0.5, []),
         (10_000, 0.01, ["at least 27,053 are needed", "MAX_DROP=0.01 is 0.01 percentage points; 1 means one point"]),
         (30_000, 0.01, []),
-        (30, 0.0, []),  # fails whatever the number of images is
+        (30, 0.0, []),  # fails with any number of images
         (30, 100.0, []),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tango's interval against published examples and against a brute-force twin."""
+"""Tango's interval against published examples and against brute force."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_one_sided_limit_of_tangos_contact_lens_example() -> None:
     assert round(tango_upper(1, 0, 44, 0.95) / 100, 3) == 0.096
 
 
-def twin_upper(lost: int, gained: int, n: int, z: float) -> float:
+def brute_force_upper(lost: int, gained: int, n: int, z: float) -> float:
     """The largest difference on a fine grid that the score test accepts; the likelihood maximised on a grid as well."""
     accepted = (lost - gained) / n
     for delta in np.arange(np.floor(accepted * 2000) / 2000, 1, 0.0005):
@@ -57,8 +57,8 @@ def twin_upper(lost: int, gained: int, n: int, z: float) -> float:
 
 
 @pytest.mark.parametrize(("lost", "gained", "n"), [(9, 3, 32), (1, 7, 21), (0, 3, 40), (12, 30, 60)])
-def test_equals_brute_force_twin(lost: int, gained: int, n: int) -> None:
-    assert tango_upper(lost, gained, n) == pytest.approx(twin_upper(lost, gained, n, float(norm.ppf(0.95))), abs=0.11)
+def test_equals_brute_force(lost: int, gained: int, n: int) -> None:
+    assert tango_upper(lost, gained, n) == pytest.approx(brute_force_upper(lost, gained, n, float(norm.ppf(0.95))), abs=0.11)
 
 
 @pytest.mark.parametrize("n", [1, 21, 10_000, 1_000_000])
