@@ -1,1 +1,1 @@
-"""What stages left on disk -> rows -> report.json, report.md, report.html."""
+"""The files of the stages -> rows -> report.json, report.md, report.html."""

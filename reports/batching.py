@@ -1,4 +1,4 @@
-"""The largest batch that an engine answers within a latency limit, and what to say where none is small enough."""
+"""The largest batch that an engine runs within a latency limit, and a note if even its smallest batch takes longer."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,10 +6,10 @@ from reports.schema import BatchAtLimit, Row, Throughput
 
 
 def batch_at_limit(points: Sequence[Throughput], limit_ms: float | None) -> BatchAtLimit | None:
-    """The largest of the measured batches of which 90 % of the calls took at most `limit_ms`; None where there is none.
+    """The largest of the measured batches of which 90 % of the calls took at most `limit_ms`; None if there is none.
 
-    The 90th percentile, as MLPerf judges single streams: the longest call of many is the operating system's doing, and the
-    more calls there are the longer it is.
+    The 90th percentile, as MLPerf uses for single streams. The longest call does not count, because it depends on the operating
+    system and on the number of calls.
     """
     within = [point for point in points if limit_ms and point.p90_ms is not None and point.p90_ms <= limit_ms]
     if not within or limit_ms is None:
@@ -20,7 +20,7 @@ def batch_at_limit(points: Sequence[Throughput], limit_ms: float | None) -> Batc
 
 
 def unmet(rows: list[Row], limit_ms: float | None) -> Iterator[str]:
-    """At most one note per target: the engines that no batch brings within the limit."""
+    """At most one note per target: the engines that exceed the limit with every batch."""
     for target in dict.fromkeys(row.target for row in rows if limit_ms):
         late = [
             f"{row.id} (batch {row.throughput[0].batch}: {row.throughput[0].p90_ms:.2f} ms)"
@@ -29,6 +29,5 @@ def unmet(rows: list[Row], limit_ms: float | None) -> Iterator[str]:
         ]
         if late:
             yield (
-                f"No batch, however small, stays within the latency limit of {limit_ms:g} ms (p90) on {target} "
-                f"with {', '.join(late)}."
+                f"Every measured batch exceeds the latency limit of {limit_ms:g} ms (p90) on {target} with {', '.join(late)}."
             )

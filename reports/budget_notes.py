@@ -1,15 +1,21 @@
-"""What the engines that ship take of the budget that their widths were searched for, fine-tuned and measured like any other."""
+"""Whether the engines that ship meet the BUDGET that their widths were searched for. They were measured like all others."""
 
 from collections.abc import Iterator
 
 from reports.schema import Row, Stage
 
-# a limit's key before "@" -> the word of BUDGET
-WORDS = {"params": "params", "macs": "macs", "size": "size", "latency": "latency", "share": "speedup"}
+# {a limit's key before "@": (the word of BUDGET, the verb, above the limit, below the limit)}
+WORDS = {
+    "params": ("params", "has", "too many", "fewer"),
+    "macs": ("macs", "has", "too many", "fewer"),
+    "size": ("size", "has", "too large", "smaller"),
+    "latency": ("latency", "takes", "too slow", "faster"),
+    "share": ("speedup", "reaches", "too slow", "faster"),
+}
 
 
 def budget_notes(stages: list[Stage], rows: list[Row]) -> Iterator[str]:
-    """One for every limit and engine that ships and that it is about."""
+    """One note for every limit and every engine that ships and that the limit applies to."""
     for stage in stages:
         limits = stage.metrics.get("limits", {}) if stage.name.split()[0] == "search" else {}
         variant = stage.name.partition(" ")[2] or None
@@ -17,24 +23,24 @@ def budget_notes(stages: list[Stage], rows: list[Row]) -> Iterator[str]:
             kind, _, target = key.partition("@")
             for row in rows:
                 if row.ships and row.variant == variant and target in ("", row.target):
-                    yield from told(kind, most, target, row)
+                    yield from note_of(kind, most, target, row)
 
 
-def told(kind: str, most: float, target: str, row: Row) -> Iterator[str]:
-    value = taken(kind, row)
+def note_of(kind: str, most: float, target: str, row: Row) -> Iterator[str]:
+    value = value_of(kind, row)
     if value is None:
         return
-    limit, has = amount(kind, most), amount(kind, value)
+    word, verb, above, below = WORDS[kind]
     at = f"@{target}" if target else ""
-    share = 100 * (value / most - 1)
-    verdict = "met" if value <= most else "missed"
+    goal, unit = ("target", "x") if kind == "share" else ("limit", "")
+    difference = f"{100 * abs(value / most - 1):.1f} % {above if value > most else below}"
     yield (
-        f"BUDGET {WORDS[kind]}={limit}{at}: {row.id}, which ships, has {has}; {verdict}, {abs(share):.1f} % "
-        f"{'above' if share > 0 else 'below'} the limit{' in time' if kind == 'share' else ''}."
+        f"BUDGET {word}={amount(kind, most)}{at}: {row.id}, which ships, {verb} {amount(kind, value)}{unit}; "
+        f"{goal} {amount(kind, most)}{unit} {'met' if value <= most else 'not met'} ({difference})."
     )
 
 
-def taken(kind: str, row: Row) -> float | None:
+def value_of(kind: str, row: Row) -> float | None:
     if kind == "latency":
         return row.latency_ms.p50 if row.latency_ms else None
     if kind == "share":

@@ -1,4 +1,4 @@
-"""Throughput over batch sizes as the templates show it: one chart per target, one table for all engines."""
+"""Throughput over batch sizes for the templates: one chart per target, one table for all engines."""
 
 import math
 
@@ -15,7 +15,7 @@ class Tick(Part):
 
 
 class Dot(Part):
-    """A measured point, in percent of the plot from its top left; `limit` where it is the largest batch within the limit."""
+    """A measured point, in percent of the plot from its top left; `limit`: it is the largest batch within the limit."""
 
     x: float
     y: float
@@ -34,7 +34,7 @@ class Line(Part):
 
 
 class Chart(Part):
-    """Images per second by batch size, a doubling of the batch as wide as the next; the engines of one target."""
+    """Images per second by batch size, on a logarithmic axis; the engines of one target."""
 
     target: str
     columns: list[Tick]
@@ -44,7 +44,7 @@ class Chart(Part):
 
 
 class Speeds(Part):
-    """The table: for every engine with a throughput its points at all of `batches`, None where it has no such point."""
+    """The table: for every engine with a throughput its points at all of `batches`; None: not measured at this batch."""
 
     batches: list[int]
     rows: list[Row]
@@ -65,7 +65,7 @@ def speeds(rows: list[Row]) -> Speeds:
 
 
 def limit_of(rows: list[Row]) -> float | None:
-    """The latency limit, where any engine meets one."""
+    """The latency limit, if an engine meets it."""
     return next((row.batch_at_limit.limit_ms for row in rows if row.batch_at_limit), None)
 
 
@@ -90,7 +90,7 @@ def chart(rows: list[Row]) -> Chart:
     def line(row: Row) -> Line:
         limit = row.batch_at_limit and row.batch_at_limit.batch
         dots = [
-            Dot(x=across(p.batch), y=down(p.images_per_s), text=said(row, p), limit=p.batch == limit) for p in row.throughput
+            Dot(x=across(p.batch), y=down(p.images_per_s), text=title(row, p), limit=p.batch == limit) for p in row.throughput
         ]
         return Line(
             engine=row.name.key,
@@ -113,9 +113,9 @@ def rate(images_per_s: float) -> str:
     return numbers.fixed(images_per_s, 0 if images_per_s >= 10 else 1)
 
 
-def said(row: Row, point: Throughput) -> str:
+def title(row: Row, point: Throughput) -> str:
     text = f"{row.id}, batch {point.batch}: {rate(point.images_per_s)} images/s"
-    if point.n is None:  # of a run before this was kept
+    if point.n is None:  # runs of earlier versions did not record it
         return text
     return f"{text}, {numbers.milliseconds(point.ms)} a call (p90 {numbers.milliseconds(point.p90_ms)}, n={point.n})"
 
@@ -127,7 +127,7 @@ def grid(largest: float) -> list[float]:
 
 
 def step_of(span: float) -> float:
-    """The smallest round number of which four or fewer make `span`."""
+    """The smallest round number such that four or fewer of them add up to `span`."""
     rough = max(span, 1e-9) / 4
     power: float = 10.0 ** math.floor(math.log10(rough))
     return next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * (1 - 1e-9))

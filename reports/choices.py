@@ -1,4 +1,4 @@
-"""Engines of one target -> which to take, in words, and which of them are alike in accuracy."""
+"""Engines of one target -> which to choose, in words, and which of them do not differ significantly in accuracy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
@@ -14,16 +14,16 @@ Right = Mapping[str, NDArray[np.bool_]]  # by row id: whether the engine is righ
 
 
 def choices(engines: list[Engine], right: Right) -> list[Choice]:
-    """Of the engines that were judged and ship; none where there are none."""
+    """The quickest, the most accurate and the smallest of the measured engines that ship; none if there is no such engine."""
     able = [engine for engine in engines if engine.ships and engine.drop and p50(engine)]
-    wishes: tuple[tuple[Literal["quickest", "most accurate", "smallest"], Callable[[Engine], tuple[float, float]]], ...] = (
+    orders: tuple[tuple[Literal["quickest", "most accurate", "smallest"], Callable[[Engine], tuple[float, float]]], ...] = (
         ("quickest", lambda engine: (p50(engine), -top1(engine))),
         ("most accurate", lambda engine: (-top1(engine), p50(engine))),
         ("smallest", lambda engine: (engine.size_bytes or 0, p50(engine))),
     )
     return [
-        Choice(what=what, engine=found.id, text=told(found), note=alike(found, able, right))
-        for what, order in wishes
+        Choice(what=what, engine=found.id, text=described(found), note=alike(found, able, right))
+        for what, order in orders
         for found in sorted(able, key=order)[:1]
     ]
 
@@ -36,16 +36,16 @@ def top1(engine: Engine) -> float:
     return engine.accuracy.top1 if engine.accuracy else 0.0
 
 
-def told(engine: Engine) -> str:
+def described(engine: Engine) -> str:
     doubt = engine.drop is not None and engine.drop.verdict == "inconclusive"
     return (
         f"{engine.label}: p50 {numbers.milliseconds(p50(engine))}, top-1 {top1(engine):.2f} %, "
-        f"{numbers.megabytes(engine.size_bytes)}{'; whether it loses too much is inconclusive' if doubt else ''}"
+        f"{numbers.megabytes(engine.size_bytes)}{'; its gate verdict is inconclusive' if doubt else ''}"
     )
 
 
 def alike(engine: Engine, others: list[Engine], right: Right) -> str | None:
-    """A note that names those of `others` whose accuracy the test images cannot tell from that of `engine`."""
+    """A note with those of `others` whose accuracy does not differ significantly from that of `engine`."""
     found = []
     for other in others:
         if other is engine:
@@ -58,16 +58,16 @@ def alike(engine: Engine, others: list[Engine], right: Right) -> str | None:
             found.append(f"{other.label} ({numbers.signed(100 * (more - fewer) / n)} points, {interval})")
     if not found:
         return None
-    return f"Its accuracy cannot be told apart on these {n:,} images from that of {', '.join(found)}."
+    return f"On these {n:,} images, its accuracy does not differ significantly from that of {', '.join(found)}."
 
 
 def notes(engines: list[Engine], max_drop: float) -> Iterator[str]:
-    """Why nothing can be chosen; and the baselines that beat an engine on the front, which has no baselines."""
+    """Why nothing can be chosen. And the baselines that beat an engine on the front, because the front has no baselines."""
     candidates = [engine for engine in engines if engine.network == "student"]
     measured = [engine for engine in candidates if engine.drop]
     if not measured:
         reasons = dict.fromkeys(engine.reason for engine in candidates if engine.reason)
-        yield f"Nothing that could ship was measured here{': ' if reasons else ''}{'; '.join(map(str, reasons))}."
+        yield f"No engine that could ship was measured here{': ' if reasons else ''}{'; '.join(map(str, reasons))}."
     elif not any(engine.ships for engine in measured):
         yield f"No model passes the gate of {max_drop:g} points here."
     for engine in measured:

@@ -1,4 +1,4 @@
-"""Predictions of baseline and candidate to the same images -> what each class lost, and which images."""
+"""Predictions of baseline and candidate for the same images -> the loss of each class, and the lost images."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ MOST_IMAGES = 48
 
 
 def per_class(result: TargetResult, dataset: Dataset, judge: Judge) -> list[ClassDrop]:
-    """What the target's candidate lost of every class that has images, in the order of the classes.
+    """The loss of the target's candidate in every class that has images, in the order of the classes.
 
-    Empty where the images have no labels, or where there are no predictions of the candidate or the baseline.
+    Empty if the images have no labels, or if there are no predictions of the candidate or of the baseline.
     """
     if not (dataset.labelled and result.compared):
         return []
@@ -28,7 +28,7 @@ def per_class(result: TargetResult, dataset: Dataset, judge: Judge) -> list[Clas
 def lost_images(result: TargetResult, dataset: Dataset, judge: Judge, name: Callable[[int], str]) -> list[LostImage]:
     """At most `MOST_IMAGES` of the images that the baseline gets right and the target's candidate wrong.
 
-    Only images that count in the verdict. On unlabelled images, those for which the two predict different classes. `name(i)` is
+    Only images that count in the verdict. Of unlabelled images, those for which the two predict different classes. `name(i)` is
     the name of test image i.
     """
     if not result.compared:
@@ -52,7 +52,7 @@ def lost_images(result: TargetResult, dataset: Dataset, judge: Judge, name: Call
 
 
 def spread(images: Sequence[int], truth: Classes) -> list[int]:
-    """`images` by turns: one of every class, the classes with the most first, then a second of each, …"""
+    """`images` in turns: one of every class, the classes with the most images first, then a second of each, …"""
     of_class = Counter(int(truth[i]) for i in images)
     taken: Counter[int] = Counter()
     turns = []

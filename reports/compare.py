@@ -1,4 +1,4 @@
-"""Finished runs of several models, and how long their engines take in turns -> compare.json, compare.md, compare.html."""
+"""Finished runs of several models, and the latencies of their engines in turns -> compare.json, compare.md, compare.html."""
 
 import time
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ TRAINING = ("index", "load_checkpoint", "train")  # stages that a model needs be
 
 @dataclass(frozen=True)
 class Entrant:
-    """One of the models: its report and the folder of its run, or why there are none."""
+    """One of the models: the folder of its run and its report, or the reason why there is no report."""
 
     folder: Path
     report: Report | None
@@ -44,8 +44,8 @@ def compared(
 ) -> Comparison:
     """The comparison of `entrants` by name, at least one with a report.
 
-    `timed` are the metrics of measure/engines.py `latency` by target; its engines are called "name/row". `started`: when, by
-    time.perf_counter(). Targets that have no engine that could ship, such as the reference, are left out.
+    `timed` are the metrics of measure/engines.py `latency` by target; its engines are named "model/row". `started` is the start
+    of the command by time.perf_counter(). Targets without an engine that could ship, such as the reference, are left out.
     """
     reports = {name: entrant.report for name, entrant in entrants.items() if entrant.report}
     first = next(iter(reports.values()))
@@ -80,7 +80,7 @@ def minutes(report: Report) -> float:
 
 
 def candidate(report: Report, target: str) -> Row | None:
-    """The row of the engine that ships if it passes, or that says why the target has none."""
+    """The row of the engine that ships if it passes, or the row with the reason why the target has no engine."""
     judged = {entry.id for entry in report.gate.rows}
     rows = [row for row in report.rows if row.target == target]
     refused = (row for row in rows if row.status == "unavailable" and row.network == "student" and row.precision != "fp32")
@@ -131,10 +131,10 @@ def engine_of(name: str, report: Report, row: Row, timed: dict[str, Any]) -> Eng
 
 
 def why(row: Row, report: Report) -> str | None:
-    """Why the gate does not let the engine ship; None where it does."""
-    strict = "STRICT counts that as inconclusive" if report.gate.strict else None
+    """Why the engine does not ship; None if it ships."""
+    strict = "STRICT requires a pass" if report.gate.strict else None
     if row.network == "baseline":
-        return "the baseline, to compare with"
+        return "the baseline, only for comparison"
     if not row.ships and row.drop is None:
         return row.reason or "it is not the candidate"
     if row.status == "built" and row.drop is None:
@@ -142,12 +142,12 @@ def why(row: Row, report: Report) -> str | None:
     if row.drop is None or (row.ships and row.drop.verdict == "pass"):
         return None
     if row.drop.verdict == "inconclusive":
-        return strict and f"up to {row.drop.upper_95:.2f} points may be lost, and {strict}"
+        return strict and f"inconclusive (up to {row.drop.upper_95:.2f} points may be lost), and {strict}"
     return f"loses {row.drop.points:.2f} points; the limit is {report.gate.max_drop:g}"
 
 
 def right_of(run: Path, target: str) -> dict[str, NDArray[np.bool_]]:
-    """By row id, whether the engine is right about each test image."""
+    """{row id: for each test image, whether the engine classifies it correctly}."""
     results = [result for result in read_record(run).targets if result.target == target]
     return {str(name): p.first == p.labels for result in results for name, p in result.predicted.items()}
 
@@ -178,16 +178,16 @@ def render_comparison(comparison: Comparison, out: Path) -> None:
 
 
 def comparison_of(out: Path) -> Comparison:
-    """What `render_comparison` wrote into `out`. Raises ValueError when it is none."""
+    """The comparison that `render_comparison` wrote into `out`. Raises ValueError if this version cannot read it."""
     try:
         return Comparison.model_validate_json((out / COMPARISON).read_text())
     except ValidationError as error:
         found = problem(error, Comparison)
-        raise ValueError(f"{out / COMPARISON} is no comparison of this version ({found}); run make compare again") from error
+        raise ValueError(f"{out / COMPARISON} was not written by this version ({found}); run make compare again") from error
 
 
 def exit_code(comparison: Comparison) -> int:
-    """2 where a model has no report; 1 where engines of a target were built and none ships; 3 as `compress`; else 0."""
+    """2 if a model has no report; 1 if engines of a target were built and none ships; 3 as `compress`; otherwise 0."""
     if any(model.reason for model in comparison.models):
         return 2
     candidates = {t.target: [engine for engine in t.engines if engine.network == "student"] for t in comparison.targets}

@@ -1,4 +1,4 @@
-"""compare.json, schema "respress.compare/1": several models' engines on the same targets and images, and which to take."""
+"""compare.json, schema "respress.compare/1": several models' engines on the same targets and images, and which to choose."""
 
 from typing import Literal
 
@@ -9,11 +9,13 @@ from reports.schema import Dataset, Environment, Row, Throughput
 
 
 class Engine(Row):
-    """A row of a model's own report, except that latency, throughput and speedup were timed in turns with the other models'.
+    """A row of the model's own report, but its latency, throughput and speedup were measured in turns with the other models.
 
-    `minutes`: what the model's stages took when they ran, without training its baseline. `best`: the batch with the most images
-    per second. `ships`: whether the gate lets it, with STRICT an inconclusive one does not; `why_not` says why it does not.
-    `front`: no engine that ships is both quicker and more accurate.
+    minutes    the time of the model's stages when they were executed, without training its baseline
+    best       the batch with the most images per second
+    ships      whether the gate lets it ship; with STRICT, an inconclusive engine does not ship
+    why_not    the reason if it does not ship
+    front      no engine that ships is both quicker and more accurate
     """
 
     model: str
@@ -27,7 +29,7 @@ class Engine(Row):
         if not self.ships:
             return f"no: {self.why_not}"
         if self.status == "unavailable":
-            return "yes, as what build.sh of its bundle builds on the device"
+            return "yes, after build.sh of its bundle has built it on the device"
         return f"yes, unmeasured: {self.reason}" if self.reason else "yes"
 
     @property
@@ -36,7 +38,8 @@ class Engine(Row):
 
 
 class Choice(Part):
-    """An answer in words; `engine` is the id of its row, `note` names the engines whose accuracy cannot be told from its."""
+    """The engine to choose, in words; `engine` is the id of its row, `note` names the engines that do not differ significantly
+    in accuracy."""
 
     what: Literal["quickest", "most accurate", "smallest"]
     engine: str
@@ -45,7 +48,7 @@ class Choice(Part):
 
 
 class Table(Part):
-    """One target: every model's engine and its FP32 baseline. Without `choices` the `notes` say why there are none."""
+    """One target: every model's engine and its FP32 baseline. If there are no `choices`, the `notes` say why."""
 
     target: str
     engines: list[Engine]
@@ -54,7 +57,7 @@ class Table(Part):
 
 
 class Contestant(Part):
-    """One of the MODELS; `report` is its own report's folder, relative to OUT, None where it has none for the `reason`."""
+    """One of the MODELS; `report` is the folder of its own report, relative to OUT; None if it has none: `reason` says why."""
 
     name: str
     report: str | None

@@ -1,4 +1,4 @@
-"""Rows and gate verdict -> findings in plain words, above all those that a table of good numbers would hide."""
+"""Rows and gate verdict -> findings in plain words, above all problems that are easily overlooked in the tables."""
 
 from collections.abc import Iterator
 
@@ -8,13 +8,13 @@ from reports.schema import GateResult, Row
 MOSTLY = 0.9
 MOST_CLASSES = 5
 UNLABELLED = (
-    "The images have no labels, so nothing here is an accuracy: the gate compares each engine's answers with those of the FP32 "
-    "baseline on the same target. Agreement says nothing about how often both are wrong."
+    "The images have no labels, so no accuracy is known: the gate compares each engine's predictions with those of the FP32 "
+    "baseline on the same target. Agreement does not show how often both are wrong."
 )
 
 
 def findings(rows: list[Row], gate: GateResult) -> list[str]:
-    """One sentence or two per finding: what concerns all rows, then in the order of the rows."""
+    """One or two sentences per finding: first those about all rows, then those of each row in order."""
     general = [UNLABELLED] if gate.metric == "agreement" else []
     return general + [
         note
@@ -30,12 +30,12 @@ def findings(rows: list[Row], gate: GateResult) -> list[str]:
 
 
 def plainly_int8(row: Row) -> bool:
-    """Whether it is an INT8 engine that no rung of the ladder made."""
+    """Whether it is an INT8 engine that was not built by the recovery ladder."""
     return row.network == "student" and row.name.form == "int8"
 
 
 def plain_of(row: Row, rows: list[Row]) -> Row | None:
-    """FP32 of the same network on the same target: the baseline where nothing was pruned, which leaves no student in FP32."""
+    """FP32 of the same network on the same target. If nothing was pruned there is no student in FP32: then the baseline."""
     found = {
         (other.network, other.variant): other for other in rows if other.target == row.target and other.precision == "fp32"
     }
@@ -43,7 +43,7 @@ def plain_of(row: Row, rows: list[Row]) -> Row | None:
 
 
 def half_of(row: Row, rows: list[Row]) -> Row | None:
-    """16-bit floats of the same network on the same target, where it computes in them."""
+    """The same network in 16-bit floats on the same target, if there is such an engine."""
     alike = (other for other in rows if (other.target, other.variant) == (row.target, row.variant))
     return next((other for other in alike if other.precision in ("fp16", "bf16")), None)
 
@@ -71,9 +71,9 @@ def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
         )
     if drop.verdict == "inconclusive":
         settle = (
-            f"About {drop.needed:,} images at the same rates would settle it."
+            f"About {drop.needed:,} test images would decide it, if the rates of lost and gained images stay the same."
             if drop.needed
-            else "No practical number of images would settle it at these rates."
+            else "The drop is too close to the limit; more test images will not decide it."
         )
         yield f"{row.id} is inconclusive: {found}. {settle}"
 
@@ -81,19 +81,19 @@ def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
 def class_text(classes: list[ClassLoss], agreement: bool) -> str:
     """ "class defect: recall 100.0 % -> 0.0 % (8 images)"; of many classes, those that lost most."""
     worst = sorted(classes, key=lambda entry: (-entry.points, -entry.n))
-    told = [
+    shown = [
         f"class {entry.label}: {'agreement' if agreement else 'recall'} {entry.baseline_top1:.1f} % -> "
         f"{entry.top1:.1f} % ({entry.n:,} image{'s' * (entry.n != 1)})"
         for entry in worst[:MOST_CLASSES]
     ]
-    return ", ".join(told) + f" and {len(worst) - MOST_CLASSES:,} more classes" * (len(worst) > MOST_CLASSES)
+    return ", ".join(shown) + f" and {len(worst) - MOST_CLASSES:,} more classes" * (len(worst) > MOST_CLASSES)
 
 
 def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
     if row.status == "unavailable":
         yield f"{row.id} could not be built here: {row.reason}"
     if row.status == "unavailable" and row.ships:
-        yield f"bundle/{row.target} is ready to be built on the device: run build.sh there; it measures and verifies, too."
+        yield f"Build bundle/{row.target} on the device: copy it there and run build.sh, which also measures and verifies."
     if row.status == "built" and row.ships:
         strict = " STRICT counts it as inconclusive." if gate.strict else ""
         judged = "accuracy" if gate.metric == "top1" else "agreement with the FP32 baseline"
@@ -104,7 +104,7 @@ def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
 
 
 def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
-    """INT8 is there to be faster than the same network in floats; where it is not, floats may make the better engine."""
+    """A note if INT8 is not faster than the same network in floating point, which may then be the better engine."""
     if not plainly_int8(row):
         return
     for other in (plain_of(row, rows), half_of(row, rows)):
@@ -118,7 +118,7 @@ def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
 
 
 def size_notes(row: Row, rows: list[Row]) -> Iterator[str]:
-    """Engines hold programs besides weights: of a small network, INT8 can be the larger file."""
+    """A note if the INT8 file is not smaller: engines contain code besides weights, which matters for a small network."""
     plain = plain_of(row, rows)
     if not plainly_int8(row) or plain is None:
         return

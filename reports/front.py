@@ -1,4 +1,4 @@
-"""The Pareto front: of many trades of cost against value, those that nothing beats."""
+"""The Pareto front: the points of cost and value that no other point beats."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Indices of the points (cost, value) that no other beats, in order of cost.
 
-    One point beats another when it costs no more, is worth no less, and one of the two strictly. Equal points both stay.
+    A point beats another if its cost is not higher, its value is not lower, and one of the two is strictly better. Of equal
+    points, all are kept.
     """
     found: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):

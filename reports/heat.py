@@ -1,11 +1,11 @@
-"""What the stage "sensitivity" measured -> the table that the report shows: what pruning one part alone loses."""
+"""Metrics of the stage "sensitivity" -> the table in the report: the loss if one part alone is pruned."""
 
 from typing import Any
 
 from measure.verdict import Part
 from reports.schema import Stage
 
-STRONGEST = 55  # percent of colour behind the worst number; more would hide it
+STRONGEST = 55  # percent of colour behind the worst number; with more the number is hard to read
 
 
 class Cell(Part):
@@ -18,7 +18,7 @@ class Cell(Part):
 
 
 class Heat(Part):
-    """A row per part, a column per pruning ratio; on `n` images of `split`, `top1` percent right by the unpruned network."""
+    """A row per part, a column per pruning ratio; on `n` images of `split`. `top1`: of the unpruned network, in percent."""
 
     ratios: list[float]
     rows: list[tuple[str, int, list[Cell]]]
@@ -29,7 +29,7 @@ class Heat(Part):
 
 
 def heat(stages: list[Stage]) -> Heat | None:
-    """None where the stage did not run, or could prune nothing. The colour is linear in KL, up to the largest."""
+    """None if the stage did not run or could prune nothing. The colour is proportional to KL; the largest is `STRONGEST`."""
     found: list[dict[str, Any]] = [s.metrics for s in stages if s.name == "sensitivity" and s.metrics.get("parts")]
     if not found:
         return None

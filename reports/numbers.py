@@ -1,4 +1,4 @@
-"""Numbers as people read them. None becomes an en dash, never a number."""
+"""Numbers with their units as text. None becomes an en dash, never a number."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Manifests of stages -> when, where and with which versions each ran, and notes where that was not as in this run."""
+"""Manifests of stages -> date, machine and versions of each stage, and notes if they differ from those of this run."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -26,9 +26,9 @@ def differing(then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 
 def provenance_notes(stages: list[Stage], created: str, environment: Environment) -> Iterator[str]:
-    """One note for all measurements of the same day, machine and versions, where these are not those of this run.
+    """One note for all measurements of the same day, machine and versions, if these differ from those of this run.
 
-    `created` is when the run ended and `environment` what it ran on. The stages that ran in this run need no note.
+    `created` and `environment` are those of the run; `created` is its end. Stages that were executed in this run need no note.
     """
     present = environment.model_dump() | environment.versions
     alike: dict[tuple[str, str, str], list[str]] = defaultdict(list)

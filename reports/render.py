@@ -1,6 +1,6 @@
-"""A finished run -> report.json, report.md and report.html: the same numbers three times.
+"""A finished run -> report.json, report.md and report.html, all with the same numbers.
 
-Templates hold the words and the layout; this file chooses the headline, scales the charts and writes the files.
+The templates have the text and the layout. This file chooses the headline, scales the charts and writes the files.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ PICTURES = 24
 
 
 class Headline(Part):
-    """The engine the report opens with and the baseline on the same target; `smaller` where both sizes are known."""
+    """The engine at the top of the report and the baseline on the same target; `smaller` is None if a size is unknown."""
 
     row: Row
     baseline: Row | None
@@ -56,7 +56,7 @@ class Worst(Part):
 
 
 class Picture(Part):
-    """A lost image and its data URI, None where it can no longer be opened."""
+    """A lost image and its data URI; None if it can no longer be opened."""
 
     image: LostImage
     uri: str | None
@@ -88,7 +88,7 @@ def write(path: Path, content: str) -> None:
 
 
 def environment() -> Environment:
-    """Where the templates are, and the filters that they use."""
+    """The Jinja environment: the folder of the templates, and their filters."""
     found = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html.j2"]),
@@ -121,7 +121,7 @@ def text(report: Report, template: str, **more: Any) -> str:
             charts=charts(report.rows),
             speeds=speeds(report.rows),
             sensitivity=heat(report.stages),
-            # A top-1 while training would be of labels that are not there.
+            # Without labels there is no top-1 during training.
             curves=[curve_of(stage) for stage in report.stages if report.dataset.labelled and trained(stage)],
             **more,
         )
@@ -129,7 +129,7 @@ def text(report: Report, template: str, **more: Any) -> str:
 
 
 def headline(report: Report) -> Headline | None:
-    """A measured candidate that ships, on onnxruntime where there is a choice; the next best where there is none."""
+    """The best candidate: first by measured, then by ships, then by target onnxruntime."""
     judged, rows = {entry.id for entry in report.gate.rows}, report.rows
     candidates = [row for row in rows if row.id in judged or row.status == "unavailable"]
     if not candidates:
@@ -146,10 +146,7 @@ def headline(report: Report) -> Headline | None:
 
 
 def worst(classes: list[ClassDrop]) -> Worst | None:
-    """Those that fail first, then those that lost most points, larger counts before smaller ones.
-
-    None where nothing is known by class.
-    """
+    """Failed classes first, then by points lost, then by images lost. None if no class was measured."""
     if not classes:
         return None
     ordered = sorted(classes, key=lambda entry: (entry.verdict != "fail", -entry.points, -entry.lost))
@@ -163,7 +160,7 @@ def worst(classes: list[ClassDrop]) -> Worst | None:
 
 
 def pictures(report: Report, images: Path) -> list[Picture]:
-    """Of the headline engine's lost images; `images` is the folder of the images stage."""
+    """Pictures of the headline engine's lost images; `images` is the folder of the stage `index`."""
     opening = headline(report)
     lost = [image for image in report.lost_images if opening and image.row == opening.row.id][:PICTURES]
     uris = thumbnails(images, [image.index for image in lost]) if lost else {}
@@ -171,7 +168,7 @@ def pictures(report: Report, images: Path) -> list[Picture]:
 
 
 def conditions(rows: list[Row]) -> list[str]:
-    """Under which conditions the latencies were timed; one line where all were timed alike, as they should be."""
+    """The conditions of the latencies; one line if they are the same for all, as they should be."""
     found = [(row.latency_ms.batch, row.latency_ms.threads) for row in rows if row.latency_ms]
     return [
         f"batch {batch}" + (f", {threads} thread{'s' if threads != 1 else ''}" if threads else "")
@@ -185,7 +182,7 @@ def bars(values: Sequence[tuple[Row, float]], label: Callable[[float], str]) -> 
 
 
 def trained(stage: Stage) -> bool:
-    """Whether the stage kept the top-1 of at least two epochs."""
+    """Whether the stage recorded the top-1 of at least two epochs."""
     history = stage.metrics.get("history")
     return isinstance(history, list) and len(history) > 1 and all(epoch.get("val_top1") is not None for epoch in history)
 

@@ -1,6 +1,6 @@
-"""OUT/run.json and the manifests of the stages it names -> the report's rows, gate verdict and everything else in it.
+"""OUT/run.json and the manifests of its stages -> the whole report: rows, gate verdict, notes, …
 
-Accuracy, agreement and drop all come from the stored predictions of the engine itself, so they cannot contradict each other.
+Accuracy, agreement and drop are all computed from the stored predictions of the engine, so they cannot contradict each other.
 """
 
 from collections.abc import Iterator
@@ -24,10 +24,7 @@ from reports.sweep import sweep_notes, with_front
 
 
 def collect(out: Path) -> Report:
-    """The report of the run in `out`.
-
-    Raises ValueError when there is no run.
-    """
+    """The report of the run in `out`. Raises ValueError if there is no run."""
     run = read_record(out)
     dataset = run.dataset
     rows = with_front([row for result in run.targets for row in rows_of(run, result, out)])
@@ -70,7 +67,7 @@ def missing_requested(report: Report) -> list[str]:
 
 
 def rows_of(run: RunRecord, result: TargetResult, out: Path) -> list[Row]:
-    """A row per engine of the target; where the target has none, a row that says why."""
+    """A row per engine of the target; if there is no engine, one row with the reason."""
     if result.unavailable:
         return [missing(result.candidate_name, result.unavailable, ships=result.bundle is not None)]
     built = [row_of(run, result, name, engine, out) for name, engine in result.engines.items()]
@@ -115,7 +112,7 @@ def row_of(run: RunRecord, result: TargetResult, name: EngineName, engine: Artif
 
 
 def rung_notes(result: TargetResult) -> Iterator[str]:
-    """What the recovery ladder tried for the target, in words."""
+    """A note for each engine that the recovery ladder tried for the target."""
     for rung in result.rungs:
         verdict = "passes the gate" if rung.passes else "also fails the gate"
         yield f"{rung.name}: {rung.what}; {verdict} (built and evaluated in {rung.seconds:.0f} s)."
@@ -137,14 +134,15 @@ def judged_of(run: RunRecord, result: TargetResult, name: EngineName) -> tuple[A
 
 
 def latency_of(timed: dict[str, Any], key: str) -> Latency | None:
-    """Of the engine `key`, from the metrics of measure/engines.py `latency`."""
+    """The latency of the engine `key`, from the metrics of measure/engines.py `latency`."""
     if key not in timed["timed"]:
         return None
     return Latency(batch=timed["batch"], threads=timed["threads"], **timed["timed"][key])
 
 
 def gate_result(candidates: list[Row], gate: Gate, metric: Metric) -> GateResult:
-    """Strict, a candidate that ships unmeasured keeps the verdict from being a pass; one that is still to be built does not."""
+    """With STRICT, the verdict is not a pass if a candidate ships without a measurement. Candidates that are built only on the
+    device do not count."""
     candidates = [row for row in candidates if row.status != "unavailable"]
     verdicts: list[Verdict] = [row.drop.verdict for row in candidates if row.drop]
     if gate.strict and any(row.ships and row.drop is None for row in candidates):

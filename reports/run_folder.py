@@ -1,4 +1,4 @@
-"""OUT/run.json: which stages a run made, and what they made for each target. The pipeline writes it, the report reads it."""
+"""OUT/run.json: the stages of a run and its results for each target. The pipeline writes it, the report reads it."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ RECORD = "run.json"
 
 @dataclass(frozen=True)
 class Rung:
-    """An engine that the recovery ladder tried: `what` was changed, whether it passes, the seconds to build and evaluate it."""
+    """An engine that the recovery ladder tried: the change (`what`), whether it passes, the seconds to build and evaluate."""
 
     name: EngineName
     what: str
@@ -29,12 +29,12 @@ class Rung:
 
 @dataclass(frozen=True)
 class TargetResult:
-    """What the pipeline made for one target.
+    """The results for one target.
 
-    unavailable    why there is no engine at all; then `bundle` may hold what the device builds from
-    cannot_run     why engines that were built cannot run here; then there are no predictions and no latency
-    refused        why an engine could not be built
-    candidate      the engine that ships if it passes; None where no engine could ship
+    unavailable    why no engine can be built here; then `bundle` may have the files that the device builds from
+    cannot_run     why the engines cannot run here; then there are no predictions and no latency
+    refused        {engine: why it could not be built}
+    candidate      the engine that ships if it passes; None if no engine could ship
     """
 
     target: str
@@ -54,7 +54,7 @@ class TargetResult:
 
     @property
     def candidate_name(self) -> EngineName:
-        """Of the candidate; plain INT8 where there is none, for the row that says why."""
+        """The name of the candidate; without a candidate INT8, for the row with the reason."""
         return self.candidate or EngineName("student", "int8", "", self.target)
 
     @cached_property
@@ -75,9 +75,9 @@ class TargetResult:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run. `students` are the FP32 ONNX exports by variant, `stages` all stages in the order they were used.
+    """A finished run. `students` are the FP32 ONNX exports by variant, `stages` all stages in the order of their use.
 
-    `checked` tells which images count in a verdict; runs of earlier versions have none.
+    `checked` has the images that count in a verdict; None for runs of earlier versions.
     """
 
     created: str
@@ -96,7 +96,7 @@ class RunRecord:
     targets: list[TargetResult]
 
     def exported(self, name: EngineName) -> Artifact:
-        """The FP32 ONNX file that the engine comes from."""
+        """The export, in FP32 ONNX, that the engine was built from."""
         return self.baseline if name.network == "baseline" else self.students[name.variant]
 
     @cached_property
@@ -105,7 +105,7 @@ class RunRecord:
 
     @property
     def counted(self) -> int:
-        """How many images count in a verdict."""
+        """The number of images that count in a verdict."""
         return int(self.checked.metrics["counted"] if self.checked else self.images.metrics["splits"]["test"])
 
     @property
@@ -114,7 +114,7 @@ class RunRecord:
         return Dataset(**{key: described[key] for key in Dataset.model_fields if key in described})
 
     def write(self, out: Path) -> None:
-        """Stages are written as their folders, relative to `out`; engines by their names without the target."""
+        """Write run.json: stages as their folders, relative to `out`; engines as their names without the target."""
 
         def path(stage: Artifact) -> str:
             return str(stage.path.relative_to(out))
@@ -159,7 +159,7 @@ class RunRecord:
 
 
 def read_record(out: Path) -> RunRecord:
-    """The run in the folder `out`. Raises ValueError when there is none."""
+    """The run in the folder `out`. Raises ValueError if there is none."""
     if not (out / RECORD).exists():
         raise ValueError(f"no finished run in {out} ({RECORD} is missing); run `make compress OUT={out}` first")
     record = json.loads((out / RECORD).read_text())

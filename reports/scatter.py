@@ -1,6 +1,6 @@
-"""Engines as points of latency and accuracy -> what templates/scatter.html.j2 draws: dots, labels, axes and the front.
+"""Engines as points of latency and accuracy -> the dots, labels, axes and front that templates/scatter.html.j2 draws.
 
-Lengths are units of the drawing, which is WIDTH x HEIGHT; places count from its top left.
+Lengths are units of the drawing, which is WIDTH x HEIGHT; positions are measured from its top left.
 """
 
 import math
@@ -18,18 +18,18 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom
 WIDTH, HEIGHT = 960, 420
 PLOT: Box = (64, 16, 936, 366)
 LETTER, LINE = 6.6, 14.0  # of the labels; letters are at most about this wide
-# Where a label may stand, seen from its dot: first where a line that rises to the right does not pass.
+# Possible positions of a label relative to its dot. The first ones are not crossed by a line that rises to the right.
 PLACES: tuple[tuple[Anchor, float, float], ...] = (
     ("start", 6, 16), ("end", -6, -8), ("start", 9, 4), ("end", -9, 4),
     ("middle", 0, -10), ("middle", 0, 19), ("start", 6, -8), ("end", -6, 16),
 )  # fmt: skip
-LOGARITHMIC = 10  # largest / smallest above which the x axis is
+LOGARITHMIC = 10  # the x axis is logarithmic if largest / smallest is above this
 
 
 class Point(Part):
-    """An engine: p50 in ms, top-1 in percent; None where not measured.
+    """An engine: p50 in ms, top-1 in percent; None: not measured.
 
-    `kind`: a baseline to compare with, an engine that the gate lets ship or keeps back, or one that was not judged.
+    `kind`: a baseline, an engine that the gate lets ship ("pass") or not ("fail"), or one without a verdict.
     """
 
     label: str
@@ -39,16 +39,16 @@ class Point(Part):
 
 
 class Mark(Part):
-    """A round value on an axis; `at` is its place across, or down."""
+    """A round value on an axis; `at` is its x or y."""
 
     at: float
     text: str
 
 
 class Dot(Part):
-    """A point where it is drawn; the label starts, or for `anchor` "end" ends, at (`label_x`, `label_y`).
+    """A drawn point; the label starts, or for `anchor` "end" ends, at (`label_x`, `label_y`).
 
-    `anchor` is None where no label fits without covering another; the title that the pointer shows is always there.
+    `anchor` is None if no label fits without covering another; the title that the pointer shows is always there.
     """
 
     kind: Kind
@@ -63,7 +63,7 @@ class Dot(Part):
 
 
 class Scatter(Part):
-    """`line`: the front as the points of a polyline; `missing`: labels of what lacks a coordinate and is not drawn."""
+    """`line`: the front as the points of a polyline; `missing`: labels of the points without a coordinate, not drawn."""
 
     width: int = WIDTH
     height: int = HEIGHT
@@ -77,13 +77,13 @@ class Scatter(Part):
 
 
 def best(points: Sequence[Point]) -> list[int]:
-    """Indices of the points on the front, quickest first. What may not ship is never on it: nobody should choose that."""
+    """Indices of the points on the front, quickest first. Only engines that may ship can be on it."""
     passing = [(i, p.x, p.y) for i, p in enumerate(points) if p.kind == "pass" and p.x is not None and p.y is not None]
     return [passing[i][0] for i in front([(x, y) for _, x, y in passing])]
 
 
 def scatter(points: Sequence[Point]) -> Scatter:
-    """The drawing of `points`; the x axis is logarithmic where the slowest takes more than 10 times as long as the quickest."""
+    """The drawing of `points`; the x axis is logarithmic if the slowest takes more than 10 times as long as the quickest."""
     placed = [(i, p, p.x, p.y) for i, p in enumerate(points) if p.x is not None and p.y is not None]
     missing = [p.label for p in points if p.x is None or p.y is None]
     if not placed:
@@ -121,7 +121,7 @@ def scatter(points: Sequence[Point]) -> Scatter:
 
 
 def place(label: str, x: float, y: float, taken: list[Box]) -> tuple[Anchor | None, float, float]:
-    """Anchor and place of the label of the dot at (x, y), where it covers none of `taken`, to which it is added."""
+    """Anchor and position of the label of the dot at (x, y), such that it covers none of `taken`; its box is added there."""
     wide = LETTER * len(label)
     for anchor, dx, dy in PLACES:
         start = x + dx - {"start": 0.0, "middle": wide / 2, "end": wide}[anchor]

@@ -1,4 +1,4 @@
-"""report.json, schema "respress.report/1": what users' scripts may rely on. The fields are the contract's, and more."""
+"""report.json, schema "respress.report/1". Users' scripts rely on it. It has all fields of the contract, and more."""
 
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "mixed"]
 
 
 class Environment(Part):
-    """The machine and the software the numbers come from."""
+    """The machine and the software of the run."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -26,7 +26,7 @@ class Environment(Part):
 
 
 class Dataset(Part):
-    """The images everything was measured on; `splits` counts them, `preprocess` is the spec of data/preprocess.py."""
+    """The images of all measurements; `splits` has their numbers, `preprocess` is the spec of data/preprocess.py."""
 
     name: str
     classes: list[str]
@@ -39,8 +39,8 @@ class Dataset(Part):
 class Stage(Part):
     """A step of the run. `artifact` is its folder, relative to OUT.
 
-    `created` (UTC) and `seconds` are of the run that really executed it. `machine` and `versions` name what of this run's
-    `environment` was different then, with the values of then.
+    `created` (UTC) and `seconds` are of the run that executed it. `machine` and `versions` have the values of that run that
+    differ from the `environment` of this run.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Latency(Part):
 
 
 class Throughput(Part):
-    """A point of the curve over batch sizes; `ms` and `p90_ms` are milliseconds of one of `n` calls, median and 90 %."""
+    """A point of the curve over batch sizes; `ms` and `p90_ms` are median and 90th percentile of `n` calls, in milliseconds."""
 
     batch: int
     images_per_s: float
@@ -85,10 +85,10 @@ class BatchAtLimit(Part):
 
 
 class Row(Part):
-    """One engine, or the reason why there is none. What was not measured is None.
+    """One engine, or the reason why there is none. A value that was not measured is None.
 
-    `variant` tells the students of a sweep apart; `front`: no other engine of the target that could ship is as quick and as
-    accurate.
+    `variant` distinguishes the students of a sweep. `front`: no other engine of the target that could ship is both as quick and
+    as accurate.
     """
 
     id: str
@@ -130,10 +130,10 @@ class GateRow(Part):
 
 
 class GateResult(Part):
-    """`verdict` is the worst of the measured candidates, "inconclusive" where none could be measured.
+    """`verdict` is the worst of the measured candidates, "inconclusive" if none could be measured.
 
-    `max_class_drop` is the limit of points that a single class may lose, None where there is none. `metric` is top-1 on
-    labelled images and agreement with the baseline's predictions on unlabelled ones.
+    `max_class_drop` is the number of points that a single class may lose, None: no limit. `metric` is top-1 for labelled
+    images and agreement with the baseline's predictions for unlabelled images.
     """
 
     metric: Metric = "top1"
@@ -145,15 +145,16 @@ class GateResult(Part):
 
 
 class ClassDrop(ClassLoss):
-    """What a candidate (`row`) lost of one class."""
+    """The loss of a candidate (`row`) in one class."""
 
     row: str
 
 
 class LostImage(Part):
-    """A test image that the baseline gets right and the candidate wrong; unlabelled (`label` None), one answered otherwise.
+    """A test image that the baseline gets right and the candidate wrong; if unlabelled (`label` None), one for which the two
+    predict different classes.
 
-    `index` is its place in the test split; `label` and the answers are names of classes.
+    `index` is its position in the test split. `label`, `baseline_answer` and `answer` (both predictions) are names of classes.
     """
 
     row: str
@@ -165,10 +166,10 @@ class LostImage(Part):
 
 
 class Report(Part):
-    """The whole report. `requested` are the targets the user named.
+    """The whole report. `requested` are the targets that the user named.
 
-    `notes` are what stages had to say and the findings, in plain words. `per_class` has every class of the test images for
-    each measured candidate; `lost_images` has some of what `drop.lost` counts.
+    `notes` are the notes of the stages and the findings. `per_class` has every class of the test images for each measured
+    candidate. `lost_images` has some of the images that `drop.lost` counts.
     """
 
     schema_: Literal["respress.report/1"] = Field(default="respress.report/1", alias="schema")

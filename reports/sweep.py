@@ -1,6 +1,6 @@
-"""A sweep's engines -> which of them no other beats, drawn and told.
+"""The engines of a sweep -> the front (engines that no other beats), drawn and as notes.
 
-Candidates are rows of students in the precisions that could ship: FP32 of a student is only there to compare with.
+Candidates are rows of students in the precisions that could ship. A student in FP32 is only for comparison.
 """
 
 from collections.abc import Iterator
@@ -22,22 +22,22 @@ def candidates(rows: list[Row], target: str) -> list[Row]:
 
 
 def targets(rows: list[Row]) -> list[str]:
-    """Those with candidates of a sweep, in the order of `rows`."""
+    """The targets with candidates of a sweep, in the order of `rows`."""
     return list(dict.fromkeys(row.target for row in rows if row.variant and row.precision != "fp32"))
 
 
 def point(row: Row) -> Point:
-    kept_back = row.drop is not None and row.drop.verdict == "fail"
+    failed = row.drop is not None and row.drop.verdict == "fail"
     return Point(
         label=row.name.key.removeprefix("student-"),
         x=row.latency_ms.p50 if row.latency_ms else None,
         y=row.accuracy.top1 if row.accuracy else row.agreement.percent if row.agreement else None,
-        kind="baseline" if row.network == "baseline" else "fail" if kept_back else "pass" if row.drop else "unmeasured",
+        kind="baseline" if row.network == "baseline" else "fail" if failed else "pass" if row.drop else "unmeasured",
     )
 
 
 def with_front(rows: list[Row]) -> list[Row]:
-    """`rows` with `front` set where they are candidates of a sweep that no other one beats."""
+    """`rows`, with `front` set for the candidates of a sweep that no other candidate beats."""
     chosen = set()
     for target in targets(rows):
         rivals = candidates(rows, target)
@@ -61,14 +61,14 @@ def sweep_notes(rows: list[Row], gate: GateResult) -> Iterator[str]:
         judged = [row for row in tried if row.drop]
         passing = [row for row in judged if row.drop and row.drop.verdict != "fail"]
         if not judged:
-            yield f"SWEEP on {target}: none of the {len(tried)} engines could be asked here."
+            yield f"SWEEP on {target}: none of the {len(tried)} engines could be evaluated here."
             continue
         ships = next((row.name.key for row in tried if row.ships), None)
         choice = f"{ships} ships, the quickest of them" if ships else "none ships"
         edge = ", ".join(row.name.key for row in tried if row.front)
         yield (
-            f"SWEEP on {target}: {len(passing)} of {len(judged)} engines do not miss the gate of {gate.max_drop:g} points; "
+            f"SWEEP on {target}: {len(passing)} of {len(judged)} engines do not fail the gate of {gate.max_drop:g} points; "
             f"{choice}. "
-            + (f"Nothing is both quicker and more accurate than {edge}. " if edge else "")
-            + "All were judged on the same images, so the best of many is flattered by chance a little."
+            + (f"No engine is both quicker and more accurate than {edge}. " if edge else "")
+            + "All were measured on the same images, so the accuracy of the best one is slightly too high by chance."
         )

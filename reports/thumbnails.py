@@ -20,11 +20,11 @@ def thumbnails(images: Path, wanted: Iterable[int]) -> dict[int, str]:
 
 
 def thumbnail(split: Split, i: int) -> str | None:
-    """At most `SIDE` pixels wide and high; None where the image is gone or broken."""
+    """At most `SIDE` pixels wide and high; None if the image is missing or broken."""
     try:
         image = split.image(i)
         image.thumbnail((SIDE, SIDE))
-    except Exception:  # Pillow raises errors of many kinds for broken files, and none of them is the report's business
+    except Exception:  # Pillow raises many kinds of errors for broken files; the report is complete without the picture
         return None
     return as_data_uri(image)
 

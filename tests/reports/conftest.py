@@ -29,7 +29,7 @@ PREPROCESS = {"channels": 1, "input_size": 32, "resize": "pad", "mean": [0.286],
 
 
 def predictions(n: int, wrong: Sequence[int], labelled: bool) -> dict[str, Any]:
-    """Right everywhere but on `wrong`, where every second answer has the right class in second place."""
+    """Right everywhere but on `wrong`, where every second prediction has the right class in second place."""
     labels = np.arange(n) % 10
     top5 = (labels[:, None] + np.arange(5)) % 10
     for i in wrong:
@@ -54,7 +54,7 @@ def write_images(stage: Path, dataset: dict[str, Any], n: int, labelled: bool, f
 def make_run(tmp_path: Path) -> MakeRun:
     """`make_run(wrong={key: images got wrong}, …)` -> OUT with run.json; onnxruntime measured, tensorrt only built.
 
-    `labelled=False`: nobody knows the classes of the images; `tuned=False`: no student in FP32, its network is the baseline;
+    `labelled=False`: the images have no labels; `tuned=False`: no student in FP32, its network is the baseline;
     `notes`: what the stages train and prune had to say; `root` and `files`: a folder of images in place of an array.
     """
 

@@ -1,4 +1,4 @@
-"""Which batch stays within a latency limit, and what is said where none does."""
+"""Which batch stays within a latency limit, and the note if none does."""
 
 import pytest
 
@@ -45,6 +45,6 @@ def test_engines_that_no_batch_brings_within_the_limit_are_named_once() -> None:
     assert "baseline-fp32/onnxruntime (batch 1: 20.00 ms)" in note and "student-fp32/onnxruntime (batch 2: 12.50 ms)" in note
 
 
-def test_nothing_is_said_where_all_meet_it_or_nobody_asked() -> None:
+def test_there_is_no_note_if_all_meet_the_limit_or_there_is_none() -> None:
     assert not list(unmet([row("student-int8", CURVE, 4.0)], 4.0))
     assert not list(unmet([row("student-int8", CURVE, 0.1)], None))

@@ -1,4 +1,4 @@
-"""What is said of a budget once the engines are there."""
+"""The notes on a budget after the engines were measured."""
 
 from typing import Any
 
@@ -27,10 +27,14 @@ def search(**limits: float) -> Stage:
 @pytest.mark.parametrize(
     ("key", "most", "said"),
     [
-        ("latency@onnxruntime", 0.5, "BUDGET latency=0.5ms@onnxruntime: {} has 0.525ms; missed, 5.0 % above the limit."),
-        ("share@onnxruntime", 0.25, "BUDGET speedup=4@onnxruntime: {} has 3.8; missed, 5.3 % above the limit in time."),
-        ("size@onnxruntime", 4.1e6, "BUDGET size=4.1MB@onnxruntime: {} has 4.1MB; met, 0.0 % below the limit."),
-        ("params", 4e6, "BUDGET params=4,000,000: {} has 3,900,000; met, 2.5 % below the limit."),
+        (
+            "latency@onnxruntime",
+            0.5,
+            "BUDGET latency=0.5ms@onnxruntime: {} takes 0.525ms; limit 0.5ms not met (5.0 % too slow).",
+        ),
+        ("share@onnxruntime", 0.25, "BUDGET speedup=4@onnxruntime: {} reaches 3.8x; target 4x not met (5.3 % too slow)."),
+        ("size@onnxruntime", 4.1e6, "BUDGET size=4.1MB@onnxruntime: {} has 4.1MB; limit 4.1MB met (0.0 % smaller)."),
+        ("params", 4e6, "BUDGET params=4,000,000: {} has 3,900,000; limit 4,000,000 met (2.5 % fewer)."),
     ],
 )
 def test_the_engine_that_ships_is_compared_with_the_limit(key: str, most: float, said: str) -> None:

@@ -92,7 +92,7 @@ def test_the_html_has_the_curve_as_svg(report: Report) -> None:
     assert (
         title is not None and title.text == "student-int8/onnxruntime, batch 4: 800 images/s, 5.00 ms a call (p90 5.50 ms, n=7)"
     )
-    assert "largest batch within 7.5 ms" in card and "most at batch 8, <b>950</b>" in card
+    assert "largest batch within 7.5 ms" in card and "maximum at batch 8, <b>950</b>" in card
 
 
 def test_markdown_has_every_point_in_a_table(report: Report) -> None:

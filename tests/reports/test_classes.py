@@ -96,7 +96,7 @@ def test_classes_add_up_to_the_drop(make_run: MakeRun) -> None:
     assert sum(entry.n for entry in report.per_class) == drop.n
 
 
-def test_lost_images_say_what_both_answered(make_run: MakeRun) -> None:
+def test_lost_images_have_both_predictions(make_run: MakeRun) -> None:
     report = collect(make_run(wrong=WRONG))
     assert {image.index for image in report.lost_images} == set(WRONG["student-int8"])
     image = next(image for image in report.lost_images if image.index == 505)
@@ -120,7 +120,7 @@ def test_spread_takes_turns_and_starts_with_the_class_that_lost_most() -> None:
     assert spread([], truth) == []
 
 
-def test_an_answer_beyond_the_named_classes_is_still_told(make_run: MakeRun) -> None:
+def test_a_prediction_beyond_the_named_classes_has_a_name(make_run: MakeRun) -> None:
     out = make_run(wrong=WRONG)
     described = out / "stages/index/dataset.json"
     dataset = json.loads(described.read_text())

@@ -1,4 +1,4 @@
-"""Reports of several models -> one table: who ships and why not, which to take, what cannot be told apart."""
+"""Reports of several models -> one table: which engines ship and why not, which to choose, which do not differ."""
 
 import json
 import re
@@ -59,7 +59,7 @@ def test_the_engines_are_timed_anew_and_judged_by_their_own_reports(make_run: Ma
     assert quick.minutes == pytest.approx(2.5 / 60), "prune took 2.5 s; train is not part of pressing"
 
 
-def test_the_answers_and_who_is_alike(make_run: MakeRun, tmp_path: Path) -> None:
+def test_the_choices_and_the_engines_that_do_not_differ(make_run: MakeRun, tmp_path: Path) -> None:
     found = comparison_of(make_run, tmp_path, ["quick", "good", "alike", "poor"], max_drop=1.5)
     table = table_of(found)
     choices = {choice.what: choice for choice in table.choices}
@@ -73,7 +73,7 @@ def test_the_answers_and_who_is_alike(make_run: MakeRun, tmp_path: Path) -> None
     note = choices["most accurate"].note
     assert note is not None and "quick" not in note and "poor" not in note
     interval = f"alike int8 (+0.10 points, 95 % interval {low:+.2f} … {high:+.2f})".replace("-", "\N{MINUS SIGN}")
-    assert note == f"Its accuracy cannot be told apart on these 1,000 images from that of {interval}."
+    assert note == f"On these 1,000 images, its accuracy does not differ significantly from that of {interval}."
     assert "p50 0.30 ms, top-1 97.20 %, 9.00 MB" in choices["quickest"].text
 
 
@@ -111,20 +111,20 @@ def test_a_model_without_a_report_has_a_row_that_says_why(make_run: MakeRun, tmp
     for table in found.targets:
         row = next(engine for engine in table.engines if engine.model == "broken")
         assert not row.ships and row.why_not == "weights missing; pass others" and row.accuracy is None
-    assert table_of(found).choices, "the other one's answers are there"
+    assert table_of(found).choices, "the other model can still be chosen"
 
 
 def test_what_is_not_measured_is_not_chosen_and_says_so(make_run: MakeRun, tmp_path: Path) -> None:
     found = comparison_of(make_run, tmp_path, ["good"])
     tensorrt = table_of(found, "tensorrt")
-    assert tensorrt.choices == [] and tensorrt.notes == ["Nothing that could ship was measured here: no GPU here."]
+    assert tensorrt.choices == [] and tensorrt.notes == ["No engine that could ship was measured here: no GPU here."]
     assert int8(found, "good", "tensorrt").ships
     assert int8(found, "good", "tensorrt").shipping == "yes, unmeasured: no GPU here"
     assert not int8(found, "good", "openvino").ships
     assert "pip install openvino" in str(int8(found, "good", "openvino").why_not)
 
 
-def test_a_baseline_that_is_quicker_and_as_accurate_is_told(
+def test_a_baseline_that_is_quicker_and_as_accurate_gets_a_note(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(P50, "quick", 5.0)

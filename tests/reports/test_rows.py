@@ -86,12 +86,12 @@ def test_an_engine_that_fails_does_not_ship(make_run: MakeRun, max_drop: float) 
     assert any("fails the gate and does not ship" in note for note in report.notes)
 
 
-def test_an_inconclusive_engine_ships_and_says_what_would_settle_it(make_run: MakeRun) -> None:
+def test_an_inconclusive_engine_ships_and_says_how_many_images_would_decide(make_run: MakeRun) -> None:
     report = collect(make_run(wrong={"student-int8": range(25)}))
     found = row(report, "student-int8/onnxruntime")
     assert found.drop is not None and found.drop.needed is not None
     assert report.gate.verdict == "inconclusive" and found.ships
-    assert any(f"About {found.drop.needed:,} images" in note for note in report.notes)
+    assert any(f"About {found.drop.needed:,} test images would decide it" in note for note in report.notes)
 
 
 def test_says_when_int8_is_not_faster(make_run: MakeRun) -> None:

@@ -104,8 +104,8 @@ def test_the_template_draws_every_dot_and_escapes_names() -> None:
     titles = [title.text for title in svg.iter("title")]
     assert "resnet34 <int8>: 0.1 ms, 80.00 %" in titles
     assert [line.get("points") for line in svg.iter("polyline")] == [drawn.line]
-    told = "".join(root.itertext())
-    assert "p50, ms (logarithmic)" in told and "not drawn, because not measured: resnet50 on a GPU" in told
+    shown = "".join(root.itertext())
+    assert "p50, ms (logarithmic)" in shown and "not drawn, because not measured: resnet50 on a GPU" in shown
 
 
 def test_nothing_measured_is_an_empty_drawing() -> None:

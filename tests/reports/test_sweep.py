@@ -1,4 +1,4 @@
-"""Which engines of a sweep are on the front, and what is said of them."""
+"""Which engines of a sweep are on the front, and the notes about them."""
 
 import numpy as np
 
@@ -56,16 +56,16 @@ def test_the_drawing_has_the_baseline_and_every_candidate() -> None:
     ]
 
 
-def test_it_is_told_what_ships_and_why() -> None:
+def test_the_note_says_what_ships_and_why() -> None:
     (note,) = sweep_notes(with_front(ROWS), GATE)
-    assert "3 of 4 engines do not miss the gate of 10 points; student-int8[0.5] ships" in note
+    assert "3 of 4 engines do not fail the gate of 10 points; student-int8[0.5] ships" in note
     assert "more accurate than student-int8[0.3], student-int8[0.5]." in note
     nothing = [one.model_copy(update={"ships": False}) for one in (ROWS[0], ROWS[-1])]
     (note,) = sweep_notes(nothing, GATE)
-    assert "0 of 1 engines do not miss" in note and "none ships" in note
+    assert "0 of 1 engines do not fail" in note and "none ships" in note
 
 
-def test_engines_that_nobody_could_ask_are_said_to_be_so() -> None:
-    unasked = row("student-int8[0.3]", None, 0).model_copy(update={"accuracy": None, "drop": None, "status": "built"})
-    (note,) = sweep_notes([unasked], GATE)
-    assert note == "SWEEP on onnxruntime: none of the 1 engines could be asked here."
+def test_the_note_says_that_no_engine_could_run() -> None:
+    not_run = row("student-int8[0.3]", None, 0).model_copy(update={"accuracy": None, "drop": None, "status": "built"})
+    (note,) = sweep_notes([not_run], GATE)
+    assert note == "SWEEP on onnxruntime: none of the 1 engines could be evaluated here."

@@ -1,4 +1,4 @@
-"""Images without labels: the gate judges agreement with the FP32 baseline, and nobody speaks of accuracy."""
+"""Images without labels: the gate judges agreement with the FP32 baseline, and the report shows no accuracy."""
 
 import json
 import re
@@ -21,8 +21,8 @@ def row(report: Report, key: str) -> Row:
     return next(row for row in report.rows if row.id == key)
 
 
-def test_agreement_counts_images_with_the_baselines_answer(make_run: MakeRun) -> None:
-    # The baseline's 20 odd answers count as right; the engine shares the last 15 of them and has 3 of its own.
+def test_agreement_counts_images_with_the_baselines_prediction(make_run: MakeRun) -> None:
+    # The baseline's 20 wrong predictions count as right; the engine has the last 15 of them and 3 others.
     wrong = {"baseline-fp32": range(20), "student-int8": range(5, 23)}
     report = collect(make_run(labelled=False, wrong=wrong))
     found = row(report, "student-int8/onnxruntime")
@@ -30,7 +30,7 @@ def test_agreement_counts_images_with_the_baselines_answer(make_run: MakeRun) ->
     assert (found.agreement.agreeing, found.agreement.n, found.agreement.percent) == (992, 1000, pytest.approx(99.2))
     assert (found.drop.lost, found.drop.gained, found.drop.n, found.drop.points) == (8, 0, 1000, 0.8)
     assert found.drop.upper_95 == tango_upper(8, 0, 1000)
-    assert found.drop.relative_percent is None, "nobody knows how many the baseline gets right"
+    assert found.drop.relative_percent is None, "the accuracy of the baseline is unknown"
     assert found.drop.verdict == "inconclusive" and found.drop.needed is not None
 
 
@@ -61,13 +61,13 @@ def test_the_same_limit_judges_agreement(make_run: MakeRun, other: int, verdict:
     assert sum("points of agreement with the FP32 baseline lost" in note for note in report.notes) == (verdict != "pass")
 
 
-def test_images_answered_differently_have_no_label(make_run: MakeRun) -> None:
+def test_images_predicted_differently_have_no_label(make_run: MakeRun) -> None:
     out = make_run(labelled=False, wrong={"baseline-fp32": [3], "student-int8": [3, 12]})
     report = render(out)
     assert [(image.index, image.label) for image in report.lost_images] == [(12, None)]
     assert (report.lost_images[0].baseline_answer, report.lost_images[0].answer) == ("a|b", "`tick")
     html = (out / "report.html").read_text()
-    assert "Images answered differently" in html and "test #12" in html and "Per class" not in html
+    assert "Images predicted differently" in html and "test #12" in html and "Per class" not in html
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.html"])
@@ -76,8 +76,8 @@ def test_reports_speak_of_agreement_only(make_run: MakeRun, name: str, measured:
     out = make_run(labelled=False, measured=measured, wrong={"baseline-fp32": [], "student-int8": range(4)})
     report = render(out)
     text = " ".join((out / name).read_text().split())
-    assert "Agreement says nothing about how often both are wrong" in report.notes[0]
-    assert text.count("Agreement says nothing about how often both are wrong") == 2, "among the findings and beside the gate"
+    assert "Agreement does not show how often both are wrong" in report.notes[0]
+    assert text.count("Agreement does not show how often both are wrong") == 2, "among the findings and beside the gate"
     assert "points of agreement" in text and "judges agreement with the FP32 baseline, not accuracy" in text
     assert not re.search("[Tt]op-?1|None", text)
     if measured:
