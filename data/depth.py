@@ -1,4 +1,4 @@
-"""How many bits the pixels of 16-bit images really have: 12 bits in a file of 16 would come out black."""
+"""The number of bits that the pixels of 16-bit images really use: 12-bit values read as 16 bits would be nearly black."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ DEPTHS = (8, 10, 12, 14, 16)
 
 
 def with_depth(data: str, spec: Spec, found: Sequence[Facts]) -> tuple[Spec, list[str]]:
-    """`spec` with the bit depth of the images where any has more than 8 bits, and a note on it.
+    """`spec` with the bit depth of the images if any has more than 8 bits, and a note about it.
 
-    One depth for the whole data set, so that all images keep their brightness: the smallest of DEPTHS that holds the largest
-    value; 0 for floating-point pixels from 0 to 1. A depth that `spec` has already is kept.
+    The whole data set has one depth, so that all images keep their brightness: the smallest of DEPTHS that can represent the
+    largest value; 0 for floating-point pixels from 0 to 1. If `spec` already has a depth, it is kept.
     """
     deep = [facts for facts in found if facts.largest is not None]
     if not deep:
@@ -25,9 +25,9 @@ def with_depth(data: str, spec: Spec, found: Sequence[Facts]) -> tuple[Spec, lis
     kind = "floating-point pixels" if floating else "more than 8 bits per pixel"
     note = f"{counted(len(deep), 'image')} of {data} with {kind}: the largest value is {largest:,g}"
     if assumed:
-        return spec, [f"{note}, so all were read as {spelled(depth)}; to change it, set data.bit_depth."]
-    clipped = f", the values above become white ({spelled(depth)} are needed)" if depth > spec["bit_depth"] else ""
-    return spec, [f"{note}; read as {spelled(spec['bit_depth'])}, as was stated{clipped}."]
+        return spec, [f"{note}, so all are read as {spelled(depth)}; to change this, set data.bit_depth."]
+    clipped = f"; larger values become white ({spelled(depth)} are needed)" if depth > spec["bit_depth"] else ""
+    return spec, [f"{note}; read as {spelled(spec['bit_depth'])}, as data.bit_depth states{clipped}."]
 
 
 def spelled(depth: int) -> str:

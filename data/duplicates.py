@@ -1,10 +1,10 @@
-"""images -> duplicates.npz: which of the images that judge are distinct, and new to the network.
+"""images -> duplicates.npz: which test images are distinct, and which are not also training images.
 
-Runs before anything is trained. Copies among the judged images make a verdict surer than it is, and judged images that were
-trained on make it better than it is. The upper limit of a drop counts distinct images (`counted`); accuracy counts all.
+Runs before any training. With copies among the test images, the confidence interval of a verdict is too narrow. With training
+images among them, the verdict is too good. The upper limit of a drop counts distinct images (`counted`); accuracy counts all.
 
     counted   bool [N]   whether a test image counts in a verdict
-    group     int64 [N]  the first test image that it is a copy of: itself where it is no copy
+    group     int64 [N]  the first test image that it is a copy of; its own index if it is no copy
 """
 
 import json
@@ -28,13 +28,13 @@ ENOUGH, LEAST = 50, 0.2
 
 
 class CheckImages(Config):
-    """`train_limit`: of the images that train, and of those held out, at most so many are compared with the judged ones."""
+    """`train_limit`: at most so many training images, and so many held-out images, are compared with the test images."""
 
     train_limit: int = Field(default=50_000, gt=0)
 
 
 def check_images(config: CheckImages, out: Path, *, images: Path) -> dict[str, Any]:
-    """Raises ValueError when nearly all judged images are among those that train."""
+    """Raises ValueError if nearly all test images are also training images."""
     dataset = json.loads((images / "dataset.json").read_text())
     test = Split(images, "test")
     found = signatures(test, np.arange(len(test)))
@@ -42,19 +42,19 @@ def check_images(config: CheckImages, out: Path, *, images: Path) -> dict[str, A
     group = groups_of(copies(found, found, near(usual)), len(test))
     known, names = training(images, config.train_limit)
     pairs = copies(found, known, near(usual))
-    trained = np.isin(group, group[pairs[:, 0]])  # with an image, its copies are known
-    told = " and ".join((test.name(int(pairs[0, 0])), names[int(pairs[0, 1])])) if len(pairs) else ""
+    trained = np.isin(group, group[pairs[:, 0]])  # copies of a training image count as training images, too
+    example = " and ".join((test.name(int(pairs[0, 0])), names[int(pairs[0, 1])])) if len(pairs) else ""
 
     repeated = group != np.arange(len(test))
     counted = ~repeated if repeated.mean() > TOLERATED else np.ones(len(test), bool)
     excluded = dataset["trainable"] and trained.mean() > TOLERATED
     if excluded:
         counted &= ~trained
-        check_left(dataset["name"], int(counted.sum()), trained, told)
+        check_left(dataset["name"], int(counted.sum()), trained, example)
     np.savez(out / "duplicates.npz", counted=counted, group=group)
     notes = [
         *copy_notes(test, group),
-        *training_notes(trained, told, dataset["trainable"], excluded),
+        *training_notes(trained, example, dataset["trainable"], excluded),
         *missing_class_notes(images, dataset),
     ]
     if dataset["kind"] == "folder":
@@ -77,7 +77,7 @@ def groups_of(pairs: np.ndarray, count: int) -> np.ndarray:
 
 
 def training(images: Path, limit: int) -> tuple[Signatures, list[str]]:
-    """Signatures and names of the images that train and of those held out to choose on, evenly spaced up to the limit."""
+    """Signatures and names of the training and the held-out images, at most `limit` of each, evenly spaced."""
     parts, names = [], []
     for name in ("train", "val"):
         split = Split(images, name)
@@ -88,15 +88,15 @@ def training(images: Path, limit: int) -> tuple[Signatures, list[str]]:
     return Signatures(digests, tiny), names
 
 
-def check_left(data: str, left: int, trained: np.ndarray, told: str) -> None:
-    """ValueError when too few images are left that were not trained on."""
+def check_left(data: str, left: int, trained: np.ndarray, example: str) -> None:
+    """ValueError if too few test images are left that are not training images."""
     total, count = len(trained), int(trained.sum())
     needed = round(max(LEAST * total, min(ENOUGH, total / 2)))
     if left < needed:
         raise ValueError(
-            f"DATA {data}: {count:,} of {total:,} test images are also training images, the same or nearly (such as {told}), "
-            f"so they say nothing about new images; {left:,} others are left, expected at least {needed:,}: put every image, "
-            "with its copies, either into train/ or into the part that judges"
+            f"DATA {data}: {count:,} of {total:,} test images are also training images, the same or nearly (such as "
+            f"{example}), so they show nothing about new images; {left:,} others are left, expected at least {needed:,}: put "
+            "every image, with its copies, either into train/ or into test/ (or val/)"
         )
 
 
@@ -110,7 +110,7 @@ def copy_notes(test: Split, group: np.ndarray) -> list[str]:
         return [f"{count:,} of {total:,} test images {are(count)} of others, the same or nearly ({pair}); all of them count."]
     return [
         f"{total:,} test images are only {total - count:,} distinct ones: {count:,} {are(count)} of others, the same or nearly "
-        f"({pair}). The verdict counts each once; accuracy is over all."
+        f"({pair}). The verdict counts each of them once; accuracy counts all."
     ]
 
 
@@ -118,20 +118,20 @@ def are(count: int) -> str:
     return "is a copy" if count == 1 else "are copies"
 
 
-def training_notes(trained: np.ndarray, told: str, trainable: bool, excluded: bool) -> list[str]:
+def training_notes(trained: np.ndarray, example: str, trainable: bool, excluded: bool) -> list[str]:
     total, count = len(trained), int(trained.sum())
     if not count:
         return []
-    kind = "training or held-out images" if trainable else "images that calibrate"
-    counts = "They do not count in the verdict; accuracy is over all." if excluded else "They count."
+    kind = "training or held-out images" if trainable else "calibration images"
+    counts = "They do not count in the verdict; accuracy counts all." if excluded else "They count in the verdict."
     return [
         f"{count:,} of {total:,} test images {'is' if count == 1 else 'are'} also among the {kind}, the same or nearly "
-        f"(such as {told}). {counts}"
+        f"(such as {example}). {counts}"
     ]
 
 
 def missing_class_notes(images: Path, dataset: dict[str, Any]) -> list[str]:
-    """Names the classes that train and have no test image."""
+    """A note with the classes that have training images and no test image."""
     labels = {name: np.unique(Split(images, name).labels) for name in ("train", "val", "test")}
     missing = np.setdiff1d(np.union1d(labels["train"], labels["val"]), labels["test"])
     if not dataset["labelled"] or not len(missing):

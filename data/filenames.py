@@ -1,6 +1,6 @@
-"""The file names of a split, as they are on disk: two arrays that stay there, so that memory does not grow with the images.
+"""The file names of a split, byte for byte as on disk, in two memory-mapped arrays: memory does not grow with the images.
 
-A name is bytes, relative to the data set's folder; it may hold newlines and need not be UTF-8.
+A name is bytes, relative to the data set's folder. It may contain newlines and need not be UTF-8.
 """
 
 import unicodedata
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-BREAKING = ("Cc", "Zl", "Zp")  # Unicode's categories of what would break a line
+BREAKING = ("Cc", "Zl", "Zp")  # Unicode categories: control characters and line breaks
 
 
 class Names:
-    """Names by index. `blob` is all of them, uint8, one after another; name i is blob[ends[i] : ends[i + 1]]."""
+    """Names by index. `blob` (uint8) has all names, one after another; name i is blob[ends[i] : ends[i + 1]]."""
 
     def __init__(self, blob: np.ndarray, ends: np.ndarray) -> None:
         self.blob, self.ends = blob, ends
@@ -26,7 +26,7 @@ class Names:
 
     @classmethod
     def read(cls, folder: Path, split: str) -> "Names":
-        """What `save` left in `folder`."""
+        """The names that `save` wrote into `folder`."""
         blob, ends = (np.load(folder / f"{split}.{part}.npy", mmap_mode="r") for part in ("names", "ends"))
         return cls(blob, ends)
 
@@ -44,6 +44,6 @@ class Names:
 
 
 def printable(name: bytes) -> str:
-    """`name` as one line of text: control characters, line breaks and what is no UTF-8 become escapes."""
+    """`name` as one line of text: control characters, line breaks and invalid UTF-8 become escapes."""
     text = name.decode("utf-8", "backslashreplace")
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in BREAKING else c for c in text)

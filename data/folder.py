@@ -1,4 +1,4 @@
-"""A folder of images -> which of them train and which are the gate's, and their classes.
+"""A folder of images -> training images and test images, and their classes.
 
 DATA/train/<class>/*, DATA/val/<class>/*, DATA/test/<class>/*     any subset with val/ or test/; other spellings below
 DATA/<class>/*                                                    split here
@@ -27,16 +27,16 @@ EXPECTED = (
 
 @dataclass
 class Found:
-    """What is in DATA: `parts` are the training images and the gate's, or the gate's alone."""
+    """The images in DATA: `parts` are the training images and the test images, or the test images alone."""
 
     parts: list[Listing]
     labelled: bool = True
-    split_here: bool = False  # the one part is still to be split
+    split_here: bool = False  # there is one part, and it must still be split
     notes: list[str] = field(default_factory=list)
 
 
 def read(root: bytes) -> Found:
-    """Find images and classes in the folder `root`. Raises ValueError that says what was found when it is of no known form."""
+    """Find images and classes in the folder `root`. Raises ValueError that says what was found if the layout is unknown."""
     folders = split_folders(root)
     if not folders:
         return without_splits(root)
@@ -51,8 +51,8 @@ def read(root: bytes) -> Found:
     if train is not None and not parts and train.table is None:
         folder = printable(folders["train"])
         raise ValueError(
-            f"DATA {printable(root)} has {folder}/ but neither val/ nor test/; pass DATA={printable(root)}/{folder} to have it "
-            f"split here, or make val/; {EXPECTED}"
+            f"DATA {printable(root)} has {folder}/ but neither val/ nor test/; pass DATA={printable(root)}/{folder} to split "
+            f"it automatically, or make val/; {EXPECTED}"
         )
     gates = [split for split in ("test", "val") if split in parts and judges(parts[split], train or parts.get("val"))]
     gates = gates or [split for split in ("test", "val") if split in parts and parts[split].labelled]
@@ -73,7 +73,7 @@ def read(root: bytes) -> Found:
 
 
 def split_folders(root: bytes) -> dict[str, bytes]:
-    """The folders of `root` that are splits, by split, in any case and spelling. ValueError for two of one split."""
+    """{split: its folder in `root`}, in any case and spelling. ValueError for two folders of one split."""
     found: dict[str, bytes] = {}
     for entry in entries_of(root):
         split = split_of(printable(entry.name))
@@ -89,7 +89,7 @@ def split_folders(root: bytes) -> dict[str, bytes]:
 
 
 def judges(part: Listing, known: Listing | None) -> bool:
-    """Whether `part` has labels. Where its folders share no class with `known` (test/unknown/), they are no classes."""
+    """Whether `part` has labels. A single folder that is no class of `known` (test/unknown/) is not taken as a class."""
     if not part.labelled or known is None or known is part or not known.labelled:
         return part.labelled
     return part.table is not None or not set(part.classes).isdisjoint(known.classes) or len(part.classes) > 1
@@ -123,14 +123,14 @@ def without_splits(root: bytes) -> Found:
     found = "is empty"
     if entries:
         inside = some([printable(entry.name) + "/" * is_folder(entry) for entry in entries])
-        found = f"holds {inside}, but neither images nor val/ or test/"
+        found = f"has {inside}, but neither images nor val/ or test/"
         if part.names:
             found += f"; one folder of images has no classes: pass DATA={printable(folders[0].path)} if they have no labels"
     raise ValueError(f"DATA {printable(root)} {found}; {EXPECTED}")
 
 
 def by_column(root: bytes, part: Listing, notes: list[str]) -> Found:
-    """The splits that the table of `part` states. ValueError for other words than those of splits."""
+    """The splits in the table of `part`. ValueError if it has other words than those for splits."""
     splits = np.asarray([split_of(name) or name for name in part.splits])
     found = set(splits.tolist())
     if unknown := sorted(found - {"train", "val", "test"}):
@@ -142,15 +142,15 @@ def by_column(root: bytes, part: Listing, notes: list[str]) -> Found:
         return Found([part], split_here=True, notes=notes)
     parts = [chosen_of(part, splits == split) for split in ("train", gate) if split in found]
     parts[0].left_out, parts[0].dangling = part.left_out, part.dangling
-    return Found(parts, notes=[*notes, f"The splits are those of the table; {gate} judges."])
+    return Found(parts, notes=[*notes, f"The splits are those of the table; {gate} is the test set."])
 
 
 def folders_not_classes(root: bytes, folders: Sequence[os.DirEntry[bytes]], part: Listing) -> list[str]:
-    """A note where folders that could be classes are not taken as such, because most images are outside of them."""
+    """A note if folders that could be classes are not used as classes, because most images are outside of them."""
     inside = {name.split(b"/")[0] for name in part.names if b"/" in name}
     if len(inside) < 2:
         return []
     return [
-        f"The folders {examples(sorted(inside))} were not taken as classes, because most images are outside of them; if they "
-        "are classes, move the other images away."
+        f"The folders {examples(sorted(inside))} were not used as classes, because most images are outside of them; if they "
+        "are classes, move the other images out of DATA."
     ]

@@ -1,4 +1,4 @@
-"""File names and tiny pictures of the judged images -> whether they look like frames of a few recordings."""
+"""File names and tiny pictures of the test images -> a note if they look like frames of a few recordings."""
 
 import os
 import re
@@ -19,22 +19,22 @@ ALIKE = 0.25  # of the usual distance between images of one class
 def frame_notes(
     names: Sequence[str], labels: np.ndarray, found: Signatures, usual: float, training: Sequence[str]
 ) -> list[str]:
-    """One note or none. `names` are those of the judged images, `training` of the training images that were read.
+    """One note or none. `names` are those of the test images, `training` those of the training images that were read.
 
-    Frames of one recording depend on one another: they show less than as many images of their own, and nothing new where the
-    recording trains as well.
+    Frames of one recording are not independent: they show less than the same number of independent images. If the recording
+    also has frames in the training images, they show nothing about new recordings.
     """
-    told = "the upper limit of a drop takes the images as independent; put every recording whole into one of the parts"
+    advice = "the upper limit of a drop assumes independent images; put every recording completely into one split"
     if pair := following_alike(names, found, usual):
-        return [f"Test images with consecutive numbers are nearly the same, as frames of a video are (such as {pair}): {told}."]
+        return [f"Test images with consecutive numbers are nearly the same, like frames of a video (such as {pair}): {advice}."]
     if stems := shared_stems(names, labels, training):
         shown = ", ".join(f"{stem}…" for stem in stems[:3])
-        return [f"Most test images look like frames of {len(stems):,} recordings that are also in train/ ({shown}): {told}."]
+        return [f"Most test images look like frames of {len(stems):,} recordings that are also in train/ ({shown}): {advice}."]
     return []
 
 
 def following_alike(names: Sequence[str], found: Signatures, usual: float) -> str:
-    """The names of two of them; "" where images with consecutive numbers are no more alike than others of their class."""
+    """The names of two such images; "" if consecutive images are not more similar than other images of their class."""
     runs: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for i, name in enumerate(names):
         if match := NUMBERED.fullmatch(name):
@@ -54,9 +54,9 @@ def following_alike(names: Sequence[str], found: Signatures, usual: float) -> st
 
 
 def shared_stems(names: Sequence[str], labels: np.ndarray, training: Sequence[str]) -> list[str]:
-    """The stems, most images first, of most judged images where they tell recordings apart and training images have them too.
+    """The stems, the most frequent first, if they identify recordings of most test images and training images have them, too.
 
-    A stem that is that of a whole class ("cat_001.jpg"), or of every camera ("IMG_001.jpg"), says nothing.
+    A stem that a whole class has ("cat_001.jpg"), or every camera uses ("IMG_001.jpg"), does not identify a recording.
     """
     stems = [stem_of(name) for name in names]
     known = {stem_of(name) for name in training} - {""}

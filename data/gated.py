@@ -1,4 +1,4 @@
-"""Which images the gate asks about, in one hash: networks can be compared where they are asked about the same ones."""
+"""A hash of the test images: networks can be compared if they are measured on the same ones."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ import numpy as np
 def gated(images: Path) -> str:
     """SHA-256 over the test images of the folder `images` (a finished `index`) and their classes, in their order.
 
-    Of a folder of images the place and the names of the files count; how a network wants them prepared does not, nor in which
-    order it knows the classes.
+    For a folder, its path and the names of the files count. The preprocessing and the order of the classes, which depend on the
+    network, do not.
     """
     dataset = json.loads((images / "dataset.json").read_text())
     names = np.asarray([*dataset["classes"], ""])  # label -1: no class

@@ -1,7 +1,7 @@
 """A data set's name or folder -> splits with labels (dataset.json, <split>.*).
 
-Training images are split once, by a fixed seed, into `train` and `val`: every choice the pipeline makes is made on `val`.
-`test` is for the gate alone. Where there are no training images, a slice of the others calibrates and is not gated.
+Training images are split once, by a fixed seed, into `train` and `val`: the pipeline makes all its choices on `val`. Only the
+gate uses `test`. If there are no training images, some of the other images are used for calibration and not for the gate.
 """
 
 import hashlib
@@ -45,13 +45,13 @@ Chosen = dict[str, np.ndarray]  # split -> indices of its images
 
 
 class Data(Preprocessing):
-    """Which images, how many of them, and how they are prepared where the checkpoint or the set does not know better.
+    """The images, their number, and their preprocessing.
 
-    name           a known data set, or a folder: see data/folder.py for the forms
-    holdout        share of the training images that choices are made on
+    name           a known data set, or a folder: see data/folder.py for the layouts
+    holdout        share of the training images that is held out for choices (`val`)
     train_limit    at most so many training images
-    test_limit     at most so many of the gate's
-    new_classes    the checkpoint gets a new head: its own classes do not count
+    test_limit     at most so many test images
+    new_classes    the checkpoint gets a new head, so its own classes are not used
     """
 
     name: str = "fashion-mnist"
@@ -65,8 +65,8 @@ class Data(Preprocessing):
 def index(config: Data, out: Path, *, network: Path | None = None) -> dict[str, Any]:
     """Write the splits of `config.name` to `out`; `network` is the folder of a loaded checkpoint.
 
-    Raises ValueError when the name is unknown, a named set cannot be fetched, the folder has another form than the known
-    ones, images cannot be read, or the images are not the network's.
+    Raises ValueError if the name is unknown, a named set cannot be fetched, the layout of the folder is unknown, images cannot
+    be read, or the classes are not those of the network.
     """
     known = None if network is None else read_network(network)
     if known is not None and config.new_classes:
@@ -145,25 +145,25 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
 
 
 def split_here(root: str, part: Listing) -> list[Listing]:
-    """`part` as training images and the gate's."""
+    """`part` as training images and test images."""
     paths = [os.path.join(root, os.fsdecode(name)) for name in part.names]
     return divided(part, splits.by_content(paths, np.asarray(part.labels)))
 
 
 def how_split(data: str, found: folder.Found, chosen: Chosen) -> list[str]:
-    """A note where DATA does not say itself which images train and which are the gate's."""
+    """A note if DATA itself does not define which images are for training and which for the test."""
     training, gated = len(chosen["train"]) + len(chosen["val"]), len(chosen["test"])
     if found.split_here:
         return [
-            f"{data} is not split into train/ and test/: {training:,} of its images train, the other {gated:,} are the test "
-            "set (a fifth of every class, by a hash of the files' content). To choose them yourself, make these folders."
+            f"{data} is not split into train/ and test/: {training:,} of its images are for training, the other {gated:,} are "
+            "the test set (a fifth of every class, by a hash of the files' content). To choose yourself, make these folders."
         ]
     if len(found.parts) == 2:
         return []
     lack = "no train/" if found.labelled else "no labels"
     return [
-        f"{data} has {lack}: {training:,} of its images, drawn by a fixed seed, calibrate, the other {gated:,} are measured. "
-        "Nothing is fine-tuned: no pruning, no distillation."
+        f"{data} has {lack}: {training:,} of its images, drawn by a fixed seed, are for calibration, the other {gated:,} are "
+        "the test set. Nothing is trained: no pruning, no distillation."
     ]
 
 
@@ -175,7 +175,7 @@ def output_of(part: Listing, classes: list[str]) -> np.ndarray:
 
 
 def choose(config: Data, labels: np.ndarray, training: int | None) -> Chosen:
-    """The splits; the first `training` images are for training, None where none are."""
+    """The splits; the first `training` images are for training, None: no images are."""
     if training is not None:
         train, val = splits.held_out(labels[:training], config.holdout, config.train_limit)
         return {"train": train, "val": val, "test": training + splits.thinned(len(labels) - training, config.test_limit)}
@@ -186,9 +186,9 @@ def choose(config: Data, labels: np.ndarray, training: int | None) -> Chosen:
 def leave_out_unreadable(
     data: str, names: Names, facts: Sequence[readable.Facts], used: np.ndarray, chosen: Chosen, out: Path
 ) -> tuple[Chosen, list[str]]:
-    """`chosen` without the images that cannot be read, and a note that names those; all of them in unreadable.txt.
+    """`chosen` without the unreadable images, and a note with some of them; unreadable.txt lists all.
 
-    `used` are the indices of the images that `names` and `facts` are of. Raises ValueError when the unreadable are too many.
+    `used` are the indices of the images of `names` and `facts`. Raises ValueError if too many images are unreadable.
     """
     reasons = {i: of_image.reason for i, of_image in enumerate(facts) if of_image.reason}
     full = out / "unreadable.txt"
@@ -204,7 +204,7 @@ def leave_out_unreadable(
 def check_classes_left(
     data: str, classes: list[str], labels: np.ndarray, before: Chosen, after: Chosen, trainable: bool
 ) -> None:
-    """ValueError that names the classes whose images, those to learn from where there are any, were all unreadable."""
+    """ValueError with the classes that have no readable image; if there are training images, no readable training image."""
     counted = ("train", "val") if trainable else tuple(before)
     had, has = (set(np.concatenate([labels[chosen[split]] for split in counted]).tolist()) for chosen in (before, after))
     if lost := [classes[label] for label in sorted(had - has) if label >= 0]:
@@ -214,15 +214,15 @@ def check_classes_left(
 
 def check_not_empty(data: str, chosen: Chosen, optional: tuple[str, ...] = ()) -> None:
     if empty := [split for split, indices in chosen.items() if not len(indices) and split not in optional]:
-        expected = "2 images: one calibrates" if optional else "2 per class to train on"
+        expected = "2 images, one of them for calibration" if optional else "2 training images per class"
         raise ValueError(f"DATA {data} leaves no images for {', '.join(empty)}; expected at least {expected}")
 
 
 def preprocessing(config: Data, network: Network | None, own: Preprocessing | None) -> Spec:
-    """The user's word counts most, then what the checkpoint was given, then what fits the data set or the network's kind."""
+    """Priority: the user, then the files of the checkpoint, then the default of the data set or of the network's family."""
     levels = [config, *([network.given] if network else []), *([own] if own else [])]
     if network is not None and not network.new_classes:
-        levels.append(Preprocessing(exif="ignore"))  # the loaders that people train with (torchvision, timm) do not rotate
+        levels.append(Preprocessing(exif="ignore"))  # the usual loaders for training (torchvision, timm) do not rotate
     return merged(levels, network.in_channels if network else None)
 
 
@@ -242,7 +242,7 @@ def describe(name: str, kind: str, classes: list[str], spec: Spec, chosen: Chose
 
 
 def fingerprint(config: Data) -> str | None:
-    """What tells that a folder of images has changed: names, sizes and times of its files. None for named sets."""
+    """A hash that changes with the folder of images: names, sizes and times of its files. None for named sets."""
     if config.name in NAMED or not Path(config.name).is_dir():
         return None
     digest = hashlib.sha256()

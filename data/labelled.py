@@ -14,10 +14,10 @@ from data.tables import Table
 
 
 def label_by_tables(root: bytes, parts: dict[str, Listing], folders: dict[str, bytes]) -> list[str]:
-    """Give classes to those of `parts` that a table labels; notes on what was read.
+    """Give classes to those of `parts` that a table labels; notes about the tables.
 
-    A table in a split's folder is for that split, as is one in `root` that is named like it ("train_labels.csv"). Raises
-    ValueError when a table contradicts the class folders, another table, or leaves out more than it may.
+    A table in a split's folder is for that split, and so is one in `root` with the name of the split ("train_labels.csv").
+    Raises ValueError if a table contradicts the class folders or another table, or if it leaves out too many images.
     """
     above = labels.tables_in(root)
     everywhere = labels.Images([name for part in parts.values() for name in part.names + part.loose]) if above else None
@@ -45,14 +45,14 @@ def candidates(root: bytes, split: str, folder: bytes, above: list[Table]) -> li
 
 
 def check_unused(root: bytes, parts: dict[str, Listing], tables: list[Table]) -> None:
-    """ValueError when images have no labels although one of `tables` looks as if it had them."""
+    """ValueError if the images have no labels although one of `tables` has a column of labels."""
     image = next((name for part in parts.values() for name in part.names + part.loose), None)
     for table in tables:
         if image is not None and labels.has_label_column(table):
             raise ValueError(
                 f"DATA {data_name(root)}: {table.path.name} has labels, but not for these images: its first row is "
-                f"{some(labels.first_row(table), 3)}, an image is called {printable(image)}; correct the names in it, or "
-                "move it away"
+                f"{some(labels.first_row(table), 3)}, an image has the name {printable(image)}; correct the names in the "
+                "table, or move it out of DATA"
             )
 
 
@@ -61,14 +61,14 @@ def data_name(root: bytes) -> str:
 
 
 def split_in(stem: str) -> str | None:
-    """The split that a table is for, by a word in its name."""
+    """The split of a table, by a word in its name."""
     return next((split for word in re.split(r"[^a-z]+", stem.lower()) if (split := split_of(word))), None)
 
 
 def replaces_folders(table: Labels, part: Listing) -> bool:
-    """Whether `table` has the classes of `part`: where there are no class folders, or one that holds all images.
+    """Whether the classes of `part` come from `table`: there are no class folders, or one folder has all images.
 
-    Raises ValueError when there are several and the table, by the name of its column, has other classes.
+    Raises ValueError if there are several class folders and a column of labels in the table contradicts them.
     """
     if len(set(part.labels) - {-1}) < 2:
         return not part.labelled or (table.known and len(set(table.of.values())) > 1)
@@ -76,13 +76,13 @@ def replaces_folders(table: Labels, part: Listing) -> bool:
     if table.known and not len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}):
         raise ValueError(
             f"{table.path} and the class folders ({some(part.classes, 3)}) label the same images differently; move the table "
-            "away, or move the images into one folder"
+            "out of DATA, or move the images into one folder"
         )
     return False
 
 
 def relabel(part: Listing, images: list[bytes], table: Labels) -> None:
-    """Make `part` what `table` says of its `images`; those without a row are left out."""
+    """Give the images of `part` the labels of `table`; `images` without a row are left out."""
     part.classes = sorted(set(table.of.values()), key=int if table.numbers else os.fsencode)
     place = {name: label for label, name in enumerate(part.classes)}
     chosen = sorted((place[label], images[i]) for i, label in table.of.items())

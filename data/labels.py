@@ -1,7 +1,7 @@
 """Tables that name files and their classes -> the class of every image of a folder.
 
-CSV (comma, semicolon, tab), JSON and JSON Lines, as Hugging Face (metadata.csv: file_name, label) and Kaggle (id, label) have
-them. A column with names of the images and one with labels are found; classes are names or integers.
+CSV (comma, semicolon, tab), JSON and JSON Lines, as used by Hugging Face (metadata.csv: file_name, label) and Kaggle (id,
+label). The columns with the names of the images and with the labels are found; classes are names or integers.
 """
 
 import os
@@ -23,15 +23,19 @@ LABEL_COLUMNS = (
 )  # fmt: skip
 SPLIT_COLUMNS = {"split", "set", "subset", "partition"}
 NOT_LABELS = SPLIT_COLUMNS | {"fold", "width", "height", "size", "index", "unnamed: 0", ""}
-TOLERATED = 0.01  # of the files named, and of the images present
+TOLERATED = 0.01  # missing share of the files in the table, and of the images in the folder
 
 
 @dataclass(frozen=True)
 class Labels:
-    """`of` is the class of images by their index, `missing` names the rows without an image, of all `rows`.
+    """The labels in one table.
 
-    `known`: the name of the `column` says that it holds labels, or the table has no names. `splits` has what a column of that
-    name says of images.
+    of        {index of the image: its class}
+    missing   the file names of the rows without an image
+    rows      the number of rows
+    column    the name of the column with the labels
+    known     the name of the column is a usual one for labels, or the columns have no names
+    splits    {index of the image: its split}, if there is a column of splits
     """
 
     path: Path
@@ -49,18 +53,18 @@ class Labels:
 
 
 def tables_in(folder: bytes) -> list[Table]:
-    """The tables directly in `folder`. Submissions are none: the labels in them are examples."""
+    """The tables directly in `folder`, without submissions: their labels are only examples."""
     paths = [Path(os.fsdecode(entry.path)) for entry in entries_of(folder) if entry.is_file()]
     paths = [path for path in paths if path.suffix.lower() in SUFFIXES and "submission" not in path.name.lower()]
     return [table for path in paths if (table := read_table(path)) is not None]
 
 
 class Images:
-    """Finds an image by any name that people give it: with or without its folders, with or without its suffix."""
+    """Finds an image by its name, with or without its folders, with or without its suffix."""
 
     def __init__(self, names: Sequence[bytes]) -> None:
-        self.ends: dict[str, int] = {}  # of every image, its name from any of its folders on
-        self.whole: dict[str, int] = {}  # its whole name, in DATA and in the folder that holds all
+        self.ends: dict[str, int] = {}  # every ending of every path, from any of its folders on
+        self.whole: dict[str, int] = {}  # every whole path, relative to DATA and to the common folder of all images
         self.split = split_of(printable(names[0].split(b"/")[0])) if names else None
         above = os.path.commonpath([os.path.dirname(name) for name in names]) if names else b""
         for i, name in enumerate(names):
@@ -73,7 +77,7 @@ class Images:
             self.whole |= {whole: i, bare(whole): i, within: i, bare(within): i}
 
     def find(self, name: str) -> int | None:
-        """The index of the image whose name ends with `name`, or with whose name `name` ends; None for none and for several."""
+        """The index of the image whose path ends with `name`, or is the end of `name`; None if there is none or several."""
         name = normal(name)
         for key in (name, bare(name)):
             if key in self.ends:
@@ -92,15 +96,15 @@ def normal(name: str) -> str:
 
 
 def bare(name: str) -> str:
-    """`name` without the suffix of an image."""
+    """`name` without its suffix, if this is one of images."""
     stem, suffix = os.path.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def labels_of(table: Table, images: Images) -> Labels | None:
-    """What `table` says of `images`; None when no column names at least one of them, or no other column can hold labels.
+    """The labels of `images` in `table`; None if no column has the name of any image, or no other column can be the labels.
 
-    Raises ValueError when it gives an image two classes.
+    Raises ValueError if it gives an image two classes.
     """
     columns = range(len(table.header))
     hits = [sum(images.find(row[i]) is not None for row in table.rows) for i in columns]
@@ -131,7 +135,7 @@ def labels_of(table: Table, images: Images) -> Labels | None:
 
 
 def has_label_column(table: Table) -> bool:
-    """Whether a column is called like a label; of a JSON object without column names, whether its keys look like files."""
+    """Whether a column has a usual name for labels; in a JSON object without column names, whether the keys look like files."""
     if table.header == PAIR:
         return any(bare(row[0]) != row[0] for row in table.rows)
     return any(name.strip().lower() in LABEL_COLUMNS for name in with_header(table).header)
@@ -143,7 +147,7 @@ def first_row(table: Table) -> list[str]:
 
 
 def label_column(header: list[str], file: int) -> int | None:
-    """The column that is called like a label, or the only one besides the names of the files."""
+    """The column with a usual name for labels, or the only one besides the names of the files."""
     others = {name.strip().lower(): i for i, name in reversed(list(enumerate(header))) if i != file}
     if named := [others[name] for name in LABEL_COLUMNS if name in others]:
         return named[0]
@@ -152,10 +156,10 @@ def label_column(header: list[str], file: int) -> int | None:
 
 
 def best_of(tables: Iterable[Table], names: Sequence[bytes]) -> Labels | None:
-    """The labels that one of `tables` gives to `names`, when it names at least half of them.
+    """The labels of `names` in the one of `tables` that has at least half of them.
 
-    Where a column is called "label" or the like, half of its rows are enough, and it goes before other tables. Raises
-    ValueError when two give different labels.
+    If its column has a usual name for labels, matching half of its rows is enough, and it has priority over other tables.
+    Raises ValueError if two tables give different labels.
     """
     tables = list(tables)
     images = Images(names if tables else [])
@@ -165,26 +169,26 @@ def best_of(tables: Iterable[Table], names: Sequence[bytes]) -> Labels | None:
     for other in found[1:]:
         if other.of != found[0].of:
             raise ValueError(
-                f"{found[0].path} and {other.path} both label the same images, and differently; keep one of them in DATA"
+                f"{found[0].path} and {other.path} label the same images differently; keep only one of them in DATA"
             )
     return found[0] if found else None
 
 
 def check_complete(data: str, labels: Labels, images: int, missing: Sequence[str]) -> list[str]:
-    """Notes that count the files that are named and `missing`, and the images without a row.
+    """Notes with the number of `missing` files, and of images without a row.
 
-    Raises ValueError when either is more than 1 %.
+    Raises ValueError if either is more than 1 %.
     """
     notes = []
     where = labels.path.name
     for count, total, what, do in (
-        (len(missing), labels.rows, f"files that {where} names are not there", "complete the images, or remove the rows"),
+        (len(missing), labels.rows, f"files in {where} do not exist", "complete the images, or remove the rows"),
         (images - len(labels.of), images, f"images have no label in {where}", "complete the table, or remove the images"),
     ):
         if count > TOLERATED * total:
             example = f" ({some(missing, 3)})" if what.startswith("files") else ""
             raise ValueError(
-                f"DATA {data}: {count:,} of {total:,} {what}{example}, more than the {100 * TOLERATED:.0f} % that may be; {do}"
+                f"DATA {data}: {count:,} of {total:,} {what}{example}, more than the allowed {100 * TOLERATED:.0f} %; {do}"
             )
         if count:
             notes.append(f"{count:,} of {total:,} {what}; they are left out.")

@@ -1,4 +1,4 @@
-"""The images below one folder, with the classes that its folders stand for, and what else lies there."""
+"""The images below one folder with the classes of its subfolders, and the files that are not used."""
 
 import os
 from collections import Counter
@@ -15,11 +15,15 @@ from data.walk import class_name, entries_of, identity, is_folder, is_image, suf
 
 @dataclass
 class Listing:
-    """Images below one folder: `names` relative to the data set's root, sorted by class, and the class of each; -1 without.
+    """Images below one folder.
 
-    `left_out` counts the files that are no images, by suffix; `loose` are the images outside of any class folder, `dangling`
-    the links to nowhere where a class folder is expected. `table` are the labels where they come from one; `splits` the split
-    of every image where the table has it.
+    names      relative to the data set's root, sorted by class
+    labels     the index in `classes` of each image; -1 for unlabelled images
+    left_out   the number of files that are no images, by suffix
+    loose      images outside of any class folder
+    dangling   broken links at a place where a class folder is expected
+    table      the table with the labels, if they come from a table
+    splits     the split of every image, if the table has it
     """
 
     names: list[bytes] = field(default_factory=list)
@@ -37,7 +41,7 @@ class Listing:
 
 
 def listing(root: bytes, folder: bytes) -> Listing:
-    """The images of `root`/`folder`/<class>/, deeper ones too; classes in the order of their names, empty ones too."""
+    """The images of `root`/`folder`/<class>/ and of its subfolders; classes in the order of their names, also empty ones."""
     found = Listing()
     place = os.path.join(root, folder) if folder else root
     folders: dict[str, list[bytes]] = {}
@@ -50,7 +54,7 @@ def listing(root: bytes, folder: bytes) -> Listing:
             found.dangling.append(relative(root, entry.path))
         else:
             found.left_out[suffix(entry.name)] += 1
-    # By the names on the disk, not their normal form: that is how ImageFolder numbered the classes for the checkpoint.
+    # Sorted by the names on disk, not by their normal form, because ImageFolder numbered the classes of the checkpoint so.
     found.classes = sorted(folders, key=lambda name: os.path.basename(min(folders[name])))
     above = {identity(root), identity(place)}
     for label, name in enumerate(found.classes):
@@ -84,7 +88,7 @@ def everything(root: bytes, part: Listing) -> Listing:
 
 
 def divided(part: Listing, second: np.ndarray) -> list[Listing]:
-    """`part` in two: where `second` (bool [N]) is false, and where it is true."""
+    """`part` in two: the images where `second` (bool [N]) is false, and those where it is true."""
     first = chosen_of(part, ~second)
     first.left_out, first.loose, first.dangling = part.left_out, part.loose, part.dangling
     return [first, chosen_of(part, second)]
@@ -97,15 +101,15 @@ def chosen_of(part: Listing, chosen: np.ndarray) -> Listing:
 
 
 def check_classes(data: str, parts: list[Listing]) -> None:
-    """ValueError when a class folder is empty, or when the gate has classes that train/ has not."""
+    """ValueError if a class folder is empty, or if the test images have classes that train/ does not have."""
     used = set(parts[0].labels)
-    stated = parts[0].table is not None  # the classes of a table may come from a list of all
+    stated = parts[0].table is not None  # a table may come with a list of more classes
     if empty := [name for label, name in enumerate(parts[0].classes) if label not in used and not stated]:
         raise ValueError(f"DATA {data} has classes without images: {some(empty)}; fill or remove their folders")
     known = set(parts[0].classes)
     if unknown := [name for name in parts[-1].classes if name not in known]:
         raise ValueError(
-            f"DATA {data} is gated on classes that train/ has not: {some(unknown)}; expected the same class folders"
+            f"DATA {data} has test images of classes that train/ does not have: {some(unknown)}; expected the same classes"
         )
 
 
@@ -115,14 +119,14 @@ def left_out(parts: list[Listing]) -> list[str]:
     notes = []
     if count := others.total():
         kinds = some([kind or "none" for kind, _ in others.most_common()])
-        are, were = ("file is no image by its", "was") if count == 1 else ("files are no images by their", "were")
-        notes.append(f"{count:,} {are} suffix and {were} left out ({kinds})")
+        have, were = ("file has a suffix that is not", "was") if count == 1 else ("files have suffixes that are not", "were")
+        notes.append(f"{count:,} {have} of images and {were} left out ({kinds})")
     if loose := [name for part in parts for name in part.loose]:
-        lie, were = ("image lies", "was") if len(loose) == 1 else ("images lie", "were")
-        notes.append(f"{len(loose):,} {lie} outside of the class folders and {were} left out ({examples(loose)})")
+        be, were = ("image is", "was") if len(loose) == 1 else ("images are", "were")
+        notes.append(f"{len(loose):,} {be} outside of the class folders and {were} left out ({examples(loose)})")
     if dangling := [name for part in parts for name in part.dangling]:
-        lead, were = ("link leads", "was") if len(dangling) == 1 else ("links lead", "were")
-        notes.append(f"{len(dangling):,} {lead} nowhere and {were} left out ({examples(dangling)})")
+        be, were = ("link is broken", "was") if len(dangling) == 1 else ("links are broken", "were")
+        notes.append(f"{len(dangling):,} {be} and {were} left out ({examples(dangling)})")
     return notes
 
 

@@ -31,7 +31,7 @@ class Augment(Config):
 
 
 class Split(Dataset[Batch]):
-    """One split of an `images` artifact; asked for a list of indices it answers with one normalised batch."""
+    """One split of an `index` folder; `__getitems__` returns one normalised batch for a list of indices."""
 
     def __init__(self, images: Path, name: str, augment: Augment | None = None, seed: int = 0) -> None:
         self.dataset: dict[str, Any] = json.loads((images / "dataset.json").read_text())
@@ -49,12 +49,12 @@ class Split(Dataset[Batch]):
         return len(self.labels)
 
     def name(self, i: int) -> str:
-        """What people call image `i`: "val/cat/7.jpg" in a folder, "test #7" in a named set."""
+        """The name of image `i` in messages: "val/cat/7.jpg" in a folder, "test #7" in a named set."""
         return f"{self.split} #{i}" if self.dataset["kind"] == "array" else printable(self.names[i])
 
     @property
     def fixed(self) -> bool:
-        """Whether an image looks the same every time it is asked for, in every epoch."""
+        """Whether an image is the same in every epoch."""
         if self.augment is None:
             return True
         return self.spec["resize"] == "pad" and not self.augment.flip and self.augment.shift == 0
@@ -134,8 +134,8 @@ def random_resized_crop(image: Image.Image, spec: preprocess.Spec, min_area: flo
     return image.resize((side, side), preprocess.interpolation(spec), box=box)
 
 
-class Predictions(Dataset[Batch | str]):
-    """A split that answers with what is wrong instead of raising it: torch would make a traceback of many lines of it."""
+class BatchOrError(Dataset[Batch | str]):
+    """A split that returns the message of an error. If it raised the error, torch would print a traceback of many lines."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -148,7 +148,7 @@ class Predictions(Dataset[Batch | str]):
 
 
 class Groups:
-    """`order` in pieces of `size`, made when they are asked for."""
+    """`order` in pieces of `size`, made one at a time."""
 
     def __init__(self, order: np.ndarray, size: int, keep_last: bool) -> None:
         self.order, self.size = order, size
@@ -165,16 +165,16 @@ class Groups:
 def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int | None = None) -> Iterator[Batch]:
     """Batches of (float32 [N, C, H, W], int64 [N]).
 
-    Shuffled batches leave out the last incomplete one (batch norm dislikes it); `limit` stops after that many images.
-    Files are decoded in worker processes; arrays, and a single batch, are as fast without. Raises ValueError when a file has
-    changed, or a worker process was killed.
+    With `shuffle`, an incomplete last batch is left out, because batch norm needs full batches. `limit` stops after so many
+    images. Files are decoded in worker processes; arrays, and a single batch, are not faster with them. Raises ValueError if a
+    file has changed or a worker process was killed.
     """
     order = np.random.default_rng(split.seed).permutation(len(split)) if shuffle else np.arange(len(split))
     order = order[:limit]
     groups = Groups(order, batch_size, keep_last=not shuffle or len(order) <= batch_size)
     folder = split.dataset["kind"] == "folder"
     count = min(len(groups), hardware.cores()) if folder and len(groups) > 1 else 0
-    for answer in workers.answers(Predictions(split), groups, count):
-        if isinstance(answer, str):
-            raise ValueError(answer)
-        yield answer
+    for batch in workers.results(BatchOrError(split), groups, count):
+        if isinstance(batch, str):
+            raise ValueError(batch)
+        yield batch

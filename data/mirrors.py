@@ -1,6 +1,7 @@
-"""The places that have the files of the public data sets: each function puts those of one set into a folder.
+"""The sources of the public data sets: each function puts the files of one set into a folder.
 
-Nothing is checked here; each raises OSError, subprocess.SubprocessError or tarfile.TarError when its place does not have them.
+The files are not checked here. Each function raises OSError, subprocess.SubprocessError or tarfile.TarError if its source does
+not have them.
 """
 
 import json

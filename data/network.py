@@ -1,4 +1,4 @@
-"""What a loaded checkpoint knows about its images: classes, channels, how they were prepared."""
+"""The images of a loaded checkpoint: classes, channels, preprocessing."""
 
 import json
 import re
@@ -17,9 +17,12 @@ from data.spec import Preprocessing
 
 @dataclass(frozen=True)
 class Network:
-    """`labels` in the order of the outputs, where `stated_by` states them. With `new_classes` the images may show others.
+    """The classes and the preprocessing of a checkpoint.
 
-    `given` is how the checkpoint itself says that images are prepared, `family` how they are for most of its kind.
+    labels        in the order of the outputs; None if they are unknown. `stated_by` names their source
+    given         the preprocessing that the checkpoint or a file beside it states
+    family        the default preprocessing of networks of its family
+    new_classes   the images may show other classes
     """
 
     num_classes: int
@@ -32,9 +35,9 @@ class Network:
 
 
 def read_network(folder: Path) -> Network:
-    """model.json, and where they are there labels.txt or class_names.json, and preprocess.json, of `folder`.
+    """model.json of `folder`, and labels.txt or class_names.json and preprocess.json if they exist.
 
-    Raises ValueError when the network takes no images that we can make, or when the class names do not fit it.
+    Raises ValueError if the network does not take grey or RGB images, or if the number of class names is wrong.
     """
     model = json.loads((folder / "model.json").read_text())
     if model["in_channels"] not in (1, 3):
@@ -52,7 +55,7 @@ def read_network(folder: Path) -> Network:
 
 
 def read_labels(folder: Path, num_classes: int) -> list[str] | None:
-    """The lines of labels.txt, None when there is none."""
+    """The lines of labels.txt; None if there is no such file."""
     if not (folder / "labels.txt").exists():
         return None
     try:
@@ -62,13 +65,13 @@ def read_labels(folder: Path, num_classes: int) -> list[str] | None:
     labels = [unicodedata.normalize("NFC", line.strip()) for line in text.strip().split("\n")]
     if len(labels) != num_classes:
         raise ValueError(
-            f"labels.txt has {len(labels)} lines, the checkpoint {num_classes} classes: expected one name per output"
+            f"labels.txt has {len(labels)} lines, the checkpoint has {num_classes} classes: expected one name per output"
         )
     return labels
 
 
 def read_stated(folder: Path, num_classes: int) -> dict[str, Any]:
-    """The class names that the checkpoint or another file beside it states; labels.txt comes first, where it is there."""
+    """The class names that the checkpoint or another file beside it states; not used if there is a labels.txt."""
     path = folder / "class_names.json"
     if not path.exists() or (folder / "labels.txt").exists():
         return {}
@@ -83,9 +86,9 @@ def read_stated(folder: Path, num_classes: int) -> dict[str, Any]:
 
 
 def in_spelling_of(found: list[str], labels: list[str]) -> list[str] | None:
-    """`labels`, those that are in `found` spelled as there; None when not every one of `found` is one of the labels.
+    """`labels` with the spelling of `found`; None if not every name of `found` is one of the labels.
 
-    Spellings may differ in case, spaces, hyphens and underscores, and every line may begin with the number of its output.
+    Spellings may differ in case, spaces, hyphens and underscores, and every label may begin with the number of its output.
     """
     for names in readings(labels):
         for spelling in (str, plain):
@@ -97,7 +100,7 @@ def in_spelling_of(found: list[str], labels: list[str]) -> list[str] | None:
 
 
 def readings(labels: list[str]) -> Iterator[list[str]]:
-    """`labels` as they are; and where every line begins with an output's number ("0 crack", "0: crack"), without it."""
+    """`labels` as they are; and without the numbers if every line begins with the number of its output ("0: crack")."""
     yield labels
     numbered = [re.fullmatch(r"(\d+)\s*[:;,\s]\s*(\S.*)", label) for label in labels]
     by_output = {int(line[1]): line[2] for line in numbered if line}
@@ -106,23 +109,23 @@ def readings(labels: list[str]) -> Iterator[list[str]]:
 
 
 def plain(name: str) -> str:
-    """A class name without what spellings differ in: "Deep_Scratch" and "deep scratch" are the same."""
+    """A class name without case, spaces, hyphens and underscores: "Deep_Scratch" and "deep scratch" become the same."""
     return re.sub(r"[\s_-]", "", unicodedata.normalize("NFC", name).casefold())
 
 
 def same_classes(classes: list[str], network: Network | None) -> bool | None:
-    """Whether the network's outputs mean `classes`, in this order; None when it does not say what they mean."""
+    """Whether the network's outputs are `classes`, in this order; None if its classes are unknown."""
     return None if network is None or network.labels is None else in_spelling_of(classes, network.labels) == classes
 
 
 def class_order(data: str, found: list[str] | None, network: Network | None) -> list[str]:
-    """The classes in the order of the network's outputs. `found` are those of DATA; None when it has no labels.
+    """The classes in the order of the network's outputs. `found` are those of DATA; None if it has no labels.
 
-    Raises ValueError when they are not the network's.
+    Raises ValueError if they are not classes of the network.
     """
     if network is None:
         if found is None:
-            raise ValueError(f"DATA {data} has no labels; unlabelled images can only calibrate a CHECKPOINT: pass one")
+            raise ValueError(f"DATA {data} has no labels; unlabelled images can only be used with a CHECKPOINT: pass one")
         return found
     if found is None:
         return list(readings(network.labels))[-1] if network.labels else [f"class {i}" for i in range(network.num_classes)]
@@ -142,13 +145,13 @@ def class_order(data: str, found: list[str] | None, network: Network | None) -> 
 
 
 def unknown_classes(data: str, found: list[str], labels: list[str], source: str) -> ValueError:
-    """Why the classes of DATA cannot be found among the labels."""
+    """The error if the classes of DATA are not among the labels."""
     lines = Counter(plain(name) for name in [*readings(labels)][-1])
     unknown = [name for name in found if plain(name) not in lines]
     if unknown:
         return ValueError(
-            f"DATA {data} has {len(unknown)} classes that {source} has not: {some(unknown, 10)}; "
-            f"expected names that it has ({some(labels, 3)})"
+            f"DATA {data} has {len(unknown)} classes that {source} does not have: {some(unknown, 10)}; "
+            f"expected only its names ({some(labels, 3)})"
         )
     twice = [name for name in found if lines[plain(name)] > 1]
     return ValueError(f"{source} has {some(twice)} more than once; expected distinct names")

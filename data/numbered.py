@@ -1,4 +1,4 @@
-"""Classes that a table gives as integers -> names, and the outputs of the network that they mean."""
+"""Integer classes in a table -> class names, in the order of the network's outputs."""
 
 import json
 import os
@@ -18,10 +18,10 @@ CLASS_MAPS = {
 
 
 def name_numbers(root: bytes, parts: Sequence[Listing], network: Network | None) -> list[str]:
-    """Replace the integer classes of `parts` by names, in place; notes on where they come from.
+    """Replace the integer classes of `parts` by names, in place; notes about the source of the names.
 
-    Number i is the i-th class: of a list of classes in DATA (classes.txt, class_to_idx.json …), of the class folders of the
-    other part, of labels.txt of the checkpoint, or output i of the checkpoint. Otherwise the numbers are the names.
+    Number i is the i-th class of a list of classes in DATA (classes.txt, class_to_idx.json …), of the class folders of the
+    other part, or of labels.txt of the checkpoint, or output i of the checkpoint. Otherwise the numbers are the names.
     Raises ValueError for a number that is too large.
     """
     numbered = [part for part in parts if part.table is not None and part.table.numbers]
@@ -34,18 +34,18 @@ def name_numbers(root: bytes, parts: Sequence[Listing], network: Network | None)
     first = 1 if min(used) >= 1 and max(used) == len(names) else 0
     if max(used) - first >= len(names):
         raise ValueError(
-            f"DATA {printable(os.path.basename(root))} has class {max(used)}, {source} {len(names)} classes: expected integers "
-            f"from 0 to {len(names) - 1}, in the order of the classes"
+            f"DATA {printable(os.path.basename(root))} has class {max(used)}, but {source} {len(names)} classes: expected "
+            f"integers from 0 to {len(names) - 1}, in the order of the classes"
         )
     for part in numbered:
         part.labels = [int(part.classes[label]) - first for label in part.labels]
         part.classes = list(names)
     counted = f"Integer classes count from {first}"
-    return [f"{counted}; {source} {len(names)} classes, in whose order they are ({names[0]}, …, {names[-1]})."]
+    return [f"{counted}, in the order of the classes: {source} {len(names)} classes ({names[0]}, …, {names[-1]})."]
 
 
 def names_of(root: bytes, parts: Sequence[Listing], network: Network | None) -> tuple[list[str], str]:
-    """The names in the order of the numbers, and who has them."""
+    """The names in the order of the numbers, and their source with a verb."""
     tables = {part.table.path for part in parts if part.table is not None}
     for folder in dict.fromkeys([*(os.fsencode(table.parent) for table in tables), root]):
         for entry in entries_of(folder):
@@ -61,7 +61,7 @@ def names_of(root: bytes, parts: Sequence[Listing], network: Network | None) -> 
 
 
 def class_list(path: Path) -> list[str]:
-    """Class names by number, of a file that is called like one; none where there are none, or where one comes twice."""
+    """The class names by number in the file `path`; none if its name is not a usual one, or if a class name is repeated."""
     if path.stem.lower() not in CLASS_MAPS or path.suffix.lower() not in (".txt", ".json"):
         return []
     try:
@@ -74,7 +74,7 @@ def class_list(path: Path) -> list[str]:
 
 
 def names_in(content: object) -> list[str]:
-    """Class names of ["cat", "dog"], {"cat": 0, "dog": 1} or {"0": "cat", "1": "dog"}; none of anything else."""
+    """Class names of ["cat", "dog"], {"cat": 0, "dog": 1} or {"0": "cat", "1": "dog"}; none for other content."""
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return content
     if not isinstance(content, dict):

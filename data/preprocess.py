@@ -1,4 +1,4 @@
-"""An image file -> the network's input. The only implementation: a copy of this file travels in every bundle.
+"""An image file -> the network's input. This is the only implementation: every bundle has a copy of this file.
 
 `preprocess.json` holds the parameters that every function here takes as `spec`:
 
@@ -9,13 +9,13 @@
     resize_size    pixels, for "shorter"
     interpolation  "nearest", "bilinear", "bicubic", "lanczos", "box" or "hamming", for "shorter" and "squash"
     mean, std      one number per channel, on the 0 … 1 scale
-    exif           "apply" (the default): turn the image as its EXIF orientation says; "ignore": leave it, as torchvision does
-    bit_depth      of grey images with more than 8 bits: 2 ** bit_depth grey values are scaled to 256; 16 where it is missing.
-                   0: pixels from 0 to 1. Floating-point pixels are refused where it is missing
-    channel_order  "bgr": blue first, as OpenCV reads images; "rgb" where it is missing. mean and std are in the same order
+    exif           "apply" (the default): rotate the image by its EXIF orientation; "ignore": do not, as torchvision
+    bit_depth      of grey images with more than 8 bits: 2 ** bit_depth grey values are scaled to 256 (default 16).
+                   0: pixels from 0 to 1. Without it, floating-point pixels are refused
+    channel_order  "bgr": blue first, as OpenCV reads images; default "rgb". mean and std are in the same order
 
-Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them. Needs numpy and Pillow 9.1 only; Python 3.8
-is enough, as devices have it.
+Sizes and offsets are rounded as by torchvision's Resize and CenterCrop. Needs only numpy, Pillow 9.1 and Python 3.8, because
+devices have old versions.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ ORIENTATION = 0x0112  # the EXIF tag
 
 
 def load(source: Any, spec: Spec, *, coarse: bool = False) -> Image.Image:
-    """Open `source` (path or file) in the network's colour mode, turned as `spec` says; of several frames the first.
+    """Open `source` (path or file) in the network's colour mode, rotated as `spec` says; of several frames the first.
 
-    With `coarse` a JPEG is decoded at an eighth of its size, which is enough to know that all of it can be decoded.
-    Raises OSError when it is not an image of a known format and range, cannot be decoded whole, or is too large.
+    With `coarse` a JPEG is decoded at an eighth of its size, which is enough to check that it can be decoded completely.
+    Raises OSError if it is not an image of a known format and range, cannot be decoded completely, or is too large.
     """
     with opened(source, spec) as image:
         if coarse:
@@ -47,9 +47,9 @@ def load(source: Any, spec: Spec, *, coarse: bool = False) -> Image.Image:
 
 @contextlib.contextmanager
 def opened(source: Any, spec: Spec) -> Iterator[Image.Image]:
-    """The image file `source`, not yet decoded. What goes wrong, until the end of the `with` block, becomes an OSError."""
+    """The image file `source`, not yet decoded. Any error until the end of the `with` block becomes an OSError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of broken EXIF and the like: the pixels are what counts
+        warnings.simplefilter("ignore")  # for example about broken EXIF; only the pixels matter
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(source, formats=known_formats()) as image:
@@ -68,7 +68,7 @@ def known_formats() -> list[str]:
 
 
 def check_scaled_size(image: Image.Image, spec: Spec) -> None:
-    """OSError for a strip so narrow that scaling its shorter side makes more pixels than Pillow takes for an attack."""
+    """OSError for an image so narrow that scaling its shorter side gives more pixels than Pillow's limit against attacks."""
     if spec["resize"] == "shorter" and Image.MAX_IMAGE_PIXELS is not None:
         width, height = scaled_size(image.width, image.height, spec["resize_size"])
         if width * height > Image.MAX_IMAGE_PIXELS:
@@ -76,12 +76,12 @@ def check_scaled_size(image: Image.Image, spec: Spec) -> None:
 
 
 def turned(image: Image.Image, spec: Spec) -> Image.Image:
-    """`image` as its EXIF orientation says, unless that is to be ignored. Pillow itself always turns TIFF files."""
+    """`image` rotated by its EXIF orientation, unless `spec` ignores it. Pillow itself always rotates TIFF files."""
     return image if spec.get("exif") == "ignore" else ImageOps.exif_transpose(image)
 
 
 def in_colour_mode(image: Image.Image, spec: Spec) -> Image.Image:
-    """`image` as "L" or "RGB", alpha dropped; more than 8 bits are scaled to 8, where Pillow would clip them to white.
+    """`image` as "L" or "RGB" without alpha. More than 8 bits are scaled to 8; Pillow would clip large values to white.
 
     Grey values of `bit_depth` bits keep their upper 8 bits. Values above the bit depth become white.
     """
@@ -123,7 +123,7 @@ def fit(image: Image.Image, spec: Spec) -> Image.Image:
     left, top = centred(image.width, side), centred(image.height, side)
     if (left, top) == (0, 0) and image.size == (side, side):
         return image
-    # Pillow fills with black what lies outside the image, so the same call crops and pads.
+    # Pillow fills the area outside the image with black, so the same call crops and pads.
     return image.crop((left, top, left + side, top + side))
 
 
@@ -135,7 +135,7 @@ def scaled_size(width: int, height: int, shorter: int) -> tuple[int, int]:
 
 
 def centred(length: int, side: int) -> int:
-    """Where a window of `side` pixels begins that is centred on `length` pixels; negative where it is the longer one."""
+    """The first pixel of a window of `side` pixels in the centre of `length` pixels; negative if the window is longer."""
     return round((length - side) / 2.0) if length >= side else -((side - length) // 2)
 
 
@@ -151,7 +151,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 
 def normalise(batch: np.ndarray, spec: Spec) -> np.ndarray:
-    """uint8 [N, H, W, C], red first -> float32 [N, C, H, W], zero mean and unit deviation on the training images."""
+    """uint8 [N, H, W, C], red first -> float32 [N, C, H, W] with mean 0 and standard deviation 1 on the training images."""
     mean, std = np.asarray(spec["mean"], np.float32), np.asarray(spec["std"], np.float32)
     if spec.get("channel_order") == "bgr":
         batch = batch[..., ::-1]

@@ -1,4 +1,4 @@
-"""The public data sets that are known by name: their files, by SHA-256, and how these are read."""
+"""The public data sets that have a name here: their files with SHA-256, and functions that read them."""
 
 import gzip
 from pathlib import Path
@@ -11,7 +11,7 @@ FASHION_MNIST = {
     "t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
     "t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
 }
-# The members of cifar-10-binary.tar.gz; the PNGs of the mirror are converted to exactly these bytes.
+# The files in cifar-10-binary.tar.gz; the PNGs of the mirror are converted to exactly these bytes.
 CIFAR10 = {
     "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
     "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",

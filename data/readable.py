@@ -1,4 +1,4 @@
-"""Decode every image once before hours are spent on them: which cannot be read, and why."""
+"""Decode every image once before hours of training: which images cannot be read, and why."""
 
 import os
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from core.text import one_line, some
 from data import preprocess, workers
 from data.filenames import Names, printable
 
-TOLERATED = 0.01  # of the images; more is no accident
+TOLERATED = 0.01  # of the images; if more are unreadable, the data set is probably broken
 GROUP = 64  # images that a worker decodes before it reports
 ANIMATED = ("GIF", "WEBP", "TIFF", "PNG", "AVIF")  # MPO is none: cameras add a preview as its second frame
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-# Formats that people have and that not every Pillow decodes, by the first 12 bytes of a file.
+# Common formats that not every Pillow decodes, by the first 12 bytes of a file.
 UNKNOWN: dict[str, Callable[[bytes], bool]] = {
     "AVIF": lambda start: start[4:12] in (b"ftypavif", b"ftypavis"),
     "HEIC": lambda start: start[4:8] == b"ftyp" and start[8:12] in HEIC_BRANDS,
@@ -28,10 +28,13 @@ UNKNOWN: dict[str, Callable[[bytes], bool]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What one file is: why it cannot be read ("" when it can); and of a readable one, what the user should hear about.
+    """What was found in one file.
 
-    `rotated`: its EXIF orientation is not upright. `frames`: it holds more than one. `largest`: the largest value where it has
-    more than 8 bits; `floating`: as floating-point numbers.
+    reason     why it cannot be read; "" if it can be read
+    rotated    its EXIF orientation is not upright
+    frames     it has more than one frame
+    largest    the largest pixel value, if it has more than 8 bits
+    floating   its pixels are floating-point numbers
     """
 
     reason: str = ""
@@ -52,10 +55,10 @@ class Decoding(Dataset[list[Facts]]):
 
 
 def facts(path: str, spec: preprocess.Spec) -> Facts:
-    """Those of the file `path`, which is decoded whole (a JPEG coarsely)."""
+    """The facts of the file `path`, which is decoded completely (a JPEG at an eighth of its size)."""
     try:
         with preprocess.opened(path, spec) as image:
-            # Pillow itself turns TIFF files, so that they look the same whether EXIF is applied or not.
+            # Pillow itself always rotates TIFF files, so for them the setting of EXIF makes no difference.
             rotated = image.format != "TIFF" and image.getexif().get(preprocess.ORIENTATION, 1) in range(2, 9)
             image.draft("L", (1, 1))
             values = preprocess.deep_values(image)
@@ -69,7 +72,7 @@ def facts(path: str, spec: preprocess.Spec) -> Facts:
 
 
 def several_frames(path: str) -> bool:
-    """Whether the file, whose first frame can be read, holds more of them. A broken second frame counts as none."""
+    """Whether the file has more than one frame. A broken second frame does not count."""
     try:
         with Image.open(path, formats=ANIMATED) as image:
             return getattr(image, "n_frames", 1) > 1
@@ -95,42 +98,42 @@ def reason(error: OSError, path: str) -> str:
 
 
 def survey(root: str, names: Names, spec: preprocess.Spec) -> list[Facts]:
-    """The facts of every image of `names` (relative to `root`). Decoded in worker processes."""
+    """The facts of every image of `names` (relative to `root`). The images are decoded in worker processes."""
     groups = [list(range(start, min(start + GROUP, len(names)))) for start in range(0, len(names), GROUP)]
     count = min(len(groups), hardware.cores()) if len(groups) > 1 else 0
     found: list[Facts] = []
     with progress() as bar:
         task = bar.add_task("check images", total=len(names))
-        for answer in workers.answers(Decoding(root, names, spec), groups, count):
-            found += answer
-            bar.advance(task, len(answer))
+        for group in workers.results(Decoding(root, names, spec), groups, count):
+            found += group
+            bar.advance(task, len(group))
     return found
 
 
 def judge(data: str, names: Names, reasons: dict[int, str], full: Path) -> list[str]:
-    """One note that names the unreadable images, none when there are none; `full` is the list of all.
+    """A note with the first unreadable images; no note if there are none. `full` is the file that lists all.
 
-    Raises ValueError when they are too many.
+    Raises ValueError if there are too many.
     """
     if not reasons:
         return []
     total, count = len(names), len(reasons)
-    told = some([f"{printable(names[i])} ({why})" for i, why in sorted(reasons.items())[:6]])
+    shown = some([f"{printable(names[i])} ({why})" for i, why in sorted(reasons.items())[:6]])
     if count > TOLERATED * total:
         raise ValueError(
             f"DATA {data}: {count:,} of {total:,} images ({100 * count / total:.1f} %) cannot be read, more than the "
-            f"{100 * TOLERATED:.0f} % that may be left out: {told}; repair or remove them, {full} lists all"
+            f"allowed {100 * TOLERATED:.0f} %: {shown}; repair or remove them; {full} lists all"
         )
-    return [f"{count:,} of {total:,} images cannot be read and {'is' if count == 1 else 'are'} left out: {told}"]
+    return [f"{count:,} of {total:,} images cannot be read and {'is' if count == 1 else 'are'} left out: {shown}"]
 
 
 def noted(found: list[Facts], spec: preprocess.Spec) -> list[str]:
-    """Notes on rotated images and on those with several frames."""
+    """Notes about rotated images and images with several frames."""
     notes = []
     if count := sum(facts.rotated for facts in found):
         images = f"{count:,} of {len(found):,} images {'has' if count == 1 else 'have'} an EXIF rotation"
         if spec["exif"] == "ignore":
-            done = "is ignored, as torchvision and timm do when they train; if the network was trained on upright images"
+            done = "is ignored, as in training with torchvision or timm; if the network was trained on upright images"
             notes.append(f"{images}, which {done}, pass --exif apply.")
         else:
             notes.append(f"{images}, which is applied; if the network was trained on unrotated images, pass --exif ignore.")

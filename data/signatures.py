@@ -1,4 +1,4 @@
-"""What is compared to find copies of an image: a digest of its decoded pixels, and a tiny picture of it.
+"""Signatures that find copies of an image: a digest of its decoded pixels, and a tiny picture of it.
 
 Equal digests are equal images. A copy that was encoded again, scaled a little or shifted by a grey level has nearly the same
 tiny picture: how near is measured against how far apart the images of one class are, because parts under one camera differ
@@ -31,7 +31,7 @@ GROUP = 64
 
 @dataclass(frozen=True)
 class Signatures:
-    """Of N images: `digests` uint64 [N], `tiny` float32 [N, SIDE * SIDE * C], 0 … 255."""
+    """The signatures of N images: `digests` uint64 [N], `tiny` float32 [N, SIDE * SIDE * C], 0 … 255."""
 
     digests: np.ndarray
     tiny: np.ndarray
@@ -44,7 +44,7 @@ class Signatures:
 
 
 class Signing(Dataset[tuple[np.ndarray, np.ndarray] | str]):
-    """A split that returns signatures; where an image has changed, the message of the error."""
+    """A split that returns signatures, or the message of the error if an image has changed."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -58,7 +58,7 @@ class Signing(Dataset[tuple[np.ndarray, np.ndarray] | str]):
 
 
 def signatures(split: Split, indices: np.ndarray) -> Signatures:
-    """Of the images `indices` of the split. Files are decoded in worker processes. Raises ValueError when one has changed."""
+    """The signatures of the images `indices` of the split, decoded in worker processes. ValueError if a file has changed."""
     channels = split.spec["channels"]
     digests, pictures = np.empty(len(indices), np.uint64), np.empty((len(indices), SIDE * SIDE * channels), np.uint8)
     groups = Groups(indices, GROUP, keep_last=True)
@@ -66,7 +66,7 @@ def signatures(split: Split, indices: np.ndarray) -> Signatures:
     done = 0
     with progress() as bar:
         task = bar.add_task(f"compare {split.split} images", total=len(indices))
-        for found in workers.answers(Signing(split), groups, count):
+        for found in workers.results(Signing(split), groups, count):
             if isinstance(found, str):
                 raise ValueError(found)
             size = len(found[0])
@@ -87,7 +87,7 @@ def tiny(image: Image.Image) -> np.ndarray:
 
 
 def usual_distance(found: Signatures, labels: np.ndarray, pairs: int = 4000) -> float:
-    """Between two different images of one class, the nearer ones of them (25 %); 0 where there are no two."""
+    """The first quartile of the distances between different images of one class; 0 if no class has two images."""
     order = np.argsort(labels, kind="stable")
     _, start, count = np.unique(labels[order], return_index=True, return_counts=True)
     rng = np.random.default_rng(0)
@@ -100,7 +100,7 @@ def usual_distance(found: Signatures, labels: np.ndarray, pairs: int = 4000) -> 
 
 
 def near(usual: float) -> float:
-    """At which distance two images are copies, where images of one class are `usual` apart."""
+    """The largest distance of copies, if `usual` is the distance between images of one class."""
     return min(NEAREST, NEAR * usual)
 
 
@@ -110,9 +110,9 @@ def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def copies(found: Signatures, among: Signatures, within: float) -> np.ndarray:
-    """Pairs [P, 2]: an index into `found`, and one into `among` of an image that it is a copy of; of many, a few.
+    """Pairs [P, 2]: an index into `found`, and the index into `among` of an image that it is a copy of.
 
-    An image is no copy of itself where both are the same object.
+    If there are many such images, only some of them. If both arguments are the same object, an image is no copy of itself.
     """
     pairs = [equal_pairs(found.digests, among.digests)]
     if within > 0 and len(found) and len(among):
@@ -130,10 +130,10 @@ def equal_pairs(digests: np.ndarray, among: np.ndarray) -> np.ndarray:
 
 
 def near_pairs(pictures: np.ndarray, among: np.ndarray, within: float) -> np.ndarray:
-    """Each image with those of its nearest ones that are near enough.
+    """Pairs of each image with those of its nearest neighbours that are at most `within` away.
 
-    They are searched along the axes on which the images differ most. Along these, two images are never farther apart than in
-    full, so none that is near is missed.
+    The search uses only the principal axes of the images. Along these, the distance of two images is never larger than their
+    full distance, so no near image is missed.
     """
     different, place = np.unique(among, axis=0, return_index=True)  # a tree of equal points is slow
     sample = different[np.linspace(0, len(different) - 1, min(len(different), 5000)).astype(int)]

@@ -1,4 +1,4 @@
-"""How images are prepared: what the user, the checkpoint and the data set say, merged into one preprocessing spec."""
+"""The preprocessing settings of the user, the checkpoint and the data set, merged into one preprocessing spec."""
 
 import math
 from typing import Annotated, Any, Literal
@@ -9,12 +9,12 @@ from core.config import Config
 from data.preprocess import Spec
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-INPUT_SIZE, CROP_PCT = 224, 0.875  # where nobody says anything
+INPUT_SIZE, CROP_PCT = 224, 0.875  # the defaults
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 class Preprocessing(Config):
-    """What may be said about preprocessing; None leaves it to whoever knows less.
+    """The settings of preprocessing. None: not set, the level with the next lower priority decides.
 
     input_size     side of the network's square input, in pixels
     resize         pixels of the shorter side before the centre crop; "pad": unscaled, centred on black; "squash": both
@@ -23,7 +23,7 @@ class Preprocessing(Config):
     interpolation  Pillow's filter
     mean, std      on the 0 … 1 scale, for every channel or one for all
     channels       1: grey, 3: RGB
-    exif           "apply": turn images as their EXIF orientation says; "ignore": leave them, as torchvision and timm do
+    exif           "apply": rotate images by their EXIF orientation; "ignore": do not, as torchvision and timm
     bit_depth      of grey images with more than 8 bits; 0 for floating-point pixels from 0 to 1
     channel_order  "bgr" for networks that were trained on images as OpenCV reads them; mean and std are in the same order
     """
@@ -61,20 +61,20 @@ class Preprocessing(Config):
         return self
 
     def said(self) -> dict[str, Any]:
-        """What is not left open."""
+        """The settings that are not None."""
         return {name: value for name in Preprocessing.model_fields if (value := getattr(self, name)) is not None}
 
 
 def merged(levels: list[Preprocessing], in_channels: int | None = None) -> Spec:
-    """The spec for preprocess.py. `levels` come with the most important first; `in_channels` are the network's.
+    """The spec for preprocess.py. `levels` are in the order of priority, highest first; `in_channels` are the network's.
 
-    Raises ValueError when the levels contradict the network or one another.
+    Raises ValueError if the levels contradict the network or each other.
     """
     said: dict[str, Any] = {}
     for level in levels:
         more = level.said()
         pixels, side = isinstance(more.get("resize"), int), more.get("input_size", INPUT_SIZE)
-        # Pixels belong to the input size they were said with, and crop_pct and resize are two words for one thing.
+        # A resize in pixels is only valid with its own input size. crop_pct and resize are two settings for the same thing.
         if {"crop_pct", "resize"} & set(said):
             more.pop("crop_pct", None)
             more.pop("resize", None)
@@ -109,19 +109,19 @@ def merged(levels: list[Preprocessing], in_channels: int | None = None) -> Spec:
 
 
 def check_agree(resize: int | str | None, crop_pct: float | None, side: int) -> None:
-    """ValueError when both are given and do not mean the same number of pixels (within one, as people round crop_pct)."""
+    """ValueError if both are given and mean different numbers of pixels (1 apart is allowed: crop_pct is often rounded)."""
     if resize is None or crop_pct is None:
         return
     pixels = side / crop_pct
     if not (abs(resize - pixels) < 1 if isinstance(resize, int) else crop_pct == 1):
         raise ValueError(
-            f"resize {resize} and crop_pct {crop_pct} say the same thing twice and disagree: an input size of "
-            f"{side} / {crop_pct} is a resize of {math.floor(pixels)}; pass one of them"
+            f"resize {resize} and crop_pct {crop_pct} set the same thing and disagree: an input size of "
+            f"{side} / {crop_pct} is a resize of {math.floor(pixels)}; pass only one of them"
         )
 
 
 def per_channel(values: tuple[float, ...], channels: int) -> list[float]:
-    """`values` for so many channels: one is repeated, three become their mean."""
+    """`values` for `channels` channels: a single value is repeated, three values become their mean."""
     if len(values) == channels:
         return list(values)
     return list(values) * channels if len(values) == 1 else [round(sum(values) / len(values), 6)]

@@ -1,4 +1,4 @@
-"""Which images train, are held out, calibrate or are left to the gate. Always the same ones, by a fixed seed or content."""
+"""The choice of training, held-out, calibration and test images. It is always the same, by a fixed seed or by content."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ TEST_SHARE = 0.2
 
 
 def by_content(paths: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """bool [N]: a fifth of every class, chosen by a hash of the files' content; where they lie and what they are called is of
-    no account. Equal files are on the same side. A class with one image keeps it out.
+    """bool [N]: a fifth of every class, chosen by a hash of the files' content. Paths and names do not matter. Equal files are
+    on the same side. The only image of a class is not chosen.
     """
     hashes = np.asarray([content_hash(path) for path in paths])
     chosen = np.zeros(len(labels), bool)
@@ -24,7 +24,7 @@ def by_content(paths: Sequence[str], labels: np.ndarray) -> np.ndarray:
 
 
 def content_hash(path: str) -> str:
-    """Of a file that cannot be read, that of no content: it will be left out."""
+    """A hash of the content. An unreadable file counts as empty; it is left out later."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -49,10 +49,10 @@ def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.
 
 
 def calibrating(labels: np.ndarray, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the images that calibrate and of the others, where there are no training images.
+    """Indices of the calibration images and of the test images, if there are no training images.
 
-    A fifth of the images, at most 1,024 (or `limit`), the same share of every class and at least one of each, except of
-    classes with a single image: the gate needs that.
+    Calibration gets a fifth of the images, at most 1,024 (or `limit`): the same share of every class and at least one image of
+    each. The only image of a class is a test image.
     """
     counts = np.unique(labels, return_inverse=True, return_counts=True)
     if counts[2].max(initial=0) == 1:  # one image per class: any of them may calibrate
@@ -65,7 +65,7 @@ def calibrating(labels: np.ndarray, limit: int | None) -> tuple[np.ndarray, np.n
     shared = sizes[group] > 1
     wanted = max(round(CALIBRATION_SHARE * int(shared.sum())), int((sizes > 1).sum()))
     wanted = min(wanted, CALIBRATION_IMAGES, limit or CALIBRATION_IMAGES)
-    # The first of every class, then so that every class has given about the same share at any time.
+    # First one image of every class, then in an order in which all classes give about the same share at any time.
     turn = np.where(rank == 0, 0.0, (rank + 0.5) / sizes[group])
     turn[~shared] = np.inf
     chosen = np.zeros(len(labels), bool)

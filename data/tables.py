@@ -1,4 +1,4 @@
-"""A CSV, TSV, JSON, JSON Lines or text file -> rows of text. Files that are no tables are no error: people keep many files."""
+"""A CSV, TSV, JSON, JSON Lines or text file -> rows of text. A file that is not a table is no error."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ LARGEST = 2**28  # bytes; a larger file is no table of labels
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` have as many cells as `header`; where a file has no header line, the names are "column 1", …"""
+    """`rows` have as many cells as `header`; if a file has no header line, the names are "column 1", …"""
 
     path: Path
     header: list[str]
@@ -22,7 +22,7 @@ class Table:
 
 
 def read_table(path: Path) -> Table | None:
-    """The table in `path`; None when there is none. Objects of JSON are rows, their keys the header."""
+    """The table in `path`; None if it is not a table. JSON objects are rows, their keys are the header."""
     try:
         if path.stat().st_size > LARGEST:
             return None
@@ -61,12 +61,12 @@ def from_objects(path: Path, entries: list[Any]) -> Table | None:
 
 
 def cell(value: Any) -> str:
-    """A number or text as text; anything else as none."""
+    """A number or text as text; "" for null, a list or an object."""
     return "" if value is None or isinstance(value, (dict, list)) else str(value)
 
 
 def from_lines(path: Path, text: str) -> Table | None:
-    """Rows with the delimiter that gives most of the lines the same number of cells; in .txt it may be a space."""
+    """Rows with the delimiter that gives the most cells, the same number in all lines; in .txt it may be a space."""
     lines = [line for line in text.splitlines() if line.strip()]
     delimiters = DELIMITERS + ((" ",) if path.suffix.lower() == ".txt" else ())
     best: list[list[str]] = []
@@ -82,5 +82,5 @@ def from_lines(path: Path, text: str) -> Table | None:
 
 
 def with_header(table: Table) -> Table:
-    """`table` with its first row as its header where it has no header yet."""
+    """`table` with its first row as its header, if it has no header yet."""
     return Table(table.path, table.rows[0], table.rows[1:]) if table.header[0] == "column 1" else table

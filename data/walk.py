@@ -1,6 +1,6 @@
-"""What is in a folder: files and folders in the order of their names, links followed. Reads directories only, never a file.
+"""The files and folders in a folder, in the order of their names; links are followed. Only directories are read, never files.
 
-Hidden files and folders, and what operating systems and archives put among people's files, are left out everywhere.
+Hidden files and folders, and those that operating systems and archives add, are always left out.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from data.filenames import printable
 
-# What people keep as images, whether or not the Pillow here can decode it: what it cannot is counted as unreadable.
+# Also suffixes of formats that the installed Pillow may not decode: such images are counted as unreadable.
 IMAGE_SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".ppm", ".pgm",
     ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".j2k", ".jpx",
@@ -19,9 +19,10 @@ Identity = tuple[int, int]
 
 
 def walk(folder: bytes, seen: set[Identity] | None = None) -> Iterator[os.DirEntry[bytes]]:
-    """Every file below `folder` in the order of names. Links are followed; a real folder is entered once, so circles end.
+    """Every file below `folder` in the order of names. Links are followed; every real folder is entered only once, so circular
+    links end.
 
-    A link to a folder that is not entered again is yielded itself. `seen` are folders that are not to be entered.
+    A link to a folder that was entered before is yielded itself. Folders in `seen` are not entered.
     """
     seen = set() if seen is None else seen
     seen.add(identity(folder))
@@ -33,13 +34,13 @@ def walk(folder: bytes, seen: set[Identity] | None = None) -> Iterator[os.DirEnt
 
 
 def identity(folder: bytes) -> Identity:
-    """What tells one real folder from another."""
+    """The identity of a real folder, the same for all links to it."""
     status = os.stat(folder)
     return status.st_dev, status.st_ino
 
 
 def entries_of(folder: bytes) -> list[os.DirEntry[bytes]]:
-    """What is in `folder`, in the order of names, without what is hidden. ValueError when it cannot be listed."""
+    """The entries of `folder` in the order of names, without hidden ones. ValueError if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             seen = [entry for entry in entries if not entry.name.startswith(b".") and entry.name not in FOREIGN]
@@ -49,7 +50,7 @@ def entries_of(folder: bytes) -> list[os.DirEntry[bytes]]:
 
 
 def is_image(entry: os.DirEntry[bytes]) -> bool:
-    """By its suffix. A link to nowhere counts: it stands for an image that cannot be read. Pipes and devices do not."""
+    """By its suffix. A broken link counts as an image that cannot be read. Pipes and devices do not count."""
     if suffix(entry.name) not in IMAGE_SUFFIXES:
         return False
     if entry.is_symlink():
@@ -58,12 +59,12 @@ def is_image(entry: os.DirEntry[bytes]) -> bool:
 
 
 def is_folder(entry: os.DirEntry[bytes]) -> bool:
-    """Whether it is a folder or a link to one; a link to itself is none."""
+    """Whether it is a folder or a link to a folder. A link to itself is not."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def status_of(entry: os.DirEntry[bytes]) -> os.stat_result:
-    """That of the file; of the link where it leads nowhere."""
+    """The status of the file; of the link if it is broken."""
     try:
         return entry.stat()
     except OSError:
@@ -75,5 +76,5 @@ def suffix(name: bytes) -> str:
 
 
 def class_name(folder: bytes) -> str:
-    """The class a folder stands for; composed, because an "é" from a Mac is an e and an accent."""
+    """The class of a folder: its name in composed Unicode, because on a Mac an "é" is stored as an e and an accent."""
     return unicodedata.normalize("NFC", printable(folder))

@@ -1,4 +1,4 @@
-"""Worker processes that leave nothing behind, and that work with whatever shared memory there is."""
+"""Worker processes that end cleanly and work with little or no shared memory."""
 
 import multiprocessing
 import os
@@ -19,19 +19,19 @@ SHARED = "/dev/shm"
 FIX = "in a container, start it with --shm-size=1g"
 
 
-def answers(dataset: Dataset[Any], groups: Any, workers: int) -> Iterator[Any]:
-    """What `dataset` returns for every list of indices in `groups`, in order, computed in worker processes (0: in this one).
+def results(dataset: Dataset[Any], groups: Any, workers: int) -> Iterator[Any]:
+    """The result of `dataset` for every list of indices in `groups`, in order, computed in worker processes (0: in this one).
 
-    Tuples of tensors come through shared memory; where there is too little of it, through pipes, which is slower; where no
-    worker process can be started, everything is computed in this one. Raises ValueError when a worker process is killed.
+    Tuples of tensors come through shared memory, or, if there is too little of it, through pipes, which is slower. If no worker
+    process can be started, all is computed in this one. Raises ValueError if a worker process is killed.
 
-    torch's loader leaves a handler of SIGCHLD behind for good. It would run whenever any child process ends, on a signal stack
-    that OpenVINO has been seen to spoil: segmentation faults. Workers that die are noticed without it.
+    torch's loader installs a handler of SIGCHLD and never removes it. It would run each time a child process ends, on a signal
+    stack that OpenVINO may have overwritten, which caused segmentation faults. Workers that die are noticed without it.
     """
     before = signal.getsignal(signal.SIGCHLD)
     try:
         if workers:
-            multiprocessing.Lock()  # fails where torch's loader would fail and leave a traceback on stderr
+            multiprocessing.Lock()  # fails if torch's loader would fail, which would print a traceback
         iterator = iter(DataLoader(dataset, batch_sampler=groups, num_workers=workers, collate_fn=packed if workers else same))
     except OSError as error:  # semaphores need shared memory; processes may be limited
         say_once(f"no worker processes ({error.strerror}): images are decoded in one process, which is slower; {FIX}")
@@ -40,41 +40,41 @@ def answers(dataset: Dataset[Any], groups: Any, workers: int) -> Iterator[Any]:
         signal.signal(signal.SIGCHLD, before)
     processes = multiprocessing.active_children()
     try:
-        for answer in iterator:
-            yield unpacked(answer)
-    except (RuntimeError, OSError, EOFError) as error:  # the last two where a batch was on its way
-        connection.wait([process.sentinel for process in processes], timeout=1)  # until it is known how one of them ended
+        for result in iterator:
+            yield unpacked(result)
+    except (RuntimeError, OSError, EOFError) as error:  # OSError and EOFError if a batch was being sent
+        connection.wait([process.sentinel for process in processes], timeout=1)  # until one of them has an exit code
         killed = [-code for process in processes if (code := process.exitcode or 0) < 0]
         if not killed:
             raise
         raise ValueError(cause_of(killed[0])) from error
 
 
-def same(answer: Any) -> Any:
-    return answer
+def same(result: Any) -> Any:
+    return result
 
 
-def packed(answer: Any) -> Any:
-    """In a worker: tensors in shared memory where they take up at most half of what is free, else as arrays.
+def packed(result: Any) -> Any:
+    """In a worker: tensors in shared memory if they need at most half of the free part, otherwise as arrays.
 
-    Left to itself torch uses what is not there: it is killed by SIGBUS, or waits for ever. The other half is for the other
-    workers, which look at the same moment.
+    torch itself does not check whether there is enough: the worker is killed by SIGBUS, or waits for ever. The other half is
+    for the other workers, which may check at the same moment.
     """
-    if not (isinstance(answer, tuple) and all(isinstance(part, torch.Tensor) for part in answer)):
-        return answer
+    if not (isinstance(result, tuple) and all(isinstance(part, torch.Tensor) for part in result)):
+        return result
     try:
-        if sum(part.nbytes for part in answer) <= free_shared_memory() / 2:
-            return tuple(part.share_memory_() for part in answer)
-    except (OSError, RuntimeError):  # somebody else was quicker
+        if sum(part.nbytes for part in result) <= free_shared_memory() / 2:
+            return tuple(part.share_memory_() for part in result)
+    except (OSError, RuntimeError):  # another process has used the memory in between
         pass
-    return tuple(part.numpy() for part in answer)
+    return tuple(part.numpy() for part in result)
 
 
-def unpacked(answer: Any) -> Any:
-    if isinstance(answer, tuple) and isinstance(answer[0], np.ndarray):
+def unpacked(result: Any) -> Any:
+    if isinstance(result, tuple) and isinstance(result[0], np.ndarray):
         say_once(f"too little shared memory ({SHARED}): images come through pipes, which is slower; {FIX}")
-        return tuple(torch.from_numpy(part) for part in answer)
-    return answer
+        return tuple(torch.from_numpy(part) for part in result)
+    return result
 
 
 def free_shared_memory() -> int:

@@ -43,7 +43,10 @@ def test_unlabelled_images_get_the_names_without_numbers() -> None:
 @pytest.mark.parametrize(
     ("labels", "line"),
     [
-        (["ok", "dent", "scratch"], "DATA mine has 2 classes that labels.txt of the checkpoint has not: Big_Dent, scratch-2"),
+        (
+            ["ok", "dent", "scratch"],
+            "DATA mine has 2 classes that labels.txt of the checkpoint does not have: Big_Dent, scratch-2",
+        ),
         (
             ["ok", "big dent", "BIG_DENT", "scratch-2"],
             "labels.txt of the checkpoint has Big_Dent more than once",

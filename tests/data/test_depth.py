@@ -46,8 +46,8 @@ def test_the_real_depth(tree: Tree, out: Path, largest: int, depth: int, kind: s
     assert preprocess.load(root / "val/a" / f"0.{suffix}", spec) == image  # what the device computes
     pixels = "floating-point pixels" if kind == "<f4" else "more than 8 bits per pixel"
     assert found["notes"] == [
-        f"5 images of my-images with {pixels}: the largest value is {largest:,}, so all were read as {depth} bits "
-        f"(0 … {2**depth - 1:,}); to change it, set data.bit_depth."
+        f"5 images of my-images with {pixels}: the largest value is {largest:,}, so all are read as {depth} bits "
+        f"(0 … {2**depth - 1:,}); to change this, set data.bit_depth."
     ]
 
 
@@ -72,7 +72,7 @@ def test_a_depth_that_is_stated_is_kept(tree: Tree, out: Path, tmp_path: Path) -
     known = network(tmp_path / "n", 1, given={"bit_depth": 10})
     found = index(Data(name=str(root)), out, network=known)
     assert spec_of(out)["bit_depth"] == 10 and np.asarray(Split(out, "test").image(0)).max() == 255
-    assert found["notes"][0].endswith("as was stated, the values above become white (12 bits (0 … 4,095) are needed).")
+    assert found["notes"][0].endswith("as data.bit_depth states; larger values become white (12 bits (0 … 4,095) are needed).")
 
 
 def test_eight_bits_have_no_depth(tree: Tree, out: Path) -> None:
@@ -83,7 +83,7 @@ def test_eight_bits_have_no_depth(tree: Tree, out: Path) -> None:
 ROTATED = "2 of 6 images have an EXIF rotation"
 APPLIED = "which is applied; if the network was trained on unrotated images, pass --exif ignore."
 IGNORED = (
-    "which is ignored, as torchvision and timm do when they train; if the network was trained on upright images, pass --exif "
+    "which is ignored, as in training with torchvision or timm; if the network was trained on upright images, pass --exif "
     "apply."
 )
 

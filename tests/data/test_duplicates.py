@@ -137,7 +137,7 @@ def test_without_training_images_calibrating_copies_are_only_counted(tmp_path: P
         shutil.copy(file, file.with_name(f"{file.stem}-copy.png"))
     metrics, counted = checked(root, tmp_path)
     assert metrics["in_training"] > 0 and 0 < metrics["distinct"] == counted.sum() < metrics["images"]
-    assert any("calibrate" in note and note.endswith("They count.") for note in metrics["notes"])
+    assert any("calibration images" in note and note.endswith("They count in the verdict.") for note in metrics["notes"])
 
 
 def test_parts_under_one_camera_are_no_copies(tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ def test_without_training_images_a_slice_calibrates(tree: Tree, out: Path, part:
     assert found["splits"] == {"train": 8, "val": 0, "test": 33}
     assert found["labelled"] and not found["trainable"]
     assert found["notes"] == [
-        "my-images has no train/: 8 of its images, drawn by a fixed seed, calibrate, the other 33 are measured. "
-        "Nothing is fine-tuned: no pruning, no distillation."
+        "my-images has no train/: 8 of its images, drawn by a fixed seed, are for calibration, the other 33 are the test set. "
+        "Nothing is trained: no pruning, no distillation."
     ]
     assert np.bincount(Split(out, "train").labels, minlength=3).tolist() == [6, 2, 0]
     assert set(names(out, "train")).isdisjoint(names(out, "test"))
@@ -97,7 +97,7 @@ def test_unlabelled_images_calibrate_a_checkpoint(tree: Tree, out: Path, tmp_pat
 
 
 def test_unlabelled_images_need_a_checkpoint(tree: Tree, out: Path) -> None:
-    with pytest.raises(ValueError, match="can only calibrate a CHECKPOINT"):
+    with pytest.raises(ValueError, match="can only be used with a CHECKPOINT"):
         index(Data(name=str(tree({"": 3}))), out)
 
 
@@ -107,18 +107,18 @@ def test_unlabelled_images_need_a_checkpoint(tree: Tree, out: Path) -> None:
         ({"train/a": 3}, "train/ but neither val/ nor test/"),
         (
             {"a": 3},
-            "holds a/, but neither images nor val/ or test/; one folder of images has no classes: pass DATA=.*/my-images/a",
+            "has a/, but neither images nor val/ or test/; one folder of images has no classes: pass DATA=.*/my-images/a",
         ),
         ({"a/train": 3, "a/val": 3}, r"splits one level down \(a/train/, a/val/\); pass DATA=.*/my-images/a"),
         ({"train/a": 3, "valid/a": 3, "Validation/a": 3}, "has both Validation/ and valid/, two names of one split"),
         ({"a": 3, "b": 0}, "classes without images: b; fill or remove"),
         ({}, "is empty"),
-        ({"readme.txt": b"no image"}, "holds readme.txt, but"),
+        ({"readme.txt": b"no image"}, "has readme.txt, but"),
         ({".ipynb_checkpoints": 3, "__MACOSX": 3}, "is empty"),
         ({"val": 3}, r"val/ has 3 images but no class folders; .*pass DATA=.*/my-images/val"),
         ({"train": 3, "val/a": 1}, "train/ has 3 images but no class folders"),
         ({"train/a": 3, "train/b/.hidden": 3, "val/a": 1}, "classes without images: b; fill or remove"),
-        ({"train/a": 3, "val/a": 1, "val/b": 1}, "gated on classes that train/ has not: b"),
+        ({"train/a": 3, "val/a": 1, "val/b": 1}, "test images of classes that train/ does not have: b"),
         ({"train/a": 3, "val/a": 0}, "val/ has no images"),
         ({"train/a": 3, "test/a/x.txt": b"", "val/a": 1}, "test/ has no images"),
         ({"val/a": 1}, "leaves no images for train; expected at least 2 images"),
@@ -150,8 +150,8 @@ def test_what_is_no_image_is_left_out_and_counted(tree: Tree, out: Path) -> None
     found = index(Data(name=str(root)), out)
     assert found["classes"] == ["a"] and found["splits"] == {"train": 3, "val": 1, "test": 2}
     assert found["notes"] == [
-        "4 files are no images by their suffix and were left out (.txt, .json, none)",
-        "1 image lies outside of the class folders and was left out (train/loose.png)",
+        "4 files have suffixes that are not of images and were left out (.txt, .json, none)",
+        "1 image is outside of the class folders and was left out (train/loose.png)",
     ]
 
 
@@ -211,7 +211,7 @@ def test_the_order_of_labels_txt_is_that_of_the_outputs(tree: Tree, out: Path, t
     ("labels", "classes", "told"),
     [
         (None, 1000, r"checkpoint has 1000 classes, DATA my-images has 2 \(cat, dog\): .*labels.txt.*make train CHECKPOINT="),
-        (["cat", "horse", "cow"], 3, r"has 1 classes that labels.txt of the checkpoint has not: dog"),
+        (["cat", "horse", "cow"], 3, r"has 1 classes that labels.txt of the checkpoint does not have: dog"),
         (["cat", "dog"], 3, "labels.txt has 2 lines, the checkpoint 3 classes"),
         (["cat", "dog", "cat"], 3, "has cat more than once"),
     ],

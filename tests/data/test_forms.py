@@ -14,8 +14,8 @@ from tests.data.conftest import Tree, picture
 from tests.data.test_folder import names, network
 
 NOT_SPLIT = (
-    "my-images is not split into train/ and test/: {} of its images train, the other {} are the test set (a fifth of every "
-    "class, by a hash of the files' content). To choose them yourself, make these folders."
+    "my-images is not split into train/ and test/: {} of its images are for training, the other {} are the test set (a fifth "
+    "of every class, by a hash of the files' content). To choose yourself, make these folders."
 )
 Content = dict[str, int | bytes]
 
@@ -43,7 +43,7 @@ def test_a_gate_alone_in_any_spelling(tree: Tree, out: Path, gate: str) -> None:
         ({"val/a": 2, "Val/a": 2}, "has both Val/ and val/, two names of one split"),
         ({"train/a": 3, "training/a": 3, "val/a": 2}, "has both train/ and training/, two names of one split"),
         ({"train/a": 3, "test/a": 3, "testing/a": 2}, "has both test/ and testing/, two names of one split"),
-        ({"train/a": 3}, "has train/ but neither val/ nor test/; pass DATA=.*my-images/train to have it split here"),
+        ({"train/a": 3}, "has train/ but neither val/ nor test/; pass DATA=.*my-images/train to split it automatically"),
         ({"cat/train": 3, "dog/train": 3}, r"has its splits one level down \(cat/train/\); pass DATA=.*my-images/cat"),
         ({"data/train/a": 3, "data/val/a": 3}, r"one level down \(data/train/, data/val/\); pass DATA=.*my-images/data"),
     ],
@@ -97,8 +97,8 @@ def test_class_folders_on_one_level_are_split_here(tree: Tree, out: Path, tmp_pa
     assert found["splits"] == {"train": 54, "val": 3, "test": 14}
     assert found["notes"] == [
         NOT_SPLIT.format(57, 14),
-        "3 files are no images by their suffix and were left out (.md, .db, .ini)",
-        "1 image lies outside of the class folders and was left out (stray.png)",
+        "3 files have suffixes that are not of images and were left out (.md, .db, .ini)",
+        "1 image is outside of the class folders and was left out (stray.png)",
     ]
 
 
@@ -125,11 +125,11 @@ def test_equal_files_are_on_one_side(tree: Tree, out: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "labelled", "told"),
     [
-        ({"": 1, "a": 5, "b": 5}, True, "1 image lies outside of the class folders and was left out (000.png)"),
+        ({"": 1, "a": 5, "b": 5}, True, "1 image is outside of the class folders and was left out (000.png)"),
         ({"": 3, "a": 5, "b": 5}, True,
-         "3 images lie outside of the class folders and were left out (000.png, 001.png, 002.png)"),
+         "3 images are outside of the class folders and were left out (000.png, 001.png, 002.png)"),
         ({"": 20, "a": 5, "b": 5}, False,
-         "The folders a, b were not taken as classes, because most images are outside of them; if they are classes, move the "
+         "The folders a, b were not used as classes, because most images are outside of them; if they are classes, move the "
          "other images away."),
         ({"": 20, "a": 5}, False, ""),
     ],
@@ -200,7 +200,7 @@ def test_links(tree: Tree, out: Path) -> None:
     assert found["classes"] == ["a", "b"] and np.bincount(labels).tolist() == [151, 6]
     assert found["notes"] == [
         "1 of 162 images cannot be read and is left out: train/a/broken.png (No such file or directory)",
-        "1 link leads nowhere and was left out (train/c)",
+        "1 link is broken and was left out (train/c)",
     ]
 
 

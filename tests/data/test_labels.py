@@ -90,7 +90,9 @@ def test_every_form_of_table(tree: Tree, out: Path, form: str, place: str) -> No
     assert found["classes"] == ["cat", "dog"] and found["labelled"] and found["trainable"]
     if place == "beside":
         assert labelled_as(out) == EXPECTED and found["splits"] == {"train": 14, "val": 2, "test": 4}
-        assert found["notes"][0].startswith("my-images is not split into train/ and test/: 16 of its images train, the other 4")
+        assert found["notes"][0].startswith(
+            "my-images is not split into train/ and test/: 16 of its images are for training, the other 4"
+        )
     else:
         assert found["splits"] == {"train": 18, "val": 2, "test": 2}
         assert all(EXPECTED[Path(file).name] == kind for file, kind in labelled_as(out).items() if file != "000.png")
@@ -132,7 +134,7 @@ def test_a_table_that_states_the_splits(tree: Tree, out: Path) -> None:
     assert sorted(names(out, "test")) == [f"images/{i:03}.png" for i in range(16, 20)]
     assert found["notes"] == [
         "The labels of the images come from labels.csv (column 'label').",
-        "The splits are those of the table; test judges.",
+        "The splits are those of the table; test is the test set.",
     ]
 
 
@@ -180,7 +182,9 @@ def test_integers_that_count_from_one(tree: Tree, out: Path, tmp_path: Path) -> 
     (root / "labels.csv").write_text("file,label\n" + "".join(f"{i:03}.png,{i % 3 + 1}\n" for i in range(12)))
     found = index(Data(name=str(root)), out, network=network(tmp_path / "n", 3, labels=["a", "b", "c"]))
     assert labelled_as(out) == {f"{i:03}.png": "abc"[i % 3] for i in range(12)}
-    assert "Integer classes count from 1; the checkpoint has 3 classes, in whose order they are (a, …, c)." in found["notes"]
+    assert (
+        "Integer classes count from 1, in the order of the classes: the checkpoint has 3 classes (a, …, c)." in found["notes"]
+    )
     with pytest.raises(ValueError, match="has class 3, the checkpoint has 2 classes: expected integers from 0 to 1"):
         index(Data(name=str(root)), out, network=network(tmp_path / "m", 2))
 
@@ -192,7 +196,7 @@ def rows(count: int, first: int = 0) -> str:
 @pytest.mark.parametrize(
     ("images", "text", "told"),
     [
-        (200, rows(201), "1 of 201 files that labels.csv names are not there; they are left out."),
+        (200, rows(201), "1 of 201 files in labels.csv do not exist; they are left out."),
         (201, rows(200), "1 of 201 images have no label in labels.csv; they are left out."),
         (200, rows(198) + "198.png,\n199.png,cat\n", "1 of 200 images have no label in labels.csv; they are left out."),
         (200, rows(200) + "199.png,cat\n", ""),
@@ -207,10 +211,10 @@ def test_a_few_that_do_not_match_are_counted(tree: Tree, out: Path, images: int,
 @pytest.mark.parametrize(
     ("images", "text", "told"),
     [
-        (20, rows(22), r"2 of 22 files that labels.csv names are not there \(020.png, 021.png\), more than the 1 % "
-                       "that may be; complete the images, or remove the rows"),
+        (20, rows(22), r"2 of 22 files in labels.csv do not exist \(020.png, 021.png\), more than the allowed "
+                       "1 %; complete the images, or remove the rows"),
         (22, rows(20),
-         "2 of 22 images have no label in labels.csv, more than the 1 % that may be; complete"),
+         "2 of 22 images have no label in labels.csv, more than the allowed 1 %; complete"),
         (20, rows(20) + "001.png,dog\n",
          "labels.csv gives 001.png two classes, cat and dog; expected one row"),
         (20, rows(20, 500), "labels.csv has labels, but not for these images: its first row is 500.png, dog, an image is "
@@ -231,7 +235,7 @@ def test_two_tables(tree: Tree, out: Path) -> None:
     (root / "again.json").write_text(json.dumps(EXPECTED))
     index(Data(name=str(root)), out)
     (root / "again.json").write_text(json.dumps(EXPECTED | {"000.png": "cat"}))
-    with pytest.raises(ValueError, match=r"labels\.csv and .*again\.json|again\.json and .*labels\.csv both label the same"):
+    with pytest.raises(ValueError, match=r"labels\.csv and .*again\.json|again\.json and .*labels\.csv label the same"):
         index(Data(name=str(root)), out)
 
 
@@ -257,5 +261,5 @@ def test_files_that_are_no_tables_are_harmless(tree: Tree, out: Path, tmp_path: 
     found = index(Data(name=str(root)), out, network=network(tmp_path / "n", 2))
     assert (
         not found["labelled"]
-        and found["notes"][1] == "8 files are no images by their suffix and were left out (.json, .csv, .txt)"
+        and found["notes"][1] == "8 files have suffixes that are not of images and were left out (.json, .csv, .txt)"
     )

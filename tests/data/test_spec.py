@@ -140,7 +140,7 @@ def test_words_that_agree(root: Path, out: Path, said: dict[str, Any], expected:
         ({"input_size": 224, "resize": 256, "crop_pct": 0.95},
          "twice and disagree: an input size of 224 / 0.95 is a resize of 235; pass one of them"),
         ({"input_size": 224, "resize": "squash", "crop_pct": 0.9},
-         "resize squash and crop_pct 0.9 say the same thing twice and disagree"),
+         "resize squash and crop_pct 0.9 set the same thing and disagree"),
     ],
 )  # fmt: skip
 def test_words_that_disagree(said: dict[str, Any], told: str) -> None:

@@ -61,7 +61,7 @@ def test_batches_arrive_through_memory_or_pipes(
     count: int, free: int, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "free_shared_memory", lambda: free)
-    check(list(workers.answers(Numbers(), GROUPS, count)))
+    check(list(workers.results(Numbers(), GROUPS, count)))
     assert all("--shm-size" in line for line in said)
     assert bool(said) == (count > 0 and free < 2**40)
 
@@ -72,7 +72,7 @@ def test_a_batch_that_did_not_fit_after_all_comes_through_a_pipe(error: Exceptio
         raise error
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", fails)
-    check(list(workers.answers(Numbers(), GROUPS, 1)))
+    check(list(workers.results(Numbers(), GROUPS, 1)))
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.ENOSYS, errno.EAGAIN, errno.EACCES], ids=os.strerror)
@@ -82,7 +82,7 @@ def test_without_worker_processes_it_works_in_this_one(number: int, said: list[s
 
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__init__", none)
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__del__", lambda self: None)
-    check(list(workers.answers(Numbers(), GROUPS, 2)))
+    check(list(workers.results(Numbers(), GROUPS, 2)))
     assert said == [
         f"no worker processes ({os.strerror(number)}): images are decoded in one process, which is slower; {workers.FIX}"
     ]
@@ -92,7 +92,7 @@ def test_without_worker_processes_it_works_in_this_one(number: int, said: list[s
 def test_a_worker_that_is_killed_costs_one_line(number: signal.Signals, todo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     with pytest.raises(ValueError, match=rf"decodes images was killed \({number.name}\).*{todo}"):
-        list(workers.answers(Killed(number), GROUPS, 1))
+        list(workers.results(Killed(number), GROUPS, 1))
 
 
 @pytest.mark.parametrize("options", ["size=100k", "size=64m", "ro"])
@@ -102,7 +102,7 @@ def test_a_real_dev_shm_of_every_kind(options: str) -> None:
         "import torch; from torch.utils.data import Dataset; from data import workers\n"
         "class Large(Dataset):\n"
         "    def __getitems__(self, indices): return torch.full((20, 3, 224, 224), float(indices[0])), torch.tensor(indices)\n"
-        "found = list(workers.answers(Large(), [[i] for i in range(8)], 2))\n"
+        "found = list(workers.results(Large(), [[i] for i in range(8)], 2))\n"
         "assert [float(x.mean()) for x, y in found] == list(range(8)) == [int(y) for x, y in found]\n"
         "print('whole')"
     )
