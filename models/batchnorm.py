@@ -1,4 +1,4 @@
-"""Batch-norm statistics re-estimated on training images, after the network changed and before it is judged."""
+"""Batch-norm statistics re-estimated on training images, after the network was changed and before it is evaluated."""
 
 from collections.abc import Iterable
 

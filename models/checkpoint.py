@@ -1,4 +1,4 @@
-"""Networks on disk: our own form (spec JSON + safetensors), and users' checkpoint files turned into it."""
+"""Networks on disk: our own format (spec JSON + safetensors), and the conversion of users' checkpoint files to it."""
 
 import json
 import shutil
@@ -21,8 +21,8 @@ from models.user import EPS, read_user
 
 AnySpec = Spec | Custom
 ASSUMED = (
-    "No preprocess.json or timm config.json lies beside the checkpoint: what no flag says of its preprocessing was assumed to "
-    "be what weights of its kind usually have."
+    "No preprocess.json or timm config.json next to the checkpoint: the default preprocessing of this model was used, except "
+    "for what the flags set."
 )
 
 
@@ -34,13 +34,13 @@ def save(model: nn.Module, spec: AnySpec, folder: Path) -> None:
 
 
 def load_spec(folder: Path) -> AnySpec:
-    """The spec that `save` left in `folder`."""
+    """The spec that `save` wrote into `folder`."""
     content = json.loads((folder / "model.json").read_text())
     return Custom(**content) if is_custom(content["arch"]) else Spec(**content)
 
 
 def load(folder: Path) -> tuple[nn.Module, AnySpec]:
-    """Rebuild what `save` left in `folder`, in evaluation mode."""
+    """Rebuild the network that `save` wrote into `folder`, in evaluation mode."""
     spec, state = load_spec(folder), load_file(folder / "model.safetensors")
     return made_of(spec, state), spec
 
@@ -60,14 +60,14 @@ def respecified(model: nn.Module, spec: AnySpec) -> AnySpec:
 
 
 def rebuilt(model: nn.Module, spec: AnySpec) -> nn.Module:
-    """What `load` makes of `model` once it is saved."""
+    """The network that `load` would return for `model` if it were saved."""
     return made_of(respecified(model, spec), model.state_dict())
 
 
 def classifier(model: nn.Module, spec: AnySpec) -> nn.Module:
-    """The layer that makes the logits: `fc` of a ResNet, else the last layer with as many outputs as there are classes.
+    """The layer that computes the logits: `fc` of a ResNet, otherwise the last layer with as many outputs as classes.
 
-    Raises ValueError when there is none.
+    Raises ValueError if there is none.
     """
     if isinstance(model, ResNet):
         return model.fc
@@ -83,7 +83,7 @@ def untrained(
 ) -> tuple[nn.Module, AnySpec]:
     """The network `arch` with new weights; a user's own network keeps the initialisation of its factory.
 
-    Raises ValueError when it is unknown, or a user's factory does not give that many classes and channels.
+    Raises ValueError if it is unknown, or if a user's factory does not give that many classes and channels.
     """
     if not is_custom(arch):
         known = family_spec(arch, num_classes=num_classes, in_channels=in_channels, stem=stem, shortcut=shortcut)
@@ -99,9 +99,9 @@ def untrained(
 
 
 class Load(Config):
-    """`arch` and `stem` are what the user says the checkpoint is; `source` the digest of a custom network's file.
+    """`arch` and `stem` are the user's MODEL and --stem; `source` the digest of a custom network's code.
 
-    `bn_eps` is the batch norms' epsilon, which a state_dict does not hold. PyTorch's default is 1e-5, TensorFlow's 1e-3.
+    `bn_eps` is the batch norms' epsilon, which a state_dict does not have. PyTorch's default is 1e-5, TensorFlow's 1e-3.
     """
 
     arch: str
@@ -111,10 +111,10 @@ class Load(Config):
 
 
 def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, Any]:
-    """A user's checkpoint file -> model.json, model.safetensors; and what lies beside it: preprocess.json, labels.txt.
+    """A user's checkpoint file and the files next to it -> model.json, model.safetensors, preprocess.json, labels.txt.
 
-    Where there is no labels.txt, class_names.json has what the checkpoint or another file beside it states.
-    Raises ValueError when the file does not hold what MODEL says.
+    Without a labels.txt, class_names.json has the names that the checkpoint or another file next to it states.
+    Raises ValueError if the file does not contain the network MODEL.
     """
     spec, state, prepared, notes = read_user(checkpoint, config.arch, config.bn_eps)
     if config.stem and isinstance(spec, Spec) and spec.stem != config.stem:
@@ -137,10 +137,10 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
 
 
 def read_user_checkpoint(path: Path, arch: str) -> tuple[nn.Module, AnySpec, list[str]]:
-    """Build the network that the user's file holds and load its weights; and notes for the report.
+    """The network in the user's file with its weights, its spec, and notes for the report.
 
-    Class count, input channels, stem, depth and widths are read from the weights. Raises ValueError when the file cannot be
-    read, when it holds another architecture than `arch`, or when keys are missing, unexpected or mis-shaped.
+    Number of classes, input channels, stem, depth and widths are read from the weights. Raises ValueError if the file cannot be
+    read, if it contains another architecture than `arch`, or if keys are missing, unexpected or mis-shaped.
     """
     spec, state, _, notes = read_user(path, arch)
     return made_of(spec, state), spec, notes

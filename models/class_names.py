@@ -1,4 +1,4 @@
-"""The names of a checkpoint's classes in the order of its outputs, where the file or another file beside it states them.
+"""The names of a checkpoint's classes in the order of its outputs, if the checkpoint or another file next to it states them.
 
 Training scripts keep them as a list (classes, class_names, label_names), as a map from the name to the output (class_to_idx,
 label2id) or from the output to the name (idx_to_class, id2label).
@@ -31,9 +31,9 @@ class Stated:
 
 
 def class_names(content: Any, checkpoint: Path) -> Stated | None:
-    """What the files beside `checkpoint` state, else what its `content` states; None where nothing does.
+    """The names in a file next to `checkpoint`, otherwise those in its `content`; None if there are none.
 
-    Raises ValueError when such a file cannot be read, or a map does not number its classes from 0 without gaps.
+    Raises ValueError if such a file cannot be read, or if a map does not number its classes from 0 without gaps.
     """
     for name in FILES:
         if (path := checkpoint.parent / name).is_file() and (found := in_file(path)):
@@ -42,13 +42,13 @@ def class_names(content: Any, checkpoint: Path) -> Stated | None:
 
 
 def in_file(path: Path) -> Stated | None:
-    """What one file beside the checkpoint states: a text with one class a line, or JSON."""
+    """The names in one file next to the checkpoint: a text with one class per line, or JSON."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = text.strip().splitlines() if path.suffix == ".txt" else json.loads(text)
     except ValueError as error:
         raise ValueError(
-            f"{path} cannot be read as {'UTF-8' if path.suffix == '.txt' else 'JSON'} ({error}); repair it, or take it away"
+            f"{path} cannot be read as {'UTF-8' if path.suffix == '.txt' else 'JSON'} ({error}); repair it, or remove it"
         ) from error
     # The whole file may be the list or the map, named by the file.
     names = None if path.name == "config.json" else names_of(path.stem, content, path.name)
@@ -68,9 +68,9 @@ def stated_in(content: Any, file: str, depth: int = 0) -> Iterator[Stated]:
 
 
 def names_of(field: str, value: Any, source: str) -> list[str] | None:
-    """The names by output that a field of that name states; None for a field of another meaning.
+    """The names in the order of the outputs in the field `field`; None for a field of another meaning.
 
-    Raises ValueError when a map does not number its classes 0, 1, 2, ….
+    Raises ValueError if a map does not number its classes 0, 1, 2, ….
     """
     kind = re.sub(r"[^a-z0-9]", "", field.lower())
     if kind not in BY_NAME | BY_OUTPUT | EITHER:

@@ -1,4 +1,4 @@
-"""The content of a checkpoint file -> its tensors by name, however deep they lie in it and in which wrappers."""
+"""The content of a checkpoint file -> its tensors by name, at any depth and in any wrapper."""
 
 import re
 from collections.abc import Iterator
@@ -32,10 +32,7 @@ class Content:
 
 
 def opened(path: Path) -> Content:
-    """What the checkpoint file holds.
-
-    Raises ValueError when it cannot be read, or holds no weights by name.
-    """
+    """The content of the checkpoint file. Raises ValueError if it cannot be read, or contains no weights with names."""
     content = read_content(path)
     found = [(place, dotted(place, key), value) for place, key, value in leaves(content)]
     # Only a container with weights is a part of a network; a random state or a best score is not.
@@ -98,7 +95,7 @@ def dotted(place: str, key: Any) -> str:
 
 
 def inventory(content: Any) -> str:
-    """In a few words what a file without weights has instead."""
+    """A short description of a file without weights."""
     if is_optimizer(content):
         return "it is the state of an optimizer"
     if isinstance(content, Inert):
@@ -117,8 +114,8 @@ def checked(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
     odd = {n: kind for n, t in state.items() if n.endswith(LEARNT) and (kind := kind_of(t))}
     if odd:
         raise ValueError(
-            f"{path} has weights of another kind in {some(list(odd), 3)} ({', '.join(sorted(set(odd.values())))}); expected "
-            "dense float16, bfloat16, float32 or float64: pass the checkpoint it was made from"
+            f"{path} has weights of another type in {some(list(odd), 3)} ({', '.join(sorted(set(odd.values())))}); expected "
+            "dense float16, bfloat16, float32 or float64: pass the checkpoint that it was converted from"
         )
     dense = {name: t for name, t in state.items() if isinstance(t, Tensor)}
     broken = [name for name, t in dense.items() if t.dtype in FLOATS and not bool(torch.isfinite(t).all())]
@@ -128,7 +125,7 @@ def checked(state: dict[str, Any], path: Path) -> dict[str, Tensor]:
 
 
 def kind_of(value: Tensor | Unlike) -> str:
-    """What makes a tensor unusable as a weight; empty when nothing does."""
+    """The type of a tensor that is unusable as a weight; "" if it is usable."""
     if isinstance(value, Unlike):
         return value.kind
     usable = value.dtype in FLOATS and value.layout is torch.strided

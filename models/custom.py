@@ -42,8 +42,8 @@ def source_of(arch: str) -> str:
     try:
         spec = importlib.util.find_spec(module)
     except Exception as error:  # finding a submodule runs its package
-        told = f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"MODEL {arch}: {told}; {WANTED}, importable from this folder or PYTHONPATH") from error
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"MODEL {arch}: {reason}; {WANTED}, importable from this folder or PYTHONPATH") from error
     if spec is None or spec.origin is None or not spec.has_location:
         raise ValueError(f"MODEL {arch}: there is no module {module!r} in this folder or on PYTHONPATH; {WANTED}")
     file, depth = Path(spec.origin), module.count(".") + (spec.submodule_search_locations is not None)
@@ -54,23 +54,23 @@ def source_of(arch: str) -> str:
     return digest.hexdigest()
 
 
-def create(arch: str, **wishes: int) -> nn.Module:
-    """Call the factory with those of `wishes` (num_classes, in_channels) that its signature takes; evaluation mode.
+def create(arch: str, **arguments: int) -> nn.Module:
+    """Call the factory with those of `arguments` (num_classes, in_channels) that its signature takes; evaluation mode.
 
-    Raises ValueError when it cannot be imported or called, or what it returns cannot be traced by torch.fx.
+    Raises ValueError if it cannot be imported or called, or if torch.fx cannot trace the network that it returns.
     """
     module, _, name = arch.partition(":")
     source_of(arch)
     try:
         factory = getattr(importlib.import_module(module), name)
-        model = factory(**accepted(factory, wishes))
+        model = factory(**accepted(factory, arguments))
     except Exception as error:  # anything can happen in a user's code
         raise ValueError(f"MODEL {arch} raised {type(error).__name__}: {first_line(error)}; {WANTED}") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"MODEL {arch} returned a {type(model).__name__}; {WANTED}")
     try:
         fx.symbolic_trace(model)
-    except Exception as error:  # torch.fx raises whatever the traced code does
+    except Exception as error:  # the traced code may raise anything
         raise ValueError(
             f"MODEL {arch} cannot be traced by torch.fx ({type(error).__name__}: {first_line(error)}); expected a network "
             "whose forward does not branch on the values or shapes of tensors"
@@ -78,12 +78,12 @@ def create(arch: str, **wishes: int) -> nn.Module:
     return model.eval()
 
 
-def accepted(factory: Any, wishes: dict[str, int]) -> dict[str, int]:
-    """`wishes` under the names that `factory` has for them; timm's in_chans is the same as in_channels."""
+def accepted(factory: Any, arguments: dict[str, int]) -> dict[str, int]:
+    """Those of `arguments` that `factory` takes, under its names for them; timm's in_chans is the same as in_channels."""
     parameters = inspect.signature(factory).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     given = {}
-    for name, value in wishes.items():
+    for name, value in arguments.items():
         names = [name, "in_chans"] if name == "in_channels" else [name]
         known = next((n for n in names if n in parameters), None)
         if known is not None or (anything and name == "num_classes"):
@@ -92,9 +92,9 @@ def accepted(factory: Any, wishes: dict[str, int]) -> dict[str, int]:
 
 
 def describe(arch: str, model: nn.Module) -> Custom:
-    """The spec of `model`: input channels of its first convolution, classes by asking it about an image.
+    """The spec of `model`: the input channels of its first convolution, and the classes of its output for an image of zeros.
 
-    Raises ValueError when it has no convolution or does not answer [N, classes].
+    Raises ValueError if it has no convolution or does not return [N, classes].
     """
     first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if first is None:
@@ -103,16 +103,16 @@ def describe(arch: str, model: nn.Module) -> Custom:
     for side in SIDES:
         try:
             with torch.inference_mode():
-                answer = model(torch.zeros(1, first.in_channels, side, side))
+                logits = model(torch.zeros(1, first.in_channels, side, side))
         except Exception as error:
             refusals.append(f"{type(error).__name__}: {first_line(error)}")
             continue
-        if not isinstance(answer, Tensor) or answer.ndim != 2:
-            shape = list(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-            raise ValueError(f"MODEL {arch} answers {shape}; expected logits [N, classes]")
-        return Custom(arch=arch, source=source_of(arch), in_channels=first.in_channels, num_classes=answer.shape[1])
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"MODEL {arch} returns {shape}; expected logits [N, classes]")
+        return Custom(arch=arch, source=source_of(arch), in_channels=first.in_channels, num_classes=logits.shape[1])
     raise ValueError(
-        f"MODEL {arch} takes no image of {', '.join(map(str, SIDES))} pixels ({refusals[0]}); expected float32 [N, C, H, W]"
+        f"MODEL {arch} accepts no image of {', '.join(map(str, SIDES))} pixels ({refusals[0]}); expected float32 [N, C, H, W]"
     )
 
 

@@ -51,9 +51,9 @@ class Chosen:
 def resnet_state(
     state: dict[str, Tensor], path: Path, wrappers: frozenset[str] = frozenset()
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """`state` under torchvision's names in float32, and notes about what was chosen and left out.
+    """`state` under torchvision's names in float32, and notes about the chosen network and the unused tensors.
 
-    Raises ValueError when there is no ResNet, more than one, no single linear classifier, or weights that are no numbers.
+    Raises ValueError if there is no ResNet, more than one, no single linear classifier, or weights that are no numbers.
     """
     prefixes = networks(state)
     if not prefixes:
@@ -105,9 +105,9 @@ def renumbered(own: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def choose(prefixes: list[str], state: dict[str, Tensor], wrappers: frozenset[str], path: Path) -> Chosen:
-    """One of several networks: of copies the first, averaged weights before others, then what training scripts call the model.
+    """One of several networks. Of copies, the first. Averaged weights have priority, then the usual names of the model.
 
-    An average without buffers takes them from the network beside it. Raises ValueError where that does not choose.
+    An average without buffers gets those of the other network. Raises ValueError if the choice is ambiguous.
     """
 
     def behind(prefix: str) -> dict[str, Tensor]:
@@ -130,7 +130,7 @@ def choose(prefixes: list[str], state: dict[str, Tensor], wrappers: frozenset[st
     if len(prefixes) > 1:
         others = [p for p in prefixes if p != first]
         shown = [p.rstrip(".") or "the top of the file" for p in (first, *others)]
-        notes.append(f"The checkpoint has {joined(shown)}: {shown[0]} was read.")
+        notes.append(f"The checkpoint has {joined(shown)}: {shown[0]} was used.")
         given = {n: t for p in others for n, t in own[p].items() if n.endswith(BUFFERS) and n not in own[first]}
         if given and not any(n.endswith(BUFFERS[:2]) for n in own[first]):
             own[first] |= given
@@ -156,11 +156,11 @@ def near(name: str, first: str, prefixes: list[str]) -> bool:
 
 
 def left_out(names: list[str]) -> list[str]:
-    """A note about tensors of the file that belong to something else, a loss say."""
+    """A note about tensors that belong to something else, for example a loss."""
     if not names:
         return []
-    are = "tensor is not the network's and was" if len(names) == 1 else "tensors are not the network's and were"
-    return [f"{len(names)} {are} left out of the checkpoint: {some(names)}."]
+    are = "tensor of the checkpoint does" if len(names) == 1 else "tensors of the checkpoint do"
+    return [f"{len(names)} {are} not belong to the network and {'was' if len(names) == 1 else 'were'} not used: {some(names)}."]
 
 
 def best_prefix(expected: dict[str, Tensor], state: dict[str, Tensor]) -> list[str]:

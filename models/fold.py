@@ -1,4 +1,4 @@
-"""What training puts in place of a plain weight -> the plain weight: pruning masks, weight norm, spectral norm."""
+"""Parametrized weights of training (pruning masks, weight norm, spectral norm) -> plain weights."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which of the layers behind a backbone is the classifier. A file that does not say it is refused: no wrong head is pressed."""
+"""Finds the classifier among the layers after a backbone. A file in which it is ambiguous is refused."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.text import some
 
-# What people call the layer that makes the logits, wherever in the file it lies.
+# The usual names of the layer that computes the logits, anywhere in the file.
 NAMES = (
     "fc", "head", "classifier", "linear", "last_linear", "logits", "heads", "lin", "cls", "cls_head", "classification_head",
     "output", "out", "final", "top", "predictor",
@@ -23,10 +23,10 @@ FACTORY = "pass MODEL=package.module:factory that builds this network"
 def with_head(
     own: dict[str, Tensor], prefix: str, beside: dict[str, Tensor], path: Path
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """`own` with the classifier as fc, and the names of what belongs to neither.
+    """`own` with the classifier as fc, and the names of the tensors that belong neither to the body nor to the classifier.
 
-    `own` are the tensors behind `prefix` under torchvision's names, `beside` others of the file. Raises ValueError when there
-    is no classifier, or more than one layer that may be it.
+    `own` are the tensors with `prefix` under torchvision's names, `beside` others of the file. Raises ValueError if there is no
+    classifier, or more than one layer that may be it.
     """
     body = {name: t for name, t in own.items() if BODY.match(name)}
     rest = {f"{prefix}{name}": t for name, t in own.items() if name not in body} | beside
@@ -47,7 +47,7 @@ def with_head(
         n for n, t in used.items() if t.ndim == 1 and f"{n}.bias" in rest and len(t) in (features, layers[head].shape[1])
     ]:
         raise ValueError(
-            f"{path} has a norm beside the classifier {head} ({some(norms, 2)}), which the family has not; {FACTORY}"
+            f"{path} has a norm beside the classifier {head} ({some(norms, 2)}), which the family does not have; {FACTORY}"
         )
     weight = layers[head].flatten(1)
     if weight.shape[0] == 1:
@@ -62,7 +62,7 @@ def with_head(
         )
     bias = rest.get(f"{head}.bias", torch.zeros(weight.shape[0]))
     strangers = [n for n in own if n not in body and f"{prefix}{n}" not in (f"{head}.weight", f"{head}.bias")]
-    # An unused head is left out; of a layer that the family has not, check_keys says that it was not expected.
+    # An unused head is left out. A layer that the family does not have is kept, and check_keys reports it as unexpected.
     kept = {n: own[n] for n in strangers if not OTHER.search(n) and f"{prefix}{n}".rpartition(".")[0] not in layers}
     out = [n for n in rest if n not in (f"{head}.weight", f"{head}.bias") and n.removeprefix(prefix) not in kept]
     return {**body, **kept, "fc.weight": weight, "fc.bias": bias}, out
@@ -74,13 +74,13 @@ def is_linear(weight: Tensor) -> bool:
 
 
 def last_width(body: dict[str, Tensor]) -> int:
-    """The channels of the last stage; 0 where there is none."""
+    """The channels of the last stage; 0 if there is no stage."""
     convolutions = [(tuple(map(int, m.groups())), t.shape[0]) for n, t in body.items() if (m := LAST.match(n)) and t.ndim == 4]
     return max(convolutions)[1] if convolutions else 0
 
 
 def relative(name: str, prefix: str) -> str:
-    """`name` without the words that it starts with as `prefix` does: those of wrappers."""
+    """`name` without the words at its start that it shares with `prefix`: the names of wrappers."""
     words, others = name.split("."), prefix.split(".")
     differ = next((i for i, (word, other) in enumerate(zip(words, others, strict=False)) if word != other), 0)
     return ".".join(words[differ:])
@@ -94,14 +94,14 @@ def may_be_chained(other: Tensor, head: Tensor, features: int) -> bool:
 
 
 def refuse_several(shapes: dict[str, list[int]], path: Path) -> None:
-    """ValueError that names every layer that may be the classifier, or a part of it."""
-    names, told = ", ".join(shapes), ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    """ValueError with every layer that may be the classifier, or a part of it."""
+    names, layers = ", ".join(shapes), ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if any(shapes[a][1] == shapes[b][0] for a in shapes for b in shapes if a != b):
         raise ValueError(
-            f"{path} has a classifier of {len(shapes)} layers ({names}): {told}; expected one linear layer, and the file "
-            f"does not say what stands between them: {FACTORY}, or save the product of their weights as one layer"
+            f"{path} has a classifier of {len(shapes)} layers ({names}): {layers}; expected one linear layer, and the file "
+            f"does not say what is between them: {FACTORY}, or save the product of their weights as one layer"
         )
-    raise ValueError(f"{path} has {len(shapes)} classifiers ({names}): {told}; expected one: save it without the unused ones")
+    raise ValueError(f"{path} has {len(shapes)} classifiers ({names}): {layers}; expected one: save it without the unused ones")
 
 
 def refuse_without(rest: dict[str, Tensor], path: Path) -> None:
@@ -111,6 +111,6 @@ def refuse_without(rest: dict[str, Tensor], path: Path) -> None:
             f"{path} has a classifier of {list(rest[odd[0]].shape)} ({odd[0]}); expected a linear layer, [classes, channels]"
         )
     raise ValueError(
-        f"{path} has no classifier (none of {', '.join(NAMES[:6])}, …, and no linear layer behind the network); expected a "
+        f"{path} has no classifier (none of {', '.join(NAMES[:6])}, …, and no linear layer after the network); expected a "
         "network that classifies: train one on top of it"
     )

@@ -18,9 +18,9 @@ CONVOLUTION = re.compile(r"(^|\.)(conv\d|convs\.\d+|downsample\.0)\.weight$")
 
 
 def spec_from(state: dict[str, Tensor], arch: str, path: Path) -> tuple[Spec, list[str]]:
-    """What network `state` is: blocks, widths, stem, input channels and classes all read from its tensors; and notes.
+    """The spec of the network with the tensors `state` (blocks, widths, stem, input channels, classes), and notes.
 
-    Raises ValueError when it is not `arch`, or a variant that the family does not have.
+    Raises ValueError if it is not `arch`, or if it is a variant that the family does not have.
     """
     refuse_variants(state, path)
     flat = [n for n, t in state.items() if CONVOLUTION.search(n) and (t.ndim != 4 or not t.numel())]
@@ -62,11 +62,11 @@ def spec_from(state: dict[str, Tensor], arch: str, path: Path) -> tuple[Spec, li
         )
     notes = []
     if not exact:
-        notes.append(f"The checkpoint's channels are not {arch}'s own (pruned, or of another width): read from its weights.")
+        notes.append(f"The checkpoint's channels differ from {arch}'s (pruned, or another width): read from its weights.")
     if spec.shortcut == "padding":
         notes.append(PADDED)
     if spec.stem == "small":
-        notes.append("The checkpoint's stem is 3x3: taken as the form for small images, stride 1 and no max pooling.")
+        notes.append("The checkpoint's stem is 3x3: the variant for small images is used (stride 1, no max pooling).")
     return spec, notes
 
 
@@ -92,13 +92,13 @@ def refuse_variants(state: dict[str, Tensor], path: Path) -> None:
     ]
     if found:
         raise ValueError(
-            f"{path} is a ResNet with {joined(found)}, which the family has not; pass MODEL=package.module:factory that "
+            f"{path} is a ResNet with {joined(found)}, which the family does not have; pass MODEL=package.module:factory that "
             "builds it"
         )
 
 
 def groups_of(state: dict[str, Tensor], block: Kind) -> int:
-    """Groups of the 3x3 convolutions; 1 where the tensors do not say."""
+    """Groups of the 3x3 convolutions; 1 if they cannot be read from the tensors."""
     first, second = state.get("layer1.0.conv1.weight"), state.get("layer1.0.conv2.weight")
     if block != "bottleneck" or first is None or second is None:
         return 1
@@ -129,9 +129,9 @@ def check_keys(expected: dict[str, Tensor], state: dict[str, Tensor], path: Path
             if k in state and state[k].shape != expected[k].shape
         ],
     }
-    told = "; ".join(f"{kind}: {some(keys)}" for kind, keys in problems.items() if keys)
-    if told:
-        raise ValueError(f"{path} does not fit the network ({told}); {WHOLE}")
+    found = "; ".join(f"{kind}: {some(keys)}" for kind, keys in problems.items() if keys)
+    if found:
+        raise ValueError(f"{path} does not fit the network ({found}); {WHOLE}")
     for key in expected:
         if key not in state:  # old checkpoints have no num_batches_tracked
             state[key] = torch.zeros((), dtype=torch.int64)

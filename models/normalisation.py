@@ -1,4 +1,4 @@
-"""The mean and standard deviation that a checkpoint itself holds: a layer in front of the network, or arguments beside it."""
+"""The mean and standard deviation in a checkpoint: from a layer before the network, or from arguments stored with it."""
 
 import re
 from typing import Any
@@ -27,8 +27,8 @@ def unit_scale(mean: list[float], std: list[float], name: str) -> dict[str, list
     values = {"mean": [float(f"{v / scale:.7g}") for v in mean], "std": [float(f"{v / scale:.7g}") for v in std]}
     if min(values["mean"]) < 0 or min(values["std"]) <= 0 or max(values["mean"] + values["std"]) > 1:
         raise ValueError(
-            f"the checkpoint normalises with {name} {mean} and the deviation {std}; expected values on the 0 … 1 or the 0 … 255"
-            " scale: save it without these two, and pass --mean and --std"
+            f"the checkpoint normalises with {name} {mean} and the standard deviation {std}; expected values on the 0 … 1 or "
+            "the 0 … 255 scale: save it without these two, and pass --mean and --std"
         )
     return values
 

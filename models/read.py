@@ -1,4 +1,4 @@
-"""A user's checkpoint file -> its content, by what the file holds and not by its name. No code of the file runs."""
+"""A user's checkpoint file -> its content. The format is recognized by the bytes, not by the name. No code of the file runs."""
 
 import pickle
 import tarfile
@@ -13,7 +13,7 @@ from core.text import first_line, some
 from models.unpickle import read_pickle, read_zip
 
 RESAVE = "save it again where it was made: torch.save(model.state_dict(), 'weights.pth')"
-# What people pass in place of weights: how such a file starts, what it is, and what to do.
+# Files that are often passed by mistake: their first bytes, what they are, and what to do.
 FOREIGN = (
     (b"version https://git-lfs", "a Git LFS pointer, not the weights", "fetch them with git lfs pull"),
     (b"<", "a web page, not weights: the download failed", "download it again"),
@@ -52,7 +52,7 @@ def read_content(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return read_pickle(file)
-    except Exception as error:  # unpickling raises whatever the broken bytes lead to
+    except Exception as error:  # unpickling broken bytes may raise anything
         raise ValueError(f"{path} cannot be read as plain tensors ({reason(error)}); {RESAVE}") from error
 
 
@@ -72,9 +72,9 @@ def read_archive(path: Path) -> Any:
 def reason(error: Exception) -> str:
     """Why a file could not be read, in a few words."""
     if isinstance(error, zipfile.BadZipFile) and "CRC" in str(error):
-        return "it is damaged: a checksum does not fit"
+        return "it is damaged: a checksum is wrong"
     if isinstance(error, OSError | EOFError | zipfile.BadZipFile) or "truncated" in str(error):
         return "it seems to be cut off"
     if isinstance(error, pickle.UnpicklingError | UnicodeDecodeError | KeyError | IndexError | ValueError):
-        return "it is not what torch.save makes of tensors"
+        return "it is no file of tensors from torch.save"
     return f"{type(error).__name__}: {first_line(error)}"

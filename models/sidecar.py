@@ -1,4 +1,4 @@
-"""What people keep beside a checkpoint, and what its kind of weights expects: preprocessing and class names."""
+"""The files next to a checkpoint (preprocessing, class names), and the default preprocessing of its weights."""
 
 import json
 import re
@@ -20,20 +20,20 @@ KEYS = ("channels", "channel_order", "input_size", "resize", "crop_pct", "interp
 
 
 def beside(checkpoint: Path) -> dict[str, Path]:
-    """The files beside `checkpoint` that tell something about it, by name."""
+    """{name: path} of the files next to `checkpoint` that describe it."""
     return {name: path for name in sorted({PREPROCESS, LABELS, *FILES}) if (path := checkpoint.parent / name).is_file()}
 
 
-def told_beside(checkpoint: Path) -> dict[str, str]:
-    """The content of those files: what a loaded checkpoint depends on besides its weights."""
+def content_beside(checkpoint: Path) -> dict[str, str]:
+    """The content of those files: a loaded checkpoint depends on them as well as on its weights."""
     return {name: path.read_text(encoding="utf-8", errors="replace") for name, path in beside(checkpoint).items()}
 
 
 def preprocessing(checkpoint: Path, arch: str, stem: str) -> dict[str, dict[str, Any]]:
-    """{"given": what a file beside the checkpoint says, or its publisher, "family": what such weights usually expect}.
+    """{"given": the settings in a file next to the checkpoint, or of its publisher, "family": the default of such weights}.
 
-    preprocess.json (of a bundle, or with any of KEYS) goes before a timm config.json. Raises ValueError when it cannot be read,
-    or is of another network.
+    preprocess.json (of a bundle, or with any of KEYS) has priority over a timm config.json. Raises ValueError if it cannot be
+    read or is of another network.
     """
     found = beside(checkpoint)
     given: dict[str, Any] = {}
@@ -50,15 +50,15 @@ def read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be read as JSON ({error}); repair it, or take it away and pass --mean, --std, …"
+            f"{path} cannot be read as JSON ({error}); repair it, or remove it and pass --mean, --std, …"
         ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected an object with {', '.join(KEYS)}")
+        raise ValueError(f"{path} contains a {type(content).__name__}; expected an object with {', '.join(KEYS)}")
     return content
 
 
 def own_form(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The keys of `data.index.Data`; the form that a bundle has says resize "shorter" and resize_size instead of a number."""
+    """The keys of `data.index.Data`. In a bundle, resize is "shorter" and resize_size is the number."""
     content = dict(content)
     size = content.pop("resize_size", None)
     if content.get("resize") == "shorter":
@@ -70,10 +70,10 @@ def own_form(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def timm_form(content: dict[str, Any], arch: str, path: Path) -> dict[str, Any]:
-    """A Hugging Face / timm config.json; anything else named config.json says nothing.
+    """The settings in a Hugging Face / timm config.json; none if the file is something else.
 
-    Raises ValueError when it names a network that shares the names of its tensors with `arch` and computes something else
-    (resnetaa50, resnetblur50), or inputs that are not square.
+    Raises ValueError if it names a network that has the same tensor names as `arch` but computes something else (resnetaa50,
+    resnetblur50), or inputs that are not square.
     """
     config: Any = content.get("pretrained_cfg", content)
     if not isinstance(config, dict) or not {"input_size", "mean"} <= set(config):
@@ -102,7 +102,7 @@ def timm_form(content: dict[str, Any], arch: str, path: Path) -> dict[str, Any]:
 
 
 def write_beside(folder: Path, dataset: dict[str, Any]) -> None:
-    """Put what `preprocessing` and the class order are read from next to a network that was made for `dataset`."""
+    """Write preprocess.json and labels.txt of `dataset` next to a network that was trained on it."""
     (folder / PREPROCESS).write_text(json.dumps(dataset["preprocess"], indent=1))
     (folder / LABELS).write_text("".join(f"{name}\n" for name in dataset["classes"]), encoding="utf-8")
 
@@ -115,7 +115,7 @@ def published(digest: str) -> dict[str, Any]:
 
 
 def family(digest: str, arch: str, stem: str) -> dict[str, Any]:
-    """What weights of this kind were evaluated with by those who published them; torchvision's first generation is the default.
+    """The preprocessing that the publisher of such weights used for evaluation. Default: torchvision's first generation.
 
     `digest` is the SHA-256 of the checkpoint. Pre-activation networks: timm's resnetv2_*.a1h_in1k.
     """

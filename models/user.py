@@ -1,4 +1,4 @@
-"""A user's checkpoint file -> the spec of its network, its state_dict in float32, and what it says of its images."""
+"""A user's checkpoint file -> the spec of its network, its state_dict in float32, and its normalisation of images."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ EPS = 1e-5  # of the batch norms that the family has
 
 
 class User(NamedTuple):
-    """`prepared` is what the file itself says of its images: mean and std, or nothing."""
+    """The content of a checkpoint file; `prepared` is the normalisation in the file: mean and std, or empty."""
 
     spec: Spec | Custom
     state: dict[str, Tensor]
@@ -28,9 +28,9 @@ class User(NamedTuple):
 
 
 def read_user(path: Path, arch: str, bn_eps: float = EPS) -> User:
-    """The network in the checkpoint file `path`; `bn_eps` is the epsilon of its batch norms where the file does not say it.
+    """The network in the checkpoint file `path`; `bn_eps` is the epsilon of its batch norms if the file does not have it.
 
-    Raises ValueError when the file cannot be read, holds another architecture than `arch`, or does not fit it.
+    Raises ValueError if the file cannot be read, contains another architecture than `arch`, or does not fit it.
     """
     content = opened(path)
     pairs = stated(content.facts)
@@ -82,9 +82,9 @@ def read_custom(path: Path, arch: str, content: Content, pairs: dict[str, str]) 
 
 
 def with_eps(state: dict[str, Any], facts: dict[str, Any], bn_eps: float) -> tuple[dict[str, Any], list[str]]:
-    """`state` for batch norms with our epsilon: what theirs is larger by goes into the running variances.
+    """`state` for batch norms with our epsilon: the difference of the two epsilons is added to the running variances.
 
-    The logits stay the same. A pickled module says its epsilon; a state_dict does not.
+    The logits stay the same. A pickled module contains its epsilon; a state_dict does not.
     """
     more = {
         name: difference
@@ -94,18 +94,20 @@ def with_eps(state: dict[str, Any], facts: dict[str, Any], bn_eps: float) -> tup
     }  # fmt: skip
     if not more:
         return state, []
-    told = ", ".join(sorted({f"{difference + EPS:.4g}" for difference in more.values()}))
+    theirs = ", ".join(sorted({f"{difference + EPS:.4g}" for difference in more.values()}))
     changed = {name: t.float() + more[name] if name in more else t for name, t in state.items()}
-    return changed, [f"The batch norms' epsilon of {told} was put into their running variances, where ours is {EPS}."]
+    return changed, [
+        f"The batch norms have epsilon {theirs}; the difference to ours, {EPS}, was added to their running variances."
+    ]
 
 
 def in_front(pairs: dict[str, str], facts: dict[str, Any]) -> tuple[dict[str, list[float]], list[str]]:
-    """The normalisation that stood in front of the network, which the images get instead."""
+    """The normalisation that was a layer before the network; it becomes part of the preprocessing."""
     for name, other in pairs.items():
         values = unit_scale(numbers(facts[name]), numbers(facts[other]), name)
         shown = " ".join(f"--{key} {','.join(f'{v:.4g}' for v in values[key])}" for key in ("mean", "std"))
         return values, [
-            f"The checkpoint holds its normalisation ({name}, {other}). Where nothing else is said, images get {shown}."
+            f"The checkpoint contains its normalisation ({name}, {other}): {shown} is used, unless flags set other values."
         ]
     return {}, []
 
@@ -114,5 +116,5 @@ def inside(pairs: dict[str, str], facts: dict[str, Any]) -> tuple[dict[str, list
     """The scale of the pixels for a network that normalises them itself."""
     name, other = next(iter(pairs.items()))
     scale = 255 if max(numbers(facts[name]) + numbers(facts[other])) > 1 else 1
-    told = f"The network normalises its images itself ({name}, {other}). Where nothing else is said, pixels are 0 … {scale}."
-    return {"mean": [0.0], "std": [1 / scale]}, [told]
+    note = f"The network normalises its images itself ({name}, {other}): its pixels are 0 … {scale}, unless flags change it."
+    return {"mean": [0.0], "std": [1 / scale]}, [note]

@@ -1,4 +1,4 @@
-"""The images, and the FP32 network that everything is compared with: the user's checkpoint, or one trained here."""
+"""The images, and the FP32 baseline that all engines are compared with: the user's checkpoint, or a network trained here."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from data.duplicates import check_images
 from data.index import fingerprint, index
 from measure.gate import power_notes
 from models.checkpoint import load_checkpoint
-from models.sidecar import told_beside
+from models.sidecar import content_beside
 from pipeline.recipe import Recipe
 
 
 def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact, Artifact]:
-    """The images, which of them can judge, and the baseline's checkpoint.
+    """The images, the check of the test images, and the baseline's checkpoint.
 
-    Raises ValueError when there is nothing to tell apart.
+    Raises ValueError if all images are of one class.
     """
     if recipe.checkpoint is None:
         images = images_of(recipe, step)
@@ -32,7 +32,7 @@ def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact, Artif
 
 
 def checked(recipe: Recipe, step: Stages, images: Artifact) -> Artifact:
-    """Which images can judge. What limits the verdict is printed now, before hours are spent on training."""
+    """The test images that count in a verdict. Problems with them are printed now, before hours of training."""
     found = step(check_images, recipe.check_images, images=images)
     for note in (*found.metrics["notes"], *power_notes(found.metrics["counted"], recipe.gate.max_drop)):
         console.print(f"· {note}", markup=False)
@@ -40,25 +40,25 @@ def checked(recipe: Recipe, step: Stages, images: Artifact) -> Artifact:
 
 
 def images_of(recipe: Recipe, step: Stages) -> Artifact:
-    """The images alone, prepared as the user's checkpoint expects them where there is one."""
+    """The images alone, preprocessed for the user's checkpoint if there is one."""
     if recipe.checkpoint is None:
         return step(index, recipe.data, context=fingerprint(recipe.data))
     return checkpoint_of(recipe, step)[0]
 
 
 def checkpoint_of(recipe: Recipe, step: Stages, new_classes: bool = False) -> tuple[Artifact, Artifact]:
-    """The images, prepared as the user's checkpoint expects them, and the checkpoint.
+    """The images, preprocessed for the user's checkpoint, and the checkpoint.
 
     `new_classes`: the images show other classes than those of the checkpoint.
     """
     assert recipe.checkpoint is not None
-    known = step(load_checkpoint, recipe.load, context=told_beside(recipe.checkpoint), checkpoint=recipe.checkpoint)
+    known = step(load_checkpoint, recipe.load, context=content_beside(recipe.checkpoint), checkpoint=recipe.checkpoint)
     config = recipe.data.model_copy(update={"new_classes": new_classes})
     return step(index, config, context=fingerprint(recipe.data), network=known), known
 
 
 def learn(recipe: Recipe, step: Stages, extract: bool) -> Path:
-    """Train only the baseline; from a checkpoint, teach it the classes of the data, or only `extract` its features."""
+    """Train only the baseline. With a checkpoint, train it on the classes of the data, or only `extract` its features."""
     if recipe.checkpoint is None:
         return baseline_of(recipe, step)[-1].path / "model.safetensors"
     images, known = checkpoint_of(recipe, step, new_classes=True)

@@ -212,7 +212,7 @@ def test_the_order_of_labels_txt_is_that_of_the_outputs(tree: Tree, out: Path, t
     [
         (None, 1000, r"checkpoint has 1000 classes, DATA my-images has 2 \(cat, dog\): .*labels.txt.*make train CHECKPOINT="),
         (["cat", "horse", "cow"], 3, r"has 1 classes that labels.txt of the checkpoint does not have: dog"),
-        (["cat", "dog"], 3, "labels.txt has 2 lines, the checkpoint 3 classes"),
+        (["cat", "dog"], 3, "labels.txt has 2 lines, the checkpoint has 3 classes"),
         (["cat", "dog", "cat"], 3, "has cat more than once"),
     ],
 )

@@ -136,9 +136,9 @@ def test_words_that_agree(root: Path, out: Path, said: dict[str, Any], expected:
     ("said", "told"),
     [
         ({"input_size": 96, "resize": 128, "crop_pct": 1.0},
-         "twice and disagree: an input size of 96 / 1.0 is a resize of 96; pass one of them"),
+         "thing and disagree: an input size of 96 / 1.0 is a resize of 96; pass only one of them"),
         ({"input_size": 224, "resize": 256, "crop_pct": 0.95},
-         "twice and disagree: an input size of 224 / 0.95 is a resize of 235; pass one of them"),
+         "thing and disagree: an input size of 224 / 0.95 is a resize of 235; pass only one of them"),
         ({"input_size": 224, "resize": "squash", "crop_pct": 0.9},
          "resize squash and crop_pct 0.9 set the same thing and disagree"),
     ],
@@ -150,5 +150,5 @@ def test_words_that_disagree(said: dict[str, Any], told: str) -> None:
 
 def test_words_that_disagree_once_the_input_size_is_known(root: Path, out: Path, tmp_path: Path) -> None:
     """256 / 0.875 is 224, and the checkpoint has 160."""
-    with pytest.raises(ValueError, match=r"twice and disagree: an input size of 160 / 0\.875 is a resize of 182"):
+    with pytest.raises(ValueError, match=r"thing and disagree: an input size of 160 / 0\.875 is a resize of 182"):
         prepared(root, out, network(tmp_path / "n", 1, given={"input_size": 160}), resize=256, crop_pct=0.875)

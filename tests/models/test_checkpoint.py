@@ -93,19 +93,19 @@ def test_the_usual_forms_are_read(form: str, state: State, tmp_path: Path) -> No
         torch.testing.assert_close(tensor, state[name], rtol=1e-2, atol=1e-2, check_dtype=name.endswith("weight"))
 
 
-def test_what_does_not_belong_to_the_network_is_told(state: State, tmp_path: Path) -> None:
+def test_what_does_not_belong_to_the_network_is_noted(state: State, tmp_path: Path) -> None:
     content = FORMS["model. (Lightning).ckpt"](state)
     _, _, notes = read_user_checkpoint(write(content, tmp_path / "a.ckpt"), "resnet18")
     assert any("criterion.weight" in note for note in notes)
 
 
-def test_which_of_two_sets_of_weights_was_read_is_told(state: State, tmp_path: Path) -> None:
+def test_which_of_two_sets_of_weights_was_used_is_noted(state: State, tmp_path: Path) -> None:
     _, _, notes = read_user_checkpoint(write({"model": state, "model_ema": state}, tmp_path / "a.pth"), "resnet18")
-    assert notes == ["The checkpoint has model_ema and model: model_ema was read."]
+    assert notes == ["The checkpoint has model_ema and model: model_ema was used."]
 
 
 @pytest.mark.parametrize("arch", ["resnext50_32x4d", "wide_resnet50_2", "res2net50_26w_4s", "resnetv2_50", "resnet50"])
-def test_relatives_are_told_apart_by_their_weights(arch: str, tmp_path: Path) -> None:
+def test_relatives_are_distinguished_by_their_weights(arch: str, tmp_path: Path) -> None:
     spec = family_spec(arch, num_classes=3, stem="small")
     path = write(ResNet(spec).state_dict(), tmp_path / "a.pth")
     _, found, notes = read_user_checkpoint(path, arch)
@@ -162,7 +162,7 @@ def cases(state: State, folder: Path) -> dict[str, tuple[Path, str]]:
         "empty file": (raw("empty.pth", b""), "is empty (0 bytes)"),
         "lfs pointer": (raw("lfs.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"), "git lfs pull"),
         "web page": (raw("page.pth", b"<!DOCTYPE html><title>404</title>"), "web page"),
-        "text": (raw("text.pth", b"not a checkpoint"), "(it is not what torch.save makes of tensors); save it again"),
+        "text": (raw("text.pth", b"not a checkpoint"), "(it is no file of tensors from torch.save); save it again"),
         "text as safetensors": (raw("text.safetensors", b"not a checkpoint"), "not a safetensors file"),
         "truncated": (raw("cut.pth", saved("whole.pth", state).read_bytes()[:20000]), "(it seems to be cut off)"),
         "suffix": (raw("model.onnx", b"x"), "is an ONNX model; expected the PyTorch weights it was exported from"),
@@ -185,7 +185,7 @@ def cases(state: State, folder: Path) -> dict[str, tuple[Path, str]]:
         "mis-shaped": (saved("shape.pth", shaped), "mis-shaped: layer1.0.conv1.weight [64, 32, 3, 3] for [64, 64, 3, 3]"),
         "nan": (saved("nan.pth", broken), "NaN or infinite weights in conv1.weight"),
         "infinite": (saved("inf.pth", {**state, "fc.bias": torch.full((7,), torch.inf)}), "NaN or infinite weights in fc.bias"),
-        "int8 weights": (saved("int8.pth", {**state, "conv1.weight": torch.zeros(64, 1, 7, 7, dtype=torch.int8)}), "weights of another kind in conv1.weight (strided int8)"),
+        "int8 weights": (saved("int8.pth", {**state, "conv1.weight": torch.zeros(64, 1, 7, 7, dtype=torch.int8)}), "weights of another type in conv1.weight (strided int8)"),
         "float8 weights": (saved("fp8.pth", {**state, "fc.weight": state["fc.weight"].to(torch.float8_e4m3fn)}), "(strided float8_e4m3fn)"),
         "sparse weights": (saved("sparse.pth", {**state, "fc.weight": state["fc.weight"].to_sparse()}), "(sparse_coo float32)"),
         "flat classifier": (saved("flat.pth", {**state, "fc.weight": torch.zeros(7)}), "classifier of [7]"),
@@ -194,7 +194,7 @@ def cases(state: State, folder: Path) -> dict[str, tuple[Path, str]]:
     }  # fmt: skip
 
 
-def test_whatever_cannot_be_read_is_refused_with_one_line(state: State, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_refused_with_one_line(state: State, tmp_path: Path) -> None:
     for name, (path, told) in cases(state, tmp_path).items():
         with pytest.raises(ValueError) as caught:
             read_user_checkpoint(path, "resnet18")
@@ -220,7 +220,7 @@ def test_what_lies_beside_the_checkpoint_comes_along(state: State, tmp_path: Pat
     load_checkpoint(Load(arch="resnet18"), out, checkpoint=path)
     given = json.loads((out / "preprocess.json").read_text())["given"]
     assert given == {"resize": 40, "input_size": 32, "exif": "apply"}  # goes before config.json
-    for content, told in (("{", "cannot be read as JSON"), ("[1]", "holds a list"), ('{"means": 1}', "unknown keys means")):
+    for content, told in (("{", "cannot be read as JSON"), ("[1]", "contains a list"), ('{"means": 1}', "unknown keys means")):
         (tmp_path / "preprocess.json").write_text(content)
         with pytest.raises(ValueError, match=told):
             load_checkpoint(Load(arch="resnet18"), out, checkpoint=path)

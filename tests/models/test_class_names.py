@@ -84,5 +84,5 @@ def test_numbers_with_a_gap_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text("{")
-    with pytest.raises(ValueError, match=r"labels.json cannot be read as JSON \(.*\); repair it, or take it away"):
+    with pytest.raises(ValueError, match=r"labels.json cannot be read as JSON \(.*\); repair it, or remove it"):
         class_names({}, tmp_path / "mine.pth")

@@ -192,7 +192,7 @@ def test_what_cannot_be_pruned_says_so() -> None:
         ("network_of_a_user:number", "returned a int"),
         ("network_of_a_user:Branching", "cannot be traced by torch.fx"),
         ("network_of_a_user:none", "has no convolution"),
-        ("network_of_a_user:maps", "answers [1, 8, 222, 222]; expected logits"),
+        ("network_of_a_user:maps", "returns [1, 8, 222, 222]; expected logits"),
         ("network_of_a_user:Fixed", "has 10 classes and 3 input channels; the data has 4"),
     ],
 )

@@ -220,9 +220,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "NumPy archive": (lambda p: np.savez(p.open("wb"), a=np.zeros(3)), "a zip archive of NumPy arrays"),
     "cut off": (lambda p: cut(p, legacy=False), "(it seems to be cut off)"),
     "cut off, before PyTorch 1.6": (lambda p: cut(p, legacy=True), "(it seems to be cut off)"),
-    "damaged": (damaged, "(it is damaged: a checksum does not fit)"),
+    "damaged": (damaged, "(it is damaged: a checksum is wrong)"),
     "quantized": (lambda p: torch.save({**network().state_dict(), "fc.weight": torch.quantize_per_tensor(torch.zeros(5, 20), 0.1, 0, torch.qint8)}, p),
-                  "weights of another kind in fc.weight (quantized)"),
+                  "weights of another type in fc.weight (quantized)"),
 }  # fmt: skip
 
 

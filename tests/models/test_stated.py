@@ -98,16 +98,16 @@ def test_another_epsilon_gives_the_same_logits(stated: bool, tmp_path: Path) -> 
 
 
 NOTED = {
-    "EMA without buffers": ["The checkpoint has ema and model: ema was read.", "ema has no running statistics: those of model were taken."],
-    "EMA without buffers in one state_dict": ["The checkpoint has model_ema and model: model_ema was read."],
-    "AveragedModel beside the model": ["The checkpoint has swa_model.module and model: swa_model.module was read."],
-    "the same network twice": ["The checkpoint has model.module.model and model.module.attacker.model: model.module.model was read."],
-    "an unused auxiliary head": ["4 tensors are not the network's and were left out of the checkpoint: aux_head.weight, aux_head.bias, projector.weight, projector.bias."],
+    "EMA without buffers": ["The checkpoint has ema and model: ema was used.", "ema has no running statistics: those of model were taken."],
+    "EMA without buffers in one state_dict": ["The checkpoint has model_ema and model: model_ema was used."],
+    "AveragedModel beside the model": ["The checkpoint has swa_model.module and model: swa_model.module was used."],
+    "the same network twice": ["The checkpoint has model.module.model and model.module.attacker.model: model.module.model was used."],
+    "an unused auxiliary head": ["4 tensors of the checkpoint do not belong to the network and were not used: aux_head.weight, aux_head.bias, projector.weight, projector.bias."],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("form", NOTED)
-def test_what_was_chosen_is_told(form: str, tmp_path: Path) -> None:
+def test_the_choice_is_noted(form: str, tmp_path: Path) -> None:
     torch.save(FORMS[form](network()), tmp_path / "a.pth")
     _, _, notes = read_user_checkpoint(tmp_path / "a.pth", "resnet18")
     assert set(NOTED[form]) <= set(notes)
