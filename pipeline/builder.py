@@ -19,7 +19,7 @@ from pipeline.student import Student
 
 @dataclass(frozen=True)
 class EngineBuilder:
-    """Of the target `name`, whose own options are `options`."""
+    """The builder for the target `name`; `options` are those of this target."""
 
     step: Stages
     name: str
@@ -50,7 +50,7 @@ class EngineBuilder:
         return EngineName("student", form, student.variant, self.name)
 
     def place(self, model: Artifact, ranges: Artifact, skip: tuple[str, ...] = ()) -> Artifact | None:
-        """`model` with Q/DQ and float32 scales, without Q/DQ at the nodes `skip`; None where the target has no INT8."""
+        """`model` with Q/DQ and float32 scales, without Q/DQ at the nodes `skip`; None if the target has no INT8."""
         if self.target.PLACEMENT is None:
             return None
         placement = self.target.PLACEMENT.model_copy(update={"skip": skip})
@@ -60,12 +60,12 @@ class EngineBuilder:
         return self.step(half, self.half, label=label, model=model)
 
     def as_built(self, int8: Artifact) -> Artifact:
-        """`int8` with the floating-point type that the target wants beside its integers."""
+        """`int8` with the floating-point type that the target needs for the layers that are not quantized."""
         assert self.target.PLACEMENT is not None
         return self.to_half(int8, f"int8 {self.name}") if self.target.PLACEMENT.floats == "float16" else int8
 
     def shippable(self, student: Student) -> dict[EngineName, Artifact]:
-        """The float32 files of the engines that could ship; none where the target has no INT8."""
+        """The float32 files of the engines that could ship; none if the target has no INT8."""
         int8 = self.place(student.onnx, student.ranges)
         if int8 is None:
             return {}
@@ -92,12 +92,12 @@ class EngineBuilder:
         return self.step(self.target.build, self.options, label=str(engine), context=context, model=model, images=self.images)
 
     def build_all(self, models: Mapping[EngineName, Artifact]) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
-        """The engines, and the reasons where the build of one failed."""
+        """The engines, and {engine: the reason} for failed builds."""
         engines, refused = {}, {}
         for name, model in models.items():
             try:
                 engines[name] = self.build(name, model)
-            except (ValueError, RuntimeError) as error:  # the other engines are still wanted
+            except (ValueError, RuntimeError) as error:  # build the other engines nevertheless
                 refused[name] = f"its build failed: {one_line(error)}"
         return engines, refused
 
@@ -107,19 +107,19 @@ class EngineBuilder:
         return self.step(predict, self.measure, label=str(name), context=context, load=load, engine=engine, images=self.images)
 
     def time(self, engines: Mapping[EngineName, Artifact]) -> Artifact:
-        """The latencies of all engines in one stage: they are comparable because they take turns in the same minutes."""
+        """The latencies of all engines in one stage. They take turns, so their latencies are comparable."""
         context, load = self.target.platform(), self.target.load
         by_key = {name.key: engine for name, engine in engines.items()}
         return self.step(latency, self.measure, label=self.name, context=context, load=load, engines=by_key, images=self.images)
 
     def pack(self, engine: Artifact, model: Artifact) -> Artifact:
-        """What goes to the device; `model` is the float32 file that `engine` was made from."""
+        """The bundle for the device; `model` is the float32 file that `engine` was built from."""
         opened: Any = {"load": self.target.load} if self.runs else {}
         return self.step(bundle, self.bundle, label=self.name, context=device_code(), engine=engine, model=model,
                          images=self.images, runner=self.target.runner, **opened)  # fmt: skip
 
     def pack_to_build(self, int8: Artifact) -> Artifact:
-        """What the device builds an engine from, where this machine cannot build one."""
+        """The bundle from which the device builds the engine, if this machine cannot build it."""
         assert self.target.prepare is not None
         files = self.step(self.target.prepare, self.options, label=self.name, context=device_code(), model=int8)
         return self.pack(files, int8)

@@ -1,4 +1,4 @@
-"""Checks of the baseline before hours are spent on the student. Each is a stage; what it finds is in the report."""
+"""Checks of the baseline before hours are spent on the student. Each is a stage with notes for the report."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from pipeline.recipe import Recipe
 
 
 def check(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -> None:
-    """Whether the images are prepared as for training, where the network is the user's; and whether it knows anything.
+    """Check the preprocessing of a user's checkpoint, and the accuracy of the baseline.
 
-    Raises ValueError for a baseline that is not what it should be.
+    Raises ValueError if the accuracy is implausible (measure/expect.py).
     """
     given: dict[str, Any] = {}
     if recipe.checkpoint is not None:

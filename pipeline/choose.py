@@ -11,7 +11,7 @@ from measure.verdict import Drop
 
 
 def drop(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> Drop | None:
-    """What the engine lost against the baseline of its target; None where the baseline was not measured."""
+    """The drop of the engine against the baseline of its target; None if the baseline was not measured."""
     baseline = EngineName.baseline(name.target)
     if baseline not in predictions:
         return None
@@ -25,7 +25,7 @@ def kept_back(drop: Drop, gate: Gate) -> bool:
 
 
 def fails(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> bool:
-    """Whether the gate keeps the engine from shipping; False where there is no baseline to compare with."""
+    """Whether the gate keeps the engine from shipping; False if there is no baseline to compare with."""
     found = drop(predictions, name, judge)
     return found is not None and kept_back(found, judge.gate)
 
@@ -33,12 +33,12 @@ def fails(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: J
 def quickest(
     names: Sequence[EngineName], predictions: Mapping[EngineName, Artifact], latency: Artifact, judge: Judge
 ) -> EngineName:
-    """The quickest of the engines that pass; of all of them where none does."""
+    """The quickest of the engines that pass; if none passes, the quickest of all."""
     timed = latency.metrics["timed"]
     passing = [name for name in names if not fails(predictions, name, judge)]
     return min(passing or names, key=lambda name: float(timed[name.key]["p50"]))
 
 
 def unmeasured(names: Sequence[EngineName], preferred: str) -> EngineName:
-    """The engine that ships where none can run here: the first in the form that the target prefers."""
+    """The engine that ships if none can run here: the first in the precision that the target prefers."""
     return next((name for name in names if name.form == preferred), names[0])

@@ -13,7 +13,7 @@ from reports.run_folder import TargetResult
 
 
 def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Sequence[Student]) -> TargetResult:
-    """What `builder` made for its target; `recipe` says what the ladder tries, and `base` on which images the gate judges."""
+    """The result for the target of `builder`; `recipe` has the settings of the ladder and the gate, `base` the test images."""
     judge = judge_of(recipe.gate, base.images.path, base.checked.path)
     target, name, baseline = builder.target, builder.name, base.baseline
     reason = target.unavailable()
@@ -22,7 +22,7 @@ def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Seq
     if target.READS == "checkpoint":
         baseline, students = base.teacher, [replace(student, onnx=student.checkpoint) for student in students]
     shippable = {key: model for student in students for key, model in builder.shippable(student).items()}
-    if reason and shippable:  # nothing can be measured here, so the first student of a sweep is as good as the others
+    if reason and shippable:  # the students of a sweep cannot be measured here, so the first one is taken
         first = shippable[builder.named(students[0], "int8")]
         return TargetResult(name, unavailable=reason, bundle=builder.pack_to_build(first))
     engines, refused = builder.build_all(builder.models(baseline, students, shippable))

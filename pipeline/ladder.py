@@ -1,10 +1,10 @@
-"""The recovery ladder: what is tried, in this order, when the INT8 engine of a target fails the gate.
+"""The recovery ladder: the rungs that are tried, in this order, if the INT8 engine of a target fails the gate.
 
 1. mixed: the layers that 8 bits hurt most go back to floating point, few at first
 2. quantize_aware: the student is trained on with 8-bit rounding in its forward pass, then quantized like any other
 
-Ranges are the best of several methods to begin with (calibration/). Every rung is an engine with a row of its own. The first
-rung that passes ends the ladder.
+The ranges are already the best of several methods (calibration/). Every rung is an engine with its own row. The ladder ends
+with the first rung that passes.
 """
 
 import json
@@ -43,7 +43,7 @@ def climb(
     ranking: RankLayers,
     judge: Judge,
 ) -> Climbed:
-    """Try rungs until one passes, where the INT8 engines of all `students` fail the gate.
+    """Try rungs until one passes, if the INT8 engines of all `students` fail the gate.
 
     If all students fail, start from the one with the smallest drop.
     """
@@ -79,7 +79,7 @@ def to_recover(
 def rungs(
     builder: EngineBuilder, student: Student, ladder: Ladder, ranking: RankLayers
 ) -> Iterator[tuple[EngineName, str, Artifact]]:
-    """Name, description and Q/DQ file of every rung; each is made when the loop arrives at it."""
+    """Name, description and Q/DQ file of every rung; each is computed only when the loop reaches it."""
     placement = builder.target.PLACEMENT
     assert placement is not None
     if "mixed" in ladder.rungs:
@@ -101,7 +101,7 @@ def rungs(
 
 
 def counts(most: int) -> list[int]:
-    """1, 2, 3, 5, 8, … up to `most`: every rung costs a build and a pass over the test images."""
+    """1, 2, 3, 5, 8, … up to `most`. Few numbers, because every rung costs a build and an evaluation on the test images."""
     found, following = [], 1
     while following <= most:
         found.append(following)

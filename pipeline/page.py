@@ -1,4 +1,4 @@
-"""The whole pipeline on one page. `step` runs a stage or finds it in the cache; a variable is what the stage left on disk."""
+"""The whole pipeline on one page. `step` runs a stage or finds it in the cache; a variable is the stage's folder on disk."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -34,7 +34,7 @@ def compress(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = 
     images, checked, teacher = baseline_of(recipe, step)
     for variant in variants.values():
         check_trainable(variant, images.metrics, bool(sweep))
-    # What can fail, fails before hours are spent on the student.
+    # Checks come first, so that errors appear before hours are spent on the student.
     check(recipe, step, images, teacher)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     base = Base(images, checked, teacher, baseline)
@@ -66,7 +66,7 @@ def press(name: str, recipe: Recipe, step: Stages, base: Base, widths: Artifact 
 def exported(
     name: str, recipe: Recipe, step: Stages, base: Base, model: Artifact, trained_on: Callable[[], Student] | None = None
 ) -> Student:
-    """The checkpoint `model` as FP32 ONNX with observed ranges; the baseline's ONNX where `model` is the teacher itself."""
+    """The checkpoint `model` as FP32 ONNX with observed ranges; the baseline's ONNX if `model` is the teacher itself."""
     label = f"student {name}".strip()
     onnx = base.baseline
     if model is not base.teacher:

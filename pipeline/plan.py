@@ -10,7 +10,7 @@ from pipeline.trial import trial
 
 
 def plan(name: str, recipe: Recipe, step: Stages, base: Base) -> Artifact | None:
-    """The widths that meet the budget, None where there is none. An impossible budget is refused before anything is trained."""
+    """The widths that meet the budget; None without a budget. An impossible budget is refused before any training."""
     if not recipe.budget.limited:
         return None
     student = step(derive_student, recipe.student, teacher=base.teacher)

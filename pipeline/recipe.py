@@ -1,6 +1,6 @@
-"""Recipe: a TOML file and what the command line changes in it -> frozen config objects.
+"""Recipe: a TOML file with the changes of the command line -> frozen config objects.
 
-Every section is the config class of one stage; an unknown section or key is answered with the known ones.
+Every section is the config class of one stage. For an unknown section or key, the error lists the known ones.
 """
 
 import tomllib
@@ -42,7 +42,7 @@ DEFAULT = "default.toml"  # for models without a recipe of their own
 
 
 class Ladder(Config):
-    """What is tried when an INT8 engine misses the gate, see pipeline/ladder.py; nothing where `rungs` is empty.
+    """The rungs to try if an INT8 engine fails the gate, see pipeline/ladder.py; none if `rungs` is empty.
 
     `most` is the largest share of the layers that go back to floating point.
     """
@@ -86,9 +86,9 @@ class Recipe(Config):
 
 
 def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: list[str]) -> Recipe:
-    """The recipe `file`, or the one that comes with `model`, with `changes` ({"prune.pruning_ratio": …}) made to it.
+    """The recipe `file`, or the default recipe of `model`, with `changes` ({"prune.pruning_ratio": …}).
 
-    `wanted` are the targets to build; none means all that work here. Raises ValueError for whatever is not known.
+    `wanted` are the targets to build; empty: all that work here. Raises ValueError for unknown models, keys and targets.
     """
     if model not in FAMILY and not is_custom(model):
         raise ValueError(
@@ -117,7 +117,7 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
         section_of(options, [name], f"{path.name}: targets")
     if targets.REFERENCE in wanted:
         known = ", ".join(name for name in targets.names() if name != targets.REFERENCE)
-        raise ValueError(f"target {targets.REFERENCE!r} is the reference and always measured; expected engines: {known}")
+        raise ValueError(f"target {targets.REFERENCE!r} is the reference, which is always measured; expected engines: {known}")
     chosen = dict.fromkeys([targets.REFERENCE, *(wanted or targets.names())])
     built = {name: read(targets.get(name).Options, options.get(name, {}), f"{path.name}: targets.{name}: ") for name in chosen}
     recipe = read(Recipe, {**content, "targets": built}, f"{path.name}: ")
@@ -133,22 +133,22 @@ def check_sense(recipe: Recipe) -> None:
     if is_custom(recipe.load.arch) and (recipe.load.stem or recipe.train.stem or recipe.train.shortcut):
         raise ValueError(f"MODEL {recipe.load.arch} has a stem and shortcuts of its own; leave out --stem and train.shortcut")
     if not recipe.finetune and recipe.budget.limited:
-        raise ValueError("BUDGET needs pruning and --no-finetune leaves it out; drop one of them")
+        raise ValueError("BUDGET needs pruning, but --no-finetune skips it; remove one of them")
     if recipe.checkpoint is None and not recipe.finetune:
         raise ValueError("--no-finetune quantizes a trained network as it is; pass CHECKPOINT=file")
 
 
 def check_trainable(recipe: Recipe, images: dict[str, Any], sweep: bool) -> None:
-    """ValueError when a budget or a `sweep` is asked for and nothing can be trained: `images` are the metrics of `index`."""
-    wish = "SWEEP" if sweep else "BUDGET" if recipe.budget.limited else ""
+    """ValueError for a budget or a `sweep` without training images: `images` are the metrics of `index`."""
+    needs = "SWEEP" if sweep else "BUDGET" if recipe.budget.limited else ""
     if sweep and not recipe.finetune:
-        raise ValueError("SWEEP needs pruning and --no-finetune leaves it out; drop one of them")
-    if wish and not images["trainable"]:
-        raise ValueError(f"{wish} needs training images and DATA {images['name']} has none; pass train/<class>/*, or no {wish}")
+        raise ValueError("SWEEP needs pruning, but --no-finetune skips it; remove one of them")
+    if needs and not images["trainable"]:
+        raise ValueError(f"{needs} needs training images, DATA {images['name']} has none; pass train/<class>/*, or no {needs}")
 
 
 def read(kind: type[C], values: dict[str, Any], where: str) -> C:
-    """`values` as a config of class `kind`; ValueError that starts with `where` and says what is wrong with them."""
+    """`values` as a config of class `kind`; ValueError that starts with `where` and names the first problem."""
     try:
         return kind(**values)
     except ValidationError as error:
@@ -156,7 +156,7 @@ def read(kind: type[C], values: dict[str, Any], where: str) -> C:
 
 
 def section_of(content: dict[str, Any], names: list[str], file: str) -> dict[str, Any]:
-    """The table at `names` in `content`, made where there is none."""
+    """The table at `names` in `content`; an empty one is added if there is none."""
     for i, name in enumerate(names, start=1):
         content = content.setdefault(name, {})
         if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""What the page makes: the base of all students, the students, and what each target makes of them."""
+"""The results of the page: the base of all students, the students, and the engines of each target."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from reports.run_folder import TargetResult
 
 @dataclass(frozen=True)
 class Base:
-    """What every student starts from.
+    """The common base of all students.
 
     images     the splits
     checked    which of the test images count in a verdict
@@ -25,12 +25,12 @@ class Base:
 
 @dataclass(frozen=True)
 class Student:
-    """`variant` tells the students of a sweep apart and is "" where there is only one.
+    """A trained network. `variant` distinguishes the students of a sweep; "" if there is only one.
 
     checkpoint    of the trained network
     onnx          its FP32 export
     ranges        of `onnx`
-    trained_on    makes the student after quantization-aware training; None where nothing can be trained
+    trained_on    returns the student after quantization-aware training; None if it cannot be trained
     """
 
     variant: str
@@ -42,7 +42,7 @@ class Student:
 
 @dataclass(frozen=True)
 class Pressed:
-    """What a run made: its base, a student per variant, and the engines of every target."""
+    """The results of a run: its base, a student per variant, and the engines of every target."""
 
     base: Base
     students: Sequence[Student]

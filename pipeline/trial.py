@@ -1,6 +1,6 @@
-"""Networks -> INT8 engines of them, and how long these take: what the search for a budget's widths measures with.
+"""Builds and times candidate INT8 engines for BUDGET. Accuracy is not measured.
 
-Engines are built as the page builds them, except that nobody asks what they answer.
+The engines are built in the same way as those of the page.
 """
 
 import statistics
@@ -24,16 +24,16 @@ from export.half import Half, half
 from export.onnx import Export, export
 from measure.engines import Measure, Runner, timed
 
-RANGES = Calibrate(method="max", images=16, samples=16)  # any will do for the time an engine takes
-TURNS = (3, 12)  # the fewest and the most
-AGREE = 1.03  # the two quickest turns, p50 to p50
-CALM = 1.3  # and p50 to p10 of each
-QUERIES = (5, 50)  # of a turn, the fewest and the most
-SECONDS = 0.1  # of a turn, warm-up aside
+RANGES = Calibrate(method="max", images=16, samples=16)  # the ranges do not change the latency
+TURNS = (3, 12)  # minimum and maximum
+AGREE = 1.03  # largest ratio of the p50 of the two quickest turns
+CALM = 1.3  # largest ratio of p50 to p10 in each of them
+QUERIES = (5, 50)  # minimum and maximum in a turn
+SECONDS = 0.1  # length of a turn without its warm-up
 
 
 def check_targets(budget: Budget, chosen: Sequence[str]) -> None:
-    """ValueError when something is to be measured on a target that has no INT8 engine, cannot run here, or is not `chosen`."""
+    """ValueError if a limit needs a target that has no INT8 engine, cannot run here, or is not one of `chosen`."""
     for name in budget.targets:
         target = targets.get(name)
         if target.PLACEMENT is None:
@@ -41,10 +41,10 @@ def check_targets(budget: Budget, chosen: Sequence[str]) -> None:
             raise ValueError(f"BUDGET is for INT8 engines and {name} has none; expected one of {able}")
         if reason := target.unavailable() or target.cannot_run():
             raise ValueError(
-                f"BUDGET on {name} has to be measured and {name} cannot run here ({reason}); set one on another target"
+                f"BUDGET on {name} must be measured, but {name} cannot run here ({reason}); set a BUDGET on another target"
             )
         if name not in chosen:
-            raise ValueError(f"BUDGET is on {name} and TARGETS leaves it out; expected it among {', '.join(chosen)}")
+            raise ValueError(f"BUDGET is on {name}, but TARGETS has only {', '.join(chosen)}; add {name} to TARGETS")
 
 
 def trial(
@@ -59,9 +59,9 @@ def trial(
 ) -> list[dict[str, float]]:
     """For each network {"p50": ms, "size": bytes, "baseline": ms} of its INT8 engine, batch 1; all engines take turns.
 
-    `baseline` is the folder of the FP32 baseline's model.onnx. p50 is the median of the quickest turn: what else the
-    machine does only ever adds to it. `exact` engines come from the exporter that those that ship come from: it takes longer,
-    its files are larger, and its resnet50 was 1 to 3 % quicker (p50 of 1,000, twice).
+    `baseline` is the folder of the FP32 baseline's model.onnx. p50 is the median of the quickest turn, because other work on
+    the machine only makes turns slower. `exact` uses the same exporter as for engines that ship: it takes longer, its files are
+    larger, and its resnet50 was 1 to 3 % quicker (p50 of 1,000, twice).
     """
     module = targets.get(target)
     settings = module.Options(**options)
@@ -81,7 +81,7 @@ def trial(
 
 
 def quantized(network: nn.Module, x: Tensor, module: targets.Target, images: Path, folder: Path, exact: bool) -> Path:
-    """A folder with the Q/DQ model.onnx of `network`, as the target `module` wants it."""
+    """A folder with the Q/DQ model.onnx of `network` for the target `module`."""
     plain, ranges, placed, halved = (folder / name for name in ("plain", "ranges", "placed", "halved"))
     for part in (plain, ranges, placed, halved):
         part.mkdir()
@@ -97,12 +97,12 @@ def quantized(network: nn.Module, x: Tensor, module: targets.Target, images: Pat
 
 
 def exported(network: nn.Module, x: Tensor, file: Path, exporters: tuple[bool, bool]) -> None:
-    """By the first of the `exporters` (dynamo or not) that can; ValueError when neither can."""
+    """Export with the first of the `exporters` (dynamo or not) that works; ValueError if neither does."""
     problems = []
     for dynamo in exporters:
         try:
             return export(network, x, file, Export().opset, dynamo)
-        except Exception as error:  # both raise whatever they stumble over
+        except Exception as error:  # both may raise anything
             problems.append(first_line(error))
     raise ValueError(f"BUDGET cannot be measured: the network cannot be exported to ONNX ({'; '.join(problems)})")
 
@@ -120,10 +120,10 @@ def p50s(runners: Sequence[Runner], image: np.ndarray) -> list[float]:
 
 
 def settled(taken: Sequence[tuple[float, float]]) -> bool:
-    """Whether no other work fell into the quickest turns (p50, p10), or there were turns enough.
+    """Whether the quickest turns (p50, p10) were undisturbed by other work, or the maximum of turns is reached.
 
-    It did not when they agree, and most queries took about as long as the quickest ones: an engine whose threads wait for a
-    busy core has a p50 several times its p10.
+    They were undisturbed if they agree and p50 is not much larger than p10: an engine whose threads wait for a busy core has a
+    p50 several times its p10.
     """
     quickest = sorted(taken)[:2]
     calm = len(taken) >= TURNS[0] and all(p50 <= CALM * p10 for p50, p10 in quickest)
