@@ -1,1 +1,1 @@
-"""The same work given to other tools, side by side."""
+"""Comparisons with other tools that do the same work."""

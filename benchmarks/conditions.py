@@ -1,4 +1,4 @@
-"""What all benchmarks share: how they start, and what a section of RESULTS.md opens with."""
+"""The common start of all benchmarks, and the first line of a section of RESULTS.md."""
 
 import importlib.metadata
 import platform

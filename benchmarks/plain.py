@@ -40,7 +40,7 @@ class Plain(Config):
 def torch_pruned(config: Plain, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
     """Prune `model` by the ratio that brings its MACs nearest to `config.macs`.
 
-    `seconds` in the metrics are those of pruning once: whoever uses the tool as it is gives it a ratio and does not search.
+    `seconds` in the metrics are those of pruning once: a user of the tool gives it a ratio and does not search.
     """
     network, spec = load(model)
     channels, height, width = dataset_of(images)["input_shape"]
@@ -114,8 +114,8 @@ def stage_of(artifact: Artifact) -> str:
     return str(artifact.manifest["stage"]).split(".")[-1]
 
 
-def told_of(ours: Artifact, plain: Artifact) -> str:
-    """How torch-pruning came to its MACs, beside those of `ours`, what our `prune` left."""
+def mac_remark(ours: Artifact, plain: Artifact) -> str:
+    """The settings and MACs of torch-pruning, compared with those of `ours`, the artifact of our `prune`."""
     by, mine, its = plain.metrics, ours.metrics["after"]["macs"], plain.metrics["after"]["macs"]
     same = " Both kept the same channels: what we re-estimated of batch norm is all that differs." if alike(ours, plain) else ""
     return (
@@ -125,7 +125,7 @@ def told_of(ours: Artifact, plain: Artifact) -> str:
 
 
 def alike(one: Artifact, other: Artifact) -> bool:
-    """Whether two networks have the same weights, whatever batch norm has seen."""
+    """Whether two networks have the same weights, without the statistics of batch norm."""
     a, b = (load_file(artifact.path / "model.safetensors") for artifact in (one, other))
     seen = ("running_mean", "running_var", "num_batches_tracked")
     return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a if not name.endswith(seen))

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pruning --model resnet50 --checkpoint FILE --ratios 0.5 --epochs 1 --seeds 0,1,2
 
-Pruning and distillation are told apart: both networks are trained by our distillation, and on the labels alone.
+To separate pruning from distillation, both networks are trained twice: by our distillation, and on the labels alone.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.conditions import RESULTS, conditions, started_with
-from benchmarks.plain import PLAIN, Plain, made_by, on_labels, told_of, torch_pruned
+from benchmarks.plain import PLAIN, Plain, mac_remark, made_by, on_labels, torch_pruned
 from benchmarks.seeds import Trained, markdown, terminal
 from benchmarks.table import OURS, with_section
 from compress.distill import Distill, distill
@@ -41,11 +41,11 @@ def main(
     seeds: Annotated[str, typer.Option(help="of the fine-tuning, comma-separated")] = "0,1,2",
     train_limit: Annotated[int | None, typer.Option(help="training images; default: all")] = None,
     test_limit: Annotated[int | None, typer.Option(help="images that accuracy is of; default: all")] = None,
-    changes: Set = [],  # noqa: B006 - typer reads it and nobody changes it
+    changes: Set = [],  # noqa: B006 - typer reads it and never changes it
     runs: Annotated[Path, typer.Option(help="RUNS/<model> has the cache")] = Path("runs"),
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
 ) -> None:
-    """Compare respress with torch-pruning; --set changes whatever of prune.*, budget.* and distill.* our side should use."""
+    """Compare respress with torch-pruning; --set changes prune.*, budget.* and distill.* of our side."""
     shares, numbers = list_of("--ratios", ratios, float), list_of("--seeds", seeds, int)
     overrides = changes_of(changes) | given(checkpoint=checkpoint, data__train_limit=train_limit, data__test_limit=test_limit)
     overrides |= {"distill.epochs": epochs, "distill.min_steps": 0, "distill.minutes": None, "quantize_aware.epochs": 0}
@@ -71,7 +71,7 @@ def list_of(flag: str, text: str, kind: type[Any]) -> list[Any]:
 
 
 def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, list[Trained], str]:
-    """The images, what was trained, and how torch-pruning came to its MACs.
+    """The images, the trained networks, and the remark on torch-pruning's MACs.
 
     Raises ValueError when there is nothing to train on.
     """
@@ -96,7 +96,7 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
     for name, (student, config) in ways.items():
         top1, minutes = [], []
         for seed in seeds:
-            # A teacher without a say is still asked at the end, for a note: the student itself costs nobody minutes.
+            # Training on the labels alone only evaluates the teacher, once, for a note. The student itself costs the least time.
             guide, label = student if config is alone else teacher, f"{name}, seed {seed}"
             seeded = config.model_copy(update={"seed": seed})
             trained = step(distill, seeded, label=label, student=student, teacher=guide, images=images)
@@ -104,11 +104,11 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
             top1.append(float(reference.predict(engine, reference.build(engine, trained)).metrics["top1"]))
             minutes.append(trained.manifest["seconds"] / 60)
         found.append(Trained(name, student.metrics["after"], top1, minutes))
-    return images, found, told_of(ours, plain)
+    return images, found, mac_remark(ours, plain)
 
 
 def about(recipe: Recipe, images: Artifact, seeds: list[int]) -> str:
-    """When, with what and how."""
+    """The conditions of the benchmark in one sentence."""
     there, training = images.metrics["splits"], recipe.distill
     return (
         f"{conditions('benchmarks.pruning', PACKAGES)}; {images.metrics['name']}, {there['train']:,} training images, top-1 of "

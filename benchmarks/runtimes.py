@@ -23,7 +23,7 @@ from pipeline.recipe import Recipe
 
 Made = tuple[Path, float] | str  # a tool's file and its seconds, or why there is none
 OTHERS = {"onnxruntime": "NNCF", "openvino": "quantize_static"}  # whose files are for another runtime
-DEFAULT_HINT = ("openvino", "NNCF, mixed")  # also has a row as OpenVINO computes it when it is asked for no type of floats
+DEFAULT_HINT = ("openvino", "NNCF, mixed")  # also has a row with OpenVINO's default type of floats
 
 
 def rows_of(recipe: Recipe, step: Stages, runtime: str, model: Artifact, images: Artifact, files: dict[str, Made]) -> list[Row]:
@@ -46,12 +46,12 @@ def rows_of(recipe: Recipe, step: Stages, runtime: str, model: Artifact, images:
 
 
 def opened(runtime: str, name: str, file: Path, seconds: float, threads: int) -> list[Row]:
-    """The rows of a peer's file: one, or two where it is also worth looking at as the runtime opens it by default."""
+    """The rows of a peer's file: one, or two if the runtime's default settings are also measured."""
     runner, int8_share = OPEN[runtime]
     try:
         rows = [Row(name, runner(file, threads), int8_share=int8_share(file), seconds=seconds)]
         return rows + ([by_default(name, file, threads)] if (runtime, name) == DEFAULT_HINT else [])
-    except Exception as error:  # whatever a runtime does not like about a peer's file
+    except Exception as error:  # a runtime may raise anything for a peer's file
         return [Row(name, why=f"{runtime} cannot open it: {one_line(error)[:100]}")]
 
 
@@ -77,7 +77,7 @@ def per_batch(compiled: Callable[[int], Any]) -> Runner:
 
 
 def by_default(name: str, file: Path, threads: int) -> Row:
-    """The file as OpenVINO computes its floats when it is not told in what: bfloat16 where the processor can."""
+    """The file with OpenVINO's default type of floats: bfloat16 if the processor supports it."""
     core = importlib.import_module("openvino").Core()
 
     def compiled(batch: int) -> Any:

@@ -1,4 +1,4 @@
-"""Rows -> a table for people, what they say about who wins, and the section of RESULTS.md."""
+"""Rows -> a table, the rows that are clearly better than ours, and the section of RESULTS.md."""
 
 import re
 
@@ -23,7 +23,7 @@ over the seeds of fine-tuning, differences taken seed by seed.
 
 
 def columns(rows: list[Row]) -> list[str]:
-    accuracy = ["top-1 %", f"points to {OURS}", "lost / gained"] if asked(rows) else []
+    accuracy = ["top-1 %", f"points to {OURS}", "lost / gained"] if has_accuracy(rows) else []
     p50, whole = ["p50 ms", "p50 of turns", f"p50 / {OURS}"], whole_way(rows)
     network = ["MB", "M params", "M MACs"] if whole else []
     return ["engine", *accuracy, *network, *p50, "INT8 share", "minutes" if whole else "seconds"]
@@ -89,7 +89,7 @@ def ours_of(rows: list[Row]) -> Row:
     return next(row for row in rows if row.name == OURS)
 
 
-def asked(rows: list[Row]) -> bool:
+def has_accuracy(rows: list[Row]) -> bool:
     return any(row.right is not None for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Engines that take turns: what they answer, how long they take, and how one compares with another in the same minutes."""
+"""Engines that take turns: their predictions and latencies, and comparisons of two engines turn by turn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,13 +48,13 @@ class Row:
 
 def ask(rows: list[Row], images: Path, limit: int | None) -> None:
     """Fill in `right` for the (first `limit`) test images."""
-    answers: dict[str, list[np.ndarray]] = {row.name: [] for row in rows}
+    right: dict[str, list[np.ndarray]] = {row.name: [] for row in rows}
     for x, y in batches(Split(images, "test"), 100, limit=limit):
         for row in rows:
             assert row.run is not None
-            answers[row.name].append(row.run(x.numpy()).argmax(1) == y.numpy())
+            right[row.name].append(row.run(x.numpy()).argmax(1) == y.numpy())
     for row in rows:
-        row.right = np.concatenate(answers[row.name])
+        row.right = np.concatenate(right[row.name])
 
 
 def take_turns(rows: list[Row], image: np.ndarray, queries: int) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.conditions import RESULTS, conditions, started_with
 from benchmarks.engines import PACKAGES, chosen, made_by_peers
-from benchmarks.plain import PLAIN, Plain, made_by, on_labels, stage_of, told_of, torch_pruned
+from benchmarks.plain import PLAIN, Plain, mac_remark, made_by, on_labels, stage_of, torch_pruned
 from benchmarks.runtimes import OPEN, OTHERS, Made, opened
 from benchmarks.table import OURS, markdown, terminal, with_section
 from benchmarks.turns import TURNS, Row, ask, take_turns
@@ -47,13 +47,13 @@ def main(
     models: list[str],
     queries: Annotated[int, typer.Option(help="timed queries per engine")] = 1000,
     test_limit: Annotated[int | None, typer.Option(help="images that accuracy is of; default: all")] = None,
-    changes: Set = [],  # noqa: B006 - typer reads it and nobody changes it
+    changes: Set = [],  # noqa: B006 - typer reads it and never changes it
     runs: Annotated[Path, typer.Option(help="RUNS/<model> has the cache of each network")] = Path("runs"),
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
 ) -> None:
     """Press MODELS ("name" or "name=checkpoint", also separated by commas) and compare with the ways of other tools."""
     todo = []
-    for name, checkpoint in chosen(models):  # what can fail, fails before hours are spent
+    for name, checkpoint in chosen(models):  # check all inputs before hours are spent
         overrides = changes_of(changes) | given(checkpoint=checkpoint or None, data__test_limit=test_limit)
         todo.append((name, load_recipe(name, None, overrides, list(OPEN))))
     for name, recipe in todo:
@@ -82,9 +82,9 @@ def section(title: str, recipe: Recipe, step: Stages, queries: int, results: Pat
     student = made_by(step, "prune")
     like = Plain(macs=student.metrics["after"]["macs"], round_to=recipe.prune.round_to or ROUND_TO)
     pruned = step(torch_pruned, like, model=teacher, images=images)
-    # The student in the teacher's place: it has no say, and is only asked at the end.
+    # The student is passed as its own teacher: training on the labels does not use it, it is only evaluated at the end.
     tuned = step(distill, on_labels(recipe.distill, epochs), label=PLAIN, student=pruned, teacher=pruned, images=images)
-    lines = [about(recipe, queries, images, epochs), "", told_of(student, pruned), ""]
+    lines = [about(recipe, queries, images, epochs), "", mac_remark(student, pruned), ""]
     with tempfile.TemporaryDirectory() as work:
         networks = []
         for label, model, spent in (
@@ -151,7 +151,7 @@ def theirs(recipe: Recipe, runtime: str, networks: list[Network]) -> Iterator[Ro
 
 
 def about(recipe: Recipe, queries: int, images: Artifact, epochs: int) -> str:
-    """When, with what and how."""
+    """The conditions of the benchmark in one sentence."""
     there, packages = images.metrics["splits"], (*PACKAGES, "torch", "torch-pruning")
     return (
         f"{conditions('benchmarks.whole', packages)}; {images.metrics['name']}, {there['train']:,} training images, {epochs} "

@@ -79,7 +79,7 @@ def test_only_targets_that_run_here_and_are_built_can_have_a_latency(monkeypatch
     check_targets(Budget(max_latency={"onnxruntime": 1}), ["torch", "onnxruntime"])
     with pytest.raises(ValueError, match="torch has none; expected one of onnxruntime"):
         check_targets(Budget(max_latency={"torch": 1}), ["torch"])
-    with pytest.raises(ValueError, match="BUDGET is on .*, but TARGETS has only torch, openvino; add .* to TARGETS"):
+    with pytest.raises(ValueError, match=r"BUDGET is on .*, but TARGETS has only torch, openvino; add .* to TARGETS"):
         check_targets(Budget(max_size={"onnxruntime": 1e6}), ["torch", "openvino"])
     monkeypatch.setattr(tensorrt, "unavailable", lambda: "no NVIDIA GPU here")
     with pytest.raises(ValueError, match=r"tensorrt cannot run here \(no NVIDIA GPU here\)"):
