@@ -114,10 +114,10 @@ def made_by_peers(tools: Iterable[str], model: Artifact, images: Artifact, count
 def about(recipe: Recipe, queries: int, images: Artifact, accuracy: tuple[int | None] | None) -> str:
     """When, with what and how."""
     there = images.metrics["splits"]["test"]
-    asked = "" if accuracy is None else f" accuracy of {min(there, accuracy[0] or there):,} test images;"
+    measured = "" if accuracy is None else f" accuracy of {min(there, accuracy[0] or there):,} test images;"
     return (
         f"{conditions('benchmarks.engines', PACKAGES)}; {images.metrics['name']}, {recipe.calibrate.images} calibration images;"
-        f"{asked} {TURNS} turns of {-(-queries // TURNS)} queries per engine."
+        f"{measured} {TURNS} turns of {-(-queries // TURNS)} queries per engine."
     )
 
 

@@ -96,7 +96,7 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
     for name, (student, config) in ways.items():
         top1, minutes = [], []
         for seed in seeds:
-            # Training on the labels alone evaluates the teacher once, for a note. The student itself costs the least time.
+            # Training on the labels alone only evaluates the teacher, once, for a note. The student costs the least time.
             guide, label = student if config is alone else teacher, f"{name}, seed {seed}"
             seeded = config.model_copy(update={"seed": seed})
             trained = step(distill, seeded, label=label, student=student, teacher=guide, images=images)

@@ -99,7 +99,7 @@ def untrained(
 
 
 class Load(Config):
-    """`arch` is the user's MODEL, `stem` the user's --stem; `source` the digest of a custom network's code.
+    """`arch` and `stem` are the user's MODEL and --stem; `source` the digest of a custom network's code.
 
     `bn_eps` is the batch norms' epsilon, which a state_dict does not have. PyTorch's default is 1e-5, TensorFlow's 1e-3.
     """

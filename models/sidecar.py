@@ -30,7 +30,7 @@ def content_beside(checkpoint: Path) -> dict[str, str]:
 
 
 def preprocessing(checkpoint: Path, arch: str, stem: str) -> dict[str, dict[str, Any]]:
-    """{"given": the settings in a file next to the checkpoint, or its publisher's, "family": the default of such weights}.
+    """{"given": the settings in a file next to the checkpoint, or of its publisher, "family": the default of such weights}.
 
     preprocess.json (of a bundle, or with any of KEYS) has priority over a timm config.json. Raises ValueError if it cannot be
     read or is of another network.
