@@ -67,7 +67,7 @@ def test_a_depth_that_is_stated_is_kept(tree: Tree, out: Path, tmp_path: Path) -
     assert spec_of(out)["bit_depth"] == 16 and np.asarray(Split(out, "test").image(0)).max() == 15
     assert found["notes"] == [
         "5 images of my-images with more than 8 bits per pixel: the largest value is 4,095; read as 16 bits (0 … 65,535), as "
-        "was stated."
+        "data.bit_depth states."
     ]
     known = network(tmp_path / "n", 1, given={"bit_depth": 10})
     found = index(Data(name=str(root)), out, network=known)

@@ -130,7 +130,7 @@ def test_equal_files_are_on_one_side(tree: Tree, out: Path) -> None:
          "3 images are outside of the class folders and were left out (000.png, 001.png, 002.png)"),
         ({"": 20, "a": 5, "b": 5}, False,
          "The folders a, b were not used as classes, because most images are outside of them; if they are classes, move the "
-         "other images away."),
+         "other images out of DATA."),
         ({"": 20, "a": 5}, False, ""),
     ],
 )  # fmt: skip

@@ -185,7 +185,7 @@ def test_integers_that_count_from_one(tree: Tree, out: Path, tmp_path: Path) -> 
     assert (
         "Integer classes count from 1, in the order of the classes: the checkpoint has 3 classes (a, …, c)." in found["notes"]
     )
-    with pytest.raises(ValueError, match="has class 3, the checkpoint has 2 classes: expected integers from 0 to 1"):
+    with pytest.raises(ValueError, match="has class 3, but the checkpoint has 2 classes: expected integers from 0 to 1"):
         index(Data(name=str(root)), out, network=network(tmp_path / "m", 2))
 
 
@@ -217,8 +217,8 @@ def test_a_few_that_do_not_match_are_counted(tree: Tree, out: Path, images: int,
          "2 of 22 images have no label in labels.csv, more than the allowed 1 %; complete"),
         (20, rows(20) + "001.png,dog\n",
          "labels.csv gives 001.png two classes, cat and dog; expected one row"),
-        (20, rows(20, 500), "labels.csv has labels, but not for these images: its first row is 500.png, dog, an image is "
-                            "called 000.png; correct the names in it, or move it away"),
+        (20, rows(20, 500), "labels.csv has labels, but not for these images: its first row is 500.png, dog, an image has "
+                            "the name 000.png; correct the names in the table, or move it out of DATA"),
     ],
 )  # fmt: skip
 def test_tables_that_do_not_fit_are_refused(tree: Tree, out: Path, images: int, text: str, told: str) -> None:

@@ -92,7 +92,7 @@ def test_another_epsilon_gives_the_same_logits(stated: bool, tmp_path: Path) -> 
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-3
     _, notes = loaded(model if stated else state(model), tmp_path, **({} if stated else {"bn_eps": 1e-3}))
-    assert any("epsilon of 0.001" in note for note in notes)
+    assert any("have epsilon 0.001" in note for note in notes)
     with torch.inference_mode():
         torch.testing.assert_close(load(tmp_path / "out")[0](images()), model(images()), rtol=1e-5, atol=1e-5)
 
