@@ -76,7 +76,7 @@ def compress(
     channel_order: options.ChannelOrder = None,
     recipe: options.RecipeFile = None,
     out: options.Out = None,
-    changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
+    changes: options.Set = [],  # noqa: B006 - typer only reads it
 ) -> None:
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
     from measure.gate import exit_code
@@ -108,11 +108,11 @@ def compare(
     minutes: options.Minutes = None,
     stem: options.Stem = None,
     out: Annotated[Path, typer.Option(help="folder for all results")] = Path("runs/compare"),
-    changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
+    changes: options.Set = [],  # noqa: B006 - typer only reads it
 ) -> None:
     """Press several MODELS, time their engines side by side, and say which one to take."""
     from pipeline.api import recipes_of
-    from pipeline.compare import Entry, wishes
+    from pipeline.compare import Entry, requested
     from pipeline.compare import compare as side_by_side
     from reports.compare import exit_code
 
@@ -121,9 +121,9 @@ def compare(
     flags |= options.given(train__stem=stem, load__stem=stem)
     overrides = options.together(options.changes_of(changes), flags)
     entries = {}
-    for wish in wishes(models):
-        own = overrides | options.given(checkpoint=wish.checkpoint)
-        entries[wish.name] = Entry(wish.model, *recipes_of(wish.model, None, own, sweep, wanted))
+    for network in requested(models):
+        own = overrides | options.given(checkpoint=network.checkpoint)
+        entries[network.name] = Entry(network.model, *recipes_of(network.model, None, own, sweep, wanted))
     found = side_by_side(entries, wanted, out, typed())
     tell_comparison(found, out)
     for model in found.models:
@@ -162,7 +162,7 @@ def train(
     channel_order: options.ChannelOrder = None,
     recipe: options.RecipeFile = None,
     out: options.Out = None,
-    changes: options.Set = [],  # noqa: B006 - typer reads it and nobody changes it
+    changes: options.Set = [],  # noqa: B006 - typer only reads it
 ) -> None:
     """Train only the FP32 baseline: from scratch, or from CHECKPOINT with a new head for the classes of DATA."""
     from core.cache import Stages, locked
@@ -262,7 +262,7 @@ def main() -> None:
 
 
 def exit_code_of_command() -> int:
-    """What nobody foresaw keeps its traceback and becomes 70 (EX_SOFTWARE)."""
+    """An unforeseen error keeps its traceback and becomes 70 (EX_SOFTWARE)."""
     try:
         with startup.prepared():
             code = app(standalone_mode=False) or 0

@@ -22,7 +22,7 @@ from reports.comparison import Comparison
 
 
 @dataclass(frozen=True)
-class Wish:
+class Requested:
     """One of the MODELS: `name` is what it is called here and its folder in OUT."""
 
     name: str
@@ -30,7 +30,7 @@ class Wish:
     checkpoint: Path | None
 
 
-def wishes(text: str) -> list[Wish]:
+def requested(text: str) -> list[Requested]:
     """ "resnet18,resnet50=mine.pth" -> what to compare; networks that come twice are called after their checkpoints.
 
     Raises ValueError for fewer than two, and for the same twice.
@@ -38,15 +38,15 @@ def wishes(text: str) -> list[Wish]:
     found = [part.strip().partition("=") for part in text.split(",") if part.strip()]
     models = [model for model, _, _ in found]
     named = [
-        Wish(
+        Requested(
             model if models.count(model) == 1 else f"{model}-{Path(file).stem or 'trained'}",
             model,
             Path(file) if file else None,
         )
         for model, _, file in found
     ]
-    folders = [folder_of(wish.name) for wish in named]
-    if twice := [wish.name for wish in named if folders.count(folder_of(wish.name)) > 1]:
+    folders = [folder_of(each.name) for each in named]
+    if twice := [each.name for each in named if folders.count(folder_of(each.name)) > 1]:
         raise ValueError(f"MODELS {text!r} names {twice[0]} twice; expected networks or checkpoints of different names")
     if len(named) < 2:
         raise ValueError(f"MODELS {text!r}: expected at least two, comma-separated, such as resnet18,resnet50=checkpoint.pth")
@@ -70,7 +70,7 @@ def compare(entries: dict[str, Entry], wanted: list[str], out: Path, command: st
     """Press every network of `entries` by name into OUT/<name>, time all that ships, write OUT/compare.*.
 
     What a network is refused for becomes its row, and the others go on. Raises ValueError when all are refused, and when they
-    would not be asked about the same labelled test images.
+    would not be judged on the same labelled test images.
     """
     started = time.perf_counter()
     failed: dict[str, str] = {}
@@ -117,11 +117,11 @@ def indexed(recipe: Recipe, out: Path) -> Artifact:
 
 
 def check_same(images: dict[str, Artifact]) -> None:
-    """ValueError unless all networks are asked about the same images, whose classes are known."""
+    """ValueError unless all networks are judged on the same images, whose classes are known."""
     if not images:
         return
     first = next(iter(images))
-    theirs, asked = images[first].metrics, gated(images[first].path)
+    theirs, judged = images[first].metrics, gated(images[first].path)
     for name, artifact in images.items():
         data = artifact.metrics
         if not data["labelled"]:
@@ -129,9 +129,9 @@ def check_same(images: dict[str, Artifact]) -> None:
                 f"DATA {data['name']} has no labels, and agreement with different baselines cannot be compared; "
                 "expected test images in one folder per class"
             )
-        if gated(artifact.path) != asked:
+        if gated(artifact.path) != judged:
             raise ValueError(
-                f"MODELS are not asked about the same test images: {first} {theirs['splits']['test']:,} of {theirs['name']}, "
+                f"MODELS are not judged on the same test images: {first} {theirs['splits']['test']:,} of {theirs['name']}, "
                 f"{name} {data['splits']['test']:,} of {data['name']}; pass the same DATA and data.test_limit to all"
             )
 

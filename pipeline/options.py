@@ -146,8 +146,8 @@ def limits_of(budget: str) -> dict[str, Any]:
 
     parsed: dict[str, Any] = {}
     for part in filter(None, map(str.strip, budget.split(","))):
-        kind, _, wish = part.partition("=")
-        amount, at, target = (text.strip() for text in wish.partition("@"))
+        kind, _, limit = part.partition("=")
+        amount, at, target = (text.strip() for text in limit.partition("@"))
         field, units, default = BUDGETS.get(kind.strip().lower(), ("", {}, None))
         value = amount_of(amount, units)
         on = target if at else default

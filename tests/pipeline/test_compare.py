@@ -16,7 +16,7 @@ from data.index import Data, index
 from models.checkpoint import Load, load_checkpoint
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
-from pipeline.compare import check_same, wishes
+from pipeline.compare import check_same, requested
 from tests.widths import narrow
 
 FACTORIES = """
@@ -179,17 +179,17 @@ def test_bad_input_is_one_line(
 
 
 def test_a_network_may_come_with_several_checkpoints() -> None:
-    found = wishes("resnet18, resnet50=a/x.pth, resnet50=y.pth, resnet50")
-    assert [wish.name for wish in found] == ["resnet18", "resnet50-x", "resnet50-y", "resnet50-trained"]
-    assert [wish.checkpoint for wish in found] == [None, Path("a/x.pth"), Path("y.pth"), None]
+    found = requested("resnet18, resnet50=a/x.pth, resnet50=y.pth, resnet50")
+    assert [network.name for network in found] == ["resnet18", "resnet50-x", "resnet50-y", "resnet50-trained"]
+    assert [network.checkpoint for network in found] == [None, Path("a/x.pth"), Path("y.pth"), None]
 
 
-def test_all_must_be_asked_about_the_same_labelled_images(images: Path, tmp_path: Path) -> None:
+def test_all_must_be_judged_on_the_same_labelled_images(images: Path, tmp_path: Path) -> None:
     step = Stages(tmp_path / "stages")
-    asked = Data(name=str(images), channels=3, input_size=32)
-    first, larger = (step(index, asked.model_copy(update={"input_size": side})) for side in (32, 40))
+    data = Data(name=str(images), channels=3, input_size=32)
+    first, larger = (step(index, data.model_copy(update={"input_size": side})) for side in (32, 40))
     check_same({"a": first, "b": larger})
-    fewer = step(index, asked.model_copy(update={"test_limit": 10}))
+    fewer = step(index, data.model_copy(update={"test_limit": 10}))
     with pytest.raises(ValueError, match="same test images: a 30 of data, b 10 of data; pass the same DATA"):
         check_same({"a": first, "b": fewer})
     (tmp_path / "plain").mkdir()
@@ -197,7 +197,7 @@ def test_all_must_be_asked_about_the_same_labelled_images(images: Path, tmp_path
         (tmp_path / "plain" / f"{i}.png").symlink_to(path)
     torch.save(ResNet(narrow(family_spec("resnet18", num_classes=2))).state_dict(), tmp_path / "mine.pth")
     network = step(load_checkpoint, Load(arch="resnet18"), checkpoint=tmp_path / "mine.pth")
-    nameless = step(index, asked.model_copy(update={"name": str(tmp_path / "plain")}), network=network)
+    nameless = step(index, data.model_copy(update={"name": str(tmp_path / "plain")}), network=network)
     with pytest.raises(ValueError, match="plain has no labels"):
         check_same({"a": nameless, "b": nameless})
 
