@@ -54,7 +54,7 @@ class Labels:
 
 def tables_in(folder: bytes) -> list[Table]:
     """The tables directly in `folder`, without submissions: their labels are only examples."""
-    paths = [Path(os.fsdecode(entry.path)) for entry in entries_of(folder) if entry.is_file()]
+    paths = [Path(os.fsdecode(entry.path)) for entry in entries_of(folder) if os.path.isfile(entry.path)]
     paths = [path for path in paths if path.suffix.lower() in SUFFIXES and "submission" not in path.name.lower()]
     return [table for path in paths if (table := read_table(path)) is not None]
 

@@ -66,15 +66,15 @@ def verdict_of(points: float, upper_95: float, max_drop: float) -> Verdict:
 
 
 def power_notes(n: int, max_drop: float) -> list[str]:
-    """A note if `n` images are too few for any engine to pass, even one that loses no image."""
+    """A note if `n` images are too few for an engine to pass that predicts the same as the baseline."""
     least = tango_upper(0, 0, n)
     if max_drop <= 0 or least < max_drop:
         return []
     needed = images_to_settle(0, 0, n, max_drop)
     enough = f"at least {needed:,} are needed" if needed else "no realistic number of images is enough"
     notes = [
-        f"With {n:,} test image{'s' * (n != 1)} no engine can pass a limit of {max_drop:g} point{'s' * (max_drop != 1)}: "
-        f"even without a lost image the upper limit is {least:.2g}; {enough}."
+        f"With {n:,} test image{'s' * (n != 1)} no engine can pass a limit of {max_drop:g} point{'s' * (max_drop != 1)} "
+        f"by equal predictions: even without a lost image the upper limit is {least:.2g}; {enough}."
     ]
     if max_drop < SHARE:
         notes.append(f"MAX_DROP={max_drop:g} is {max_drop:g} percentage points; 1 means one point of accuracy.")

@@ -126,7 +126,7 @@ class Reached(Exception):
 def lost_overlap(network: nn.Module, x: Tensor) -> float | None:
     """1 - the overlap of the first batch norm's inputs with its running statistics, mean over the channels: 0 … 1.
 
-    Channels that still have the initial statistics (mean 0, variance 1) do not count; None if there are no other channels.
+    Channels that still have the initial statistics (mean 0, variance 1) do not count; None if most channels have them.
     """
     seen: list[tuple[nn.BatchNorm2d, Tensor]] = []
 
@@ -151,7 +151,7 @@ def lost_overlap(network: nn.Module, x: Tensor) -> float | None:
     assert mean is not None and var is not None
     trained = (mean != 0) | (var != 1)
     lost = 1 - overlaps(activations.mean((0, 2, 3)), activations.var((0, 2, 3)) + norm.eps, mean, var + norm.eps)
-    return float(lost[trained].mean()) if bool(trained.any()) else None
+    return float(lost[trained].mean()) if 2 * int(trained.sum()) >= len(trained) else None
 
 
 def overlaps(mean: Tensor, var: Tensor, other_mean: Tensor, other_var: Tensor) -> Tensor:

@@ -12,11 +12,21 @@ from pathlib import Path
 from typing import Any
 
 BY_NAME = {"classtoidx", "classtoindex", "class2idx", "class2id", "labeltoidx", "labeltoid", "label2idx", "label2id"}
-BY_OUTPUT = {"idxtoclass", "indextoclass", "idx2class", "id2class", "idxtolabel", "idtolabel", "idx2label", "id2label"}
-EITHER = {"classes", "classnames", "labelnames", "labels", "names", "categories"}
+BY_OUTPUT = {
+    "idxtoclass",
+    "indextoclass",
+    "idx2class",
+    "id2class",
+    "idxtolabel",
+    "idtolabel",
+    "idx2label",
+    "id2label",
+    "indextoname",
+}
+EITHER = {"classes", "classnames", "labelnames", "labels", "names", "categories", "classindices", "classmap", "labelmap"}
 FILES = (
     "class_to_idx.json", "idx_to_class.json", "label2id.json", "id2label.json", "labels.json", "classes.json",
-    "class_names.json", "label_names.json", "config.json", "classes.txt", "class_names.txt",
+    "class_names.json", "label_names.json", "class_indices.json", "index_to_name.json", "class_map.json", "label_map.json", "config.json", "classes.txt", "class_names.txt",
 )  # fmt: skip
 DEEP = 4  # containers in containers
 PLACEHOLDER = re.compile(r"label_\d+", re.IGNORECASE)  # what transformers calls classes without names

@@ -81,6 +81,10 @@ def is_optimizer(value: Any) -> bool:
     return {"state", "param_groups"} <= set(parts(value))
 
 
+def has_optimizer(value: Any) -> bool:
+    return is_optimizer(value) or (isinstance(value, dict) and any(has_optimizer(inside) for inside in value.values()))
+
+
 def is_numbers(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(v, int | float) for v in value)
 
@@ -101,7 +105,7 @@ def inventory(content: Any) -> str:
     if isinstance(content, Inert):
         return f"it holds a pickled {content.named}"
     keys = [str(key) for key in parts(content)] if isinstance(content, dict) else []
-    if any(is_optimizer(value) for value in parts(content).values()):
+    if has_optimizer(content):
         return f"only an optimizer's state and {some(keys)}"
     return f"its keys: {some(keys)}" if keys else f"it holds a {type(content).__name__}"
 

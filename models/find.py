@@ -16,6 +16,7 @@ STEMS = ("conv1.weight", "stem.conv.weight", "conv1.0.weight", "embedder.embedde
 FIRST = ("layer1.", "stages.0.", "encoder.stages.0.")  # the first stage beside these stems
 STAGE = re.compile(r"(^|\.)(layer\d+|stages|blocks)\.")
 NUMBERED = re.compile(r"^((?:.*\.)?)(\d+)\.0\.conv1\.weight$")  # a stage of nn.Sequential(*resnet.children())
+BIASED = re.compile(r"^(|layer\d+\.\d+\.)(?:conv(\d)|downsample\.0)\.bias$")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "state")
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 Renaming = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
@@ -65,6 +66,7 @@ def resnet_state(
     own = renumbered(checked(chosen.own, path))
     for pattern, replacement in RENAMED:
         own = {pattern.sub(replacement, name): t for name, t in own.items()}
+    own = without_biases(own)
     whole, rest = with_head(own, chosen.prefix, checked(chosen.beside, path), path)
     return whole, chosen.notes + left_out(rest)
 
@@ -102,6 +104,20 @@ def renumbered(own: dict[str, Tensor]) -> dict[str, Tensor]:
     names = dict(zip(map(str, stem), ("conv1", "bn1"), strict=False))
     names |= {str(number): f"layer{i}" for i, number in enumerate(stages, start=1)}
     return {".".join([names.get(first, first), *rest]): t for (first, *rest), t in ((k.split("."), t) for k, t in own.items())}
+
+
+def without_biases(own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put the biases of convolutions (Keras has them) into the running means of the batch norms that follow; equal logits."""
+    plain = dict(own)
+    for name, bias in own.items():
+        if (match := BIASED.match(name)) and (mean := own.get(following(match))) is not None and mean.shape == bias.shape:
+            plain[following(match)] = mean - plain.pop(name)
+    return plain
+
+
+def following(match: re.Match[str]) -> str:
+    """The running mean of the batch norm behind a convolution of a plain block."""
+    return f"{match[1]}bn{match[2]}.running_mean" if match[2] else f"{match[1]}downsample.1.running_mean"
 
 
 def choose(prefixes: list[str], state: dict[str, Tensor], wrappers: frozenset[str], path: Path) -> Chosen:

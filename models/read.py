@@ -65,6 +65,8 @@ def read_archive(path: Path) -> Any:
             return read_zip(path)
     except Exception as error:  # as above
         raise ValueError(f"{path} cannot be read as plain tensors ({reason(error)}); {RESAVE}") from error
+    if any("/weights/" in name or name.endswith(("models/model.json", "serialized_exported_program.json")) for name in names):
+        raise ValueError(f"checkpoint {path} is a program of torch.export, whose weights have no names to rely on; {RESAVE}")
     what = "NumPy arrays" if all(name.endswith(".npy") for name in names) else f"other files ({some(names, 3)})"
     raise ValueError(f"checkpoint {path} is a zip archive of {what}; unpack it and pass the checkpoint inside, or {RESAVE}")
 

@@ -11,17 +11,21 @@ from models.class_names import FILES
 LABELS = "labels.txt"
 PREPROCESS = "preprocess.json"
 CONFIG = "config.json"
+PROCESSOR = "preprocessor_config.json"
 # torchvision's second generation of weights (evaluated with resize 232), by the start of their SHA-256, as in their file names:
 # resnet50, 101, 152, resnext50_32x4d, resnext101_32x8d, resnext101_64x4d, wide_resnet50_2, wide_resnet101_2.
 TORCHVISION_V2 = {"11ad3fa6", "cd907fc2", "f82ba261", "1a0047aa", "110c445d", "173b62eb", "9ba9bcbe", "d733dc28"}
 # akamaster/pytorch_resnet_cifar10's resnet20, 44 and 56, likewise: trained on CIFAR-10 with ImageNet's mean and deviation.
 AKAMASTER = {"12fca82f", "014dd654", "4bfd9763"}
+RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
+SQUASHED = 384  # pixels; transformers scales smaller inputs and crops, and squashes these and larger ones
 KEYS = ("channels", "channel_order", "input_size", "resize", "crop_pct", "interpolation", "mean", "std", "exif", "bit_depth")
 
 
 def beside(checkpoint: Path) -> dict[str, Path]:
     """{name: path} of the files next to `checkpoint` that describe it."""
-    return {name: path for name in sorted({PREPROCESS, LABELS, *FILES}) if (path := checkpoint.parent / name).is_file()}
+    names = sorted({PREPROCESS, PROCESSOR, LABELS, *FILES})
+    return {name: path for name in names if (path := checkpoint.parent / name).is_file()}
 
 
 def content_beside(checkpoint: Path) -> dict[str, str]:
@@ -41,6 +45,8 @@ def preprocessing(checkpoint: Path, arch: str, stem: str) -> dict[str, dict[str,
         given = own_form(read(found[PREPROCESS]), found[PREPROCESS])
     elif CONFIG in found:
         given = timm_form(read(found[CONFIG]), arch, found[CONFIG])
+    if not given and PROCESSOR in found and PREPROCESS not in found:
+        given = transformers_form(read(found[PROCESSOR]))
     digest = file_digest(checkpoint)
     return {"given": given or published(digest), "family": family(digest, arch, stem)}
 
@@ -98,6 +104,32 @@ def timm_form(content: dict[str, Any], arch: str, path: Path) -> dict[str, Any]:
         "std": config.get("std"),
         "resize": "squash" if squash else None,
     }
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def transformers_form(content: dict[str, Any]) -> dict[str, Any]:
+    """A preprocessor_config.json of Hugging Face's transformers; what it leaves out stays open.
+
+    ConvNextImageProcessor, which their ResNets use, squashes images of 384 pixels and more, and crops smaller ones.
+    """
+    size = content.get("size")
+    side = size.get("shortest_edge", size.get("height")) if isinstance(size, dict) else size
+    crop = content.get("crop_size")
+    crop = crop.get("height") if isinstance(crop, dict) else crop
+    given: dict[str, Any] = {"interpolation": RESAMPLE.get(content.get("resample", -1))}
+    if content.get("do_normalize", True):
+        given |= {"mean": content.get("image_mean"), "std": content.get("image_std")}
+    else:
+        given |= {"mean": [0.0], "std": [1.0]}
+    if content.get("do_resize", True) and isinstance(side, int):
+        if content.get("do_center_crop") and isinstance(crop, int):
+            given |= {"input_size": crop, "resize": side}
+        else:
+            squashed = side >= SQUASHED or (isinstance(size, dict) and "height" in size)
+            given |= {
+                "input_size": side,
+                **({"resize": "squash"} if squashed else {"crop_pct": content.get("crop_pct", 0.875)}),
+            }
     return {key: value for key, value in given.items() if value is not None}
 
 

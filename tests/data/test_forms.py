@@ -195,6 +195,7 @@ def test_links(tree: Tree, out: Path) -> None:
     (root / "train" / "a" / "one.png").symlink_to(elsewhere / "deep" / "0.png")
     (root / "train" / "a" / "broken.png").symlink_to("nowhere.png")
     (root / "train" / "c").symlink_to("nowhere")
+    (root / "itself").symlink_to("itself")
     found = index(Data(name=str(root)), out)
     labels = np.concatenate([Split(out, "train").labels, Split(out, "val").labels])
     assert found["classes"] == ["a", "b"] and np.bincount(labels).tolist() == [151, 6]

@@ -41,6 +41,10 @@ BESIDE: dict[str, tuple[str, Any]] = {
     "labels.json with a field": ("labels.json", {"classes": NAMES}),
     "config.json of transformers": ("config.json", {"architectures": ["ResNet"], "id2label": BY_OUTPUT}),
     "config.json of timm": ("config.json", {"architecture": "resnet18", "pretrained_cfg": {"label_names": NAMES}}),
+    "class_indices.json": ("class_indices.json", BY_OUTPUT),
+    "class_indices.json, by name": ("class_indices.json", BY_NAME),
+    "index_to_name.json of TorchServe": ("index_to_name.json", BY_OUTPUT),
+    "label_map.json": ("label_map.json", BY_NAME),
     "classes.txt": ("classes.txt", "\n".join(NAMES) + "\n"),
 }
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 import tarfile
+import zipfile
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -207,9 +208,18 @@ def optimizer() -> Any:
     return found.state_dict()
 
 
+def exported(path: Path) -> None:
+    """The names of the files in an archive of torch.export.save."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/models/model.json", "{}")
+        archive.writestr("a/data/weights/weight_0", b"")
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "optimizer only": (lambda p: torch.save(optimizer(), p), "(it is the state of an optimizer); expected tensors by name: save it again"),
     "optimizer and epoch": (lambda p: torch.save({"optimizer": optimizer(), "epoch": 3}, p), "(only an optimizer's state and optimizer, epoch)"),
+    "an optimizer, deep inside": (lambda p: torch.save({"network": {"state": optimizer()}}, p), "(only an optimizer's state and network)"),
+    "torch.export": (exported, "is a program of torch.export, whose weights have no names to rely on; save it again"),
     "one tensor": (lambda p: torch.save(torch.zeros(3), p), "(it holds a Tensor)"),
     "settings": (lambda p: torch.save(argparse.Namespace(lr=0.1), p), "(it holds a pickled argparse.Namespace)"),
     "averages without names": (lambda p: torch.save({"shadow_params": [torch.zeros(3)], "decay": 0.9}, p), "(its keys: shadow_params, decay)"),

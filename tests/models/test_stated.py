@@ -73,6 +73,26 @@ def test_a_file_beside_the_checkpoint_goes_before_what_is_inside(tmp_path: Path)
     assert given["mean"] == [0.5, 0.5, 0.5] and given["std"] == pytest.approx(STD)
 
 
+TRANSFORMERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ConvNextImageProcessor": ({"image_mean": MEAN, "image_std": STD, "size": {"shortest_edge": 224}, "crop_pct": 0.9, "resample": 3},
+                               {"mean": MEAN, "std": STD, "input_size": 224, "crop_pct": 0.9, "interpolation": "bicubic"}),
+    "a number as its size": ({"image_mean": MEAN, "image_std": STD, "size": 224, "resample": 2},
+                             {"mean": MEAN, "std": STD, "input_size": 224, "crop_pct": 0.875, "interpolation": "bilinear"}),
+    "large": ({"do_normalize": False, "size": {"shortest_edge": 384}}, {"mean": [0.0], "std": [1.0], "input_size": 384, "resize": "squash"}),
+    "height and width": ({"image_mean": MEAN, "image_std": STD, "size": {"height": 96, "width": 96}},
+                         {"mean": MEAN, "std": STD, "input_size": 96, "resize": "squash"}),
+    "a crop": ({"image_mean": MEAN, "image_std": STD, "size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
+               {"mean": MEAN, "std": STD, "input_size": 224, "resize": 256}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", TRANSFORMERS)
+def test_a_preprocessor_of_transformers_is_read(form: str, tmp_path: Path) -> None:
+    content, expected = TRANSFORMERS[form]
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    assert loaded(state(network()), tmp_path)[0] == expected
+
+
 def test_a_checkpoint_that_says_nothing_gives_nothing(tmp_path: Path) -> None:
     content = {"state_dict": state(network()), "args": {"mean": None, "std": None}, "scores": {"mean": 0.9, "std": 0.1}}
     given, notes = loaded(content, tmp_path)

@@ -71,6 +71,17 @@ def parameters_only(model: nn.Module) -> dict[str, Any]:
     return dict(model.named_parameters())
 
 
+def biased(model: ResNet) -> dict[str, Any]:
+    """Biases of convolutions, which the running means of the batch norms take back."""
+    content = state(model)
+    for name in [name for name in content if name.endswith("running_mean")]:
+        convolution = name.replace("bn", "conv").replace("downsample.1", "downsample.0")
+        bias = torch.randn(len(content[name]), generator=torch.Generator().manual_seed(0))
+        content[convolution.replace("running_mean", "bias")] = bias
+        content[name] = content[name] + bias
+    return content
+
+
 FORMS: dict[str, Callable[[ResNet], Any]] = {
     **{f"head {name}": lambda m, name=name: state(Backbone(m, head=name)) for name in HEADS},  # type: ignore[misc]
     "DDP around Lightning around MMPretrain": lambda m: {"state_dict": state(held(Backbone(m, head="head.fc"), "module", "model"))},
@@ -96,6 +107,7 @@ FORMS: dict[str, Callable[[ResNet], Any]] = {
     "the same network twice": lambda m: {"model": state(held(Holder("model", m, attacker=Holder("model", m)), "module")), "epoch": 3},
     "an optimizer beside it": lambda m: {"model": state(m), "optimizer": used(m)},
     "an unused auxiliary head": lambda m: state(with_fc(m, aux_head=nn.Linear(16, 5), projector=nn.Linear(20, 6))),
+    "convolutions with biases": biased,
     "pruning masks": lambda m: state(changed(m, lambda x: prune.l1_unstructured(x, "weight", 0.5))),
     "weight_norm, old": lambda m: state(changed(m, nn.utils.weight_norm)),
     "weight_norm, parametrized": lambda m: state(changed(m, parametrizations.weight_norm)),
