@@ -113,6 +113,8 @@ def labels_of(table: Table, images: Images) -> Labels | None:
         return None
     if images.find(table.rows[0][file]) is None:
         table = with_header(table)
+    if label_column(table.header, file) is None:
+        table = with_one_label(table, file)
     column = label_column(table.header, file)
     if column is None:
         return None
@@ -132,6 +134,17 @@ def labels_of(table: Table, images: Images) -> Labels | None:
     name = table.header[column].strip()
     known = name.lower() in LABEL_COLUMNS or name.startswith("column ")
     return Labels(table.path, of, missing, len(table.rows), name, known, splits)
+
+
+def with_one_label(table: Table, file: int) -> Table:
+    """`table` with one more column, "label", where its other columns than `file` are classes, of which every row has one 1."""
+    columns = [i for i, name in enumerate(table.header) if i != file and name.strip().lower() not in NOT_LABELS]
+    chosen = [[i for i in columns if re.fullmatch(r"1(\.0*)?", row[i])] for row in table.rows]
+    zeros = all(re.fullmatch(r"[01](\.0*)?", row[i]) for row in table.rows for i in columns)
+    if len(columns) < 2 or not zeros or any(len(ones) != 1 for ones in chosen):
+        return table
+    rows = [[*row, table.header[ones[0]].strip()] for row, ones in zip(table.rows, chosen, strict=True)]
+    return Table(table.path, [*table.header, "label"], rows)
 
 
 def has_label_column(table: Table) -> bool:

@@ -12,7 +12,8 @@ from data.network import Network
 from data.walk import entries_of
 
 CLASS_MAPS = {
-    "classes", "class_names", "class_map", "class_indices", "index_to_name", "class_to_idx", "idx_to_class", "id2label", "label2id", "labels", "label_map",
+    "classes", "class_names", "class_map", "class_indices", "index_to_name",
+    "class_to_idx", "idx_to_class", "id2label", "label2id", "labels", "label_map",
     "label_names", "names", "categories", "synsets",
 }  # fmt: skip
 

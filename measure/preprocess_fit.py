@@ -7,7 +7,7 @@ statistics are judged by the labels of these images.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from core.config import Config
+from data import preprocess
 from data.loader import Split
 from data.preprocess import Spec
 from measure.knowledge import sign_test
@@ -68,6 +69,8 @@ def check_preprocess(config: Fit, out: Path, *, model: Path, images: Path) -> di
     tried = Tried(load(model)[0], [split.image(i) for i in chosen], torch.from_numpy(split.labels[chosen]))
     lost = tried.lost(split.spec)
     advice = by_statistics(tried, split.spec, lost) if lost is not None and lost > LIMIT else None
+    if advice is None and tried.labelled:
+        advice = by_rotation(tried, split, chosen)
     if advice is None and tried.labelled and (lost is None or lost > FAR):
         advice = by_labels(tried, split.spec)
     notes = []
@@ -116,6 +119,20 @@ def by_labels(tried: Tried, spec: Spec) -> str | None:
         return None
     n = len(used)
     return f"with {flags(best, spec)}, {int(other.sum())} instead of {int(used.sum())} of {n} training images are right"
+
+
+def by_rotation(tried: Tried, split: Split, chosen: Sequence[int]) -> str | None:
+    """The other treatment of EXIF rotations, if significantly more of the `chosen` training images are right with it."""
+    if split.dataset["kind"] == "array":
+        return None
+    other = "apply" if split.spec["exif"] == "ignore" else "ignore"
+    pictures = [preprocess.load(split.path(i), {**split.spec, "exif": other}) for i in chosen]
+    if all(one.size == two.size and one.tobytes() == two.tobytes() for one, two in zip(pictures, tried.pictures, strict=True)):
+        return None
+    used, turned = (replace(tried, pictures=p).right(split.spec) for p in (tried.pictures, pictures))
+    if sign_test(turned.numpy(), used.numpy()) > SIGNIFICANCE:
+        return None
+    return f"with --exif {other}, {int(turned.sum())} instead of {int(used.sum())} of {len(used)} training images are right"
 
 
 class Reached(Exception):

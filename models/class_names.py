@@ -26,7 +26,9 @@ BY_OUTPUT = {
 EITHER = {"classes", "classnames", "labelnames", "labels", "names", "categories", "classindices", "classmap", "labelmap"}
 FILES = (
     "class_to_idx.json", "idx_to_class.json", "label2id.json", "id2label.json", "labels.json", "classes.json",
-    "class_names.json", "label_names.json", "class_indices.json", "index_to_name.json", "class_map.json", "label_map.json", "config.json", "classes.txt", "class_names.txt",
+    "class_names.json", "label_names.json", "class_indices.json",
+    "index_to_name.json", "class_map.json", "label_map.json", "config.json",
+    "classes.txt", "class_names.txt",
 )  # fmt: skip
 DEEP = 4  # containers in containers
 PLACEHOLDER = re.compile(r"label_\d+", re.IGNORECASE)  # what transformers calls classes without names

@@ -69,6 +69,11 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "quotes": ("labels.csv", lambda: table('"filename","label"')().replace("cat", '"cat"')),
     "blanks": ("labels.csv", lambda: table("filename, label")().replace(",", ", ")),
     "more columns": ("labels.csv", lambda: table("id,width,label")().replace(".png,", ".png,640,")),
+    "a column for each class": (
+        "_classes.csv",
+        lambda: "filename, cat, dog\n"
+        + "".join(f"{name}, {int(kind == 'cat')}, {int(kind == 'dog')}\n" for name, kind in EXPECTED.items()),
+    ),
     "JSON": ("labels.json", objects(dict)),
     "JSON, in one key": ("labels.json", objects(lambda rows: {"labels": rows})),
     "JSON, pairs": ("dataset.json", objects(lambda rows: {"labels": list(rows.items())})),

@@ -129,7 +129,8 @@ def test_few_fail_by_chance(n: int, classes: int, gained: float) -> None:
 @pytest.mark.parametrize(
     ("n", "max_drop", "said"),
     [
-        (120, 1.0, ["With 120 test images no engine can pass a limit of 1 point by equal predictions: even without a lost image the upper limit is "
+        (120, 1.0, ["With 120 test images no engine can pass a limit of 1 point by equal predictions: even "
+                    "without a lost image the upper limit is "
                     "2.2; at least 268 are needed."]),
         (267, 1.0, ["at least 268 are needed"]),
         (268, 1.0, []),

@@ -11,8 +11,19 @@ from PIL import Image
 from torch import Tensor, nn
 
 from data import preprocess
-from data.loader import Augment, augmented
-from measure.preprocess_fit import LIMIT, Fit, Tried, by_labels, by_statistics, check_preprocess, lost_overlap, overlaps
+from data.filenames import Names
+from data.loader import Augment, Split, augmented
+from measure.preprocess_fit import (
+    LIMIT,
+    Fit,
+    Tried,
+    by_labels,
+    by_rotation,
+    by_statistics,
+    check_preprocess,
+    lost_overlap,
+    overlaps,
+)
 from measure.preprocessings import flags, inputs, other_values
 from models.checkpoint import save
 from models.resnet import ResNet, family_spec
@@ -182,3 +193,42 @@ def test_grey_images_have_no_order_of_colours(pictures: list[Image.Image]) -> No
     found = other_values(grey, spec)
     assert all(len(one["mean"]) == len(one["std"]) == 1 and "channel_order" not in one for one in found)
     assert flags(found[1], spec) == "--mean 0.449 --std 0.226"
+
+
+@pytest.mark.parametrize(("used", "wanted"), [("ignore", "apply"), ("apply", "ignore")])
+def test_the_other_treatment_of_exif_is_named(tmp_path: Path, used: str, wanted: str) -> None:
+    """Bars from left to right in one class, from top to bottom in the other; one of them was stored turned."""
+    names, labels = [], np.arange(32) % 2
+    bars = np.kron(np.arange(8) % 2, np.ones(4)).astype(np.uint8) * 200
+    for i, label in enumerate(labels):
+        pixels = np.repeat(np.broadcast_to(bars if label else bars[:, None], (32, 32))[..., None], 3, axis=2).copy()
+        pixels[0, 0] = i
+        exif = Image.Exif()
+        exif[preprocess.ORIENTATION] = 6
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png", exif=exif)
+        names.append(f"{i}.png".encode())
+    Names.of(names).save(tmp_path, "train")
+    np.save(tmp_path / "train.labels.npy", labels)
+    spec = {**BASE, "exif": used}
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"kind": "folder", "name": "a", "root": str(tmp_path), "preprocess": spec})
+    )
+    split = Split(tmp_path, "train")
+    bars_network = Bars(turned=used == "ignore")
+    tried = Tried(bars_network, [split.image(i) for i in range(32)], torch.from_numpy(labels))
+    told = f"with --exif {wanted}, 32 instead of 0 of 32 training images are right"
+    assert by_rotation(tried, split, range(32)) == told
+    right = Tried(Bars(turned=used != "ignore"), tried.pictures, tried.labels)
+    assert by_rotation(right, split, range(32)) is None
+
+
+class Bars(nn.Module):
+    """Says 1 for bars that follow one another along a row of pixels, 0 for the others; `turned` the other way round."""
+
+    def __init__(self, turned: bool) -> None:
+        super().__init__()
+        self.turned = turned
+
+    def forward(self, x: Tensor) -> Tensor:
+        along = x.diff(dim=3).abs().mean((1, 2, 3)) - x.diff(dim=2).abs().mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(along), -along if self.turned else along], 1)

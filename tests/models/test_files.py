@@ -9,8 +9,8 @@ import os
 import pickle
 import sys
 import tarfile
-import zipfile
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
