@@ -21,8 +21,8 @@ from models.user import EPS, read_user
 
 AnySpec = Spec | Custom
 ASSUMED = (
-    "No preprocess.json, preprocessor_config.json or timm config.json next to the checkpoint: the default preprocessing of this "
-    "model was used, except for what the flags set."
+    "No preprocess.json, preprocessor_config.json or timm config.json next to the checkpoint: the default preprocessing of "
+    "this model was used, except for what the flags set."
 )
 
 
