@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 import torch
-from onnx_ir.passes.common import IdentityEliminationPass
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -100,6 +98,10 @@ def export(model: nn.Module, x: Tensor, path: Path, opset: int, dynamo: bool) ->
             model, (x,), path, opset_version=opset, input_names=["input"], output_names=["logits"],
             dynamo=dynamo, verbose=False, **dynamic,
         )  # fmt: skip
+    # Here and not above, because a cached run does not need it: so it is with scipy.stats in measure/.
+    import onnx_ir as ir
+    from onnx_ir.passes.common import IdentityEliminationPass
+
     # torchscript shares equal constants through Identity nodes; a weight is only found without these.
     onnx.save(ir.to_proto(IdentityEliminationPass()(ir.from_proto(onnx.load(path))).model), path)
 

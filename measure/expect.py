@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+from scipy.special import ndtri  # type: ignore[import-untyped, unused-ignore]
 
 from core.config import Config
 from measure.knowledge import Knowledge, knowledge_of, sign_test
@@ -69,7 +69,7 @@ def nothing_shown(knowledge: Knowledge, dataset: dict[str, Any], preprocess: Pat
 def lowest(top1: float, tolerance: float, n: int) -> float:
     """The lowest percentage that still counts as `top1` on n images."""
     share = top1 / 100
-    return top1 - tolerance - 100 * float(stats.norm.ppf(1 - SIGNIFICANCE)) * math.sqrt(share * (1 - share) / n)
+    return top1 - tolerance - 100 * float(ndtri(1 - SIGNIFICANCE)) * math.sqrt(share * (1 - share) / n)
 
 
 def unlabelled(found: Predictions, dataset: dict[str, Any]) -> list[str]:

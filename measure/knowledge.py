@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 Classes = NDArray[np.int64]
 
@@ -53,6 +52,8 @@ def knowledge_of(predicted: Classes, labels: Classes | None) -> Knowledge:
     if share == 1:  # a network that recognises half of the images of the other classes would hardly miss so many of them
         nothing = 0.5**others <= SIGNIFICANCE
     else:
+        from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+
         no_better = sign_test(right, labels == majority) > SIGNIFICANCE
         half_way = (1 + majority_share) / 2
         below_half = stats.binom.cdf(int(right.sum()), n, half_way) <= SIGNIFICANCE
@@ -78,5 +79,7 @@ def informedness(right: NDArray[np.bool_], labels: Classes) -> float:
 
 def sign_test(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     """p of the hypothesis that `right` is not better than `other`, from the images where the two differ."""
+    from scipy import stats  # type: ignore[import-untyped, unused-ignore]
+
     better, worse = int(np.sum(right & ~other)), int(np.sum(~right & other))
     return float(stats.binomtest(better, better + worse, 0.5, alternative="greater").pvalue) if better + worse else 1.0

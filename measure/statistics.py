@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import brentq  # type: ignore[import-untyped, unused-ignore]
-from scipy.stats import binom, norm  # type: ignore[import-untyped, unused-ignore]
+from scipy.special import ndtri  # type: ignore[import-untyped, unused-ignore]
 
 # No test set is larger. A larger number would only repeat that the drop is nearly at the limit.
 MOST_IMAGES = 10**9
@@ -20,13 +20,13 @@ MOST_IMAGES = 10**9
 def tango_upper(lost: int, gained: int, n: int, confidence: float = 0.95) -> float:
     """One-sided upper confidence limit of the drop (lost - gained) / n, in percentage points."""
     assert n > 0 and lost >= 0 and gained >= 0 and lost + gained <= n, (lost, gained, n)
-    return 100 * upper_limit(lost, gained, n, float(norm.ppf(confidence)))
+    return 100 * upper_limit(lost, gained, n, float(ndtri(confidence)))
 
 
 def tango_interval(lost: int, gained: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Two-sided confidence interval of the drop (lost - gained) / n, in percentage points."""
     assert n > 0 and lost >= 0 and gained >= 0 and lost + gained <= n, (lost, gained, n)
-    z = float(norm.ppf((1 + confidence) / 2))
+    z = float(ndtri((1 + confidence) / 2))
     return -100 * upper_limit(gained, lost, n, z), 100 * upper_limit(lost, gained, n, z)
 
 
@@ -51,6 +51,8 @@ def p_above(lost: int, gained: int, n: int, limit: float) -> float:
     gained_rate = min(null_gained_rate(lost, gained, n, delta), most)
     lost_rate = gained_rate + delta
     # Sum over k of P(gained = k) times P(at least lost - gained + k of the other images are lost).
+    from scipy.stats import binom  # type: ignore[import-untyped, unused-ignore]
+
     k = np.arange(int(binom.isf(1e-12, n, gained_rate)) + 1)
     tails = binom.sf(lost - gained + k - 1, n - k, lost_rate / (1 - gained_rate))
     return float(min(1.0, np.sum(binom.pmf(k, n, gained_rate) * tails)))
@@ -75,7 +77,7 @@ def images_to_settle(lost: int, gained: int, n: int, max_drop: float) -> int | N
 
     def settles(images: int) -> bool:
         scale = images / n
-        return 100 * upper_limit(lost * scale, gained * scale, images, float(norm.ppf(0.95))) < max_drop
+        return 100 * upper_limit(lost * scale, gained * scale, images, float(ndtri(0.95))) < max_drop
 
     if settles(n):
         return n

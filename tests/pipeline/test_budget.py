@@ -100,6 +100,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return images, model, onnx
 
 
+@pytest.mark.slow
 def test_a_real_engine_meets_its_size(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """A size, for it is the same on every machine."""
     images, model, onnx = parts

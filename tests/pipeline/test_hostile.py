@@ -14,9 +14,8 @@ from PIL import Image
 from models.resnet import ResNet, Spec, family_spec
 from pipeline.__main__ import main
 from tests.models.test_checkpoint import cases as checkpoints
-from tests.widths import narrow
 
-SPEC = narrow(family_spec("resnet18", num_classes=2))
+SPEC = family_spec("resnet18", num_classes=2)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def test_the_layer_that_eight_bits_break_goes_back_to_floats(
     assert (tmp_path / "bundle/onnxruntime/engine.onnx").stat().st_size == mixed["size_bytes"]
 
 
+@pytest.mark.slow
 def test_equalization_mends_it_before_the_ladder_is_needed(
     broken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,6 @@ from PIL import Image
 
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
-from tests.widths import narrow
 
 QUICK = [
     "--set",
@@ -55,7 +54,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels[:, 30 * (label == "梨") :][:, :30] += 120
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     torch.manual_seed(0)
-    network = ResNet(narrow(family_spec("resnet18", num_classes=2), 2))
+    network = ResNet(family_spec("resnet18", num_classes=2))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     x, y = plain(root / "data/train")
     for step in range(20):
@@ -101,7 +100,7 @@ def test_the_baseline_is_what_plain_pytorch_gets(own: Path, tmp_path: Path, monk
         monkeypatch, tmp_path, "compress", "resnet18", "--checkpoint", str(own / "mine.pth"), "--data", str(own / "data"),
         "--input-size", "32", "--targets", "onnxruntime", *QUICK, *SHORT,
     )  # fmt: skip
-    model = ResNet(narrow(family_spec("resnet18", num_classes=2), 2)).eval()
+    model = ResNet(family_spec("resnet18", num_classes=2)).eval()
     model.load_state_dict({k.removeprefix("module."): t for k, t in torch.load(own / "mine.pth")["state_dict"].items()})
     x, y = plain(own / "data/val")
     with torch.inference_mode():
@@ -142,7 +141,7 @@ def test_without_training_images_it_only_quantizes(
     assert report["gate"]["metric"] == ("top1" if labelled else "agreement")
     assert (int8["accuracy"] is None) == (int8["agreement"] is not None) == (not labelled)
     assert report["dataset"]["splits"]["train"] + report["dataset"]["splits"]["test"] == 80
-    assert any("calibrate" in note for note in report["notes"])
+    assert any("for calibration" in note for note in report["notes"])
     if not labelled:
         assert "accuracy" in (tmp_path / "out/report.md").read_text()  # what agreement is not
         assert (tmp_path / "out/bundle/onnxruntime/labels.txt").read_text() == "class 0\nclass 1\n"

@@ -21,7 +21,7 @@ from tests.pipeline.test_readme import PROJECT, README, blocks, commands
 from tests.widths import narrow
 
 SHORT: dict[str, Any] = {
-    "data.train_limit": 300, "data.test_limit": 40, "train.epochs": 1, "distill.epochs": 1, "distill.min_steps": 0,
+    "data.train_limit": 1000, "data.test_limit": 100, "train.epochs": 1, "distill.epochs": 1, "distill.min_steps": 0,
     "prune.norm_images": 32, "calibrate.images": 32, "measure.queries": 10, "measure.round": 10, "measure.warmup": 0,
     "measure.throughput": [1], "ladder.rungs": [],
 }  # fmt: skip
@@ -43,12 +43,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "Makefile").symlink_to(PROJECT / "Makefile")
     checkpoint("resnet50", folder / "mine.pth", num_classes=2)
     (folder / "preprocess.json").write_text(json.dumps({"input_size": 32}))
+    pixels = np.random.default_rng(0)
     for split, count in (("train", 20), ("val", 15)):
-        for seed, label in enumerate(("cat", "dog")):
+        for label, brightness in (("cat", 0), ("dog", 100)):
             (folder / "my-images" / split / label).mkdir(parents=True)
             for i in range(count):
-                pixels = np.random.default_rng(seed).integers(0, 256, (40, 44, 3), np.uint8)
-                Image.fromarray(pixels).save(folder / "my-images" / split / label / f"{i}.png")
+                image = Image.fromarray(pixels.integers(brightness, brightness + 156, (40, 44, 3), np.uint8))
+                image.save(folder / "my-images" / split / label / f"{i}.png")
     return folder
 
 

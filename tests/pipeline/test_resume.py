@@ -27,6 +27,7 @@ def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(model(x), y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path, ema: float | None) -> None:
     torch.manual_seed(0)
