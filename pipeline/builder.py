@@ -75,17 +75,27 @@ class EngineBuilder:
 
     def models(
         self, baseline: Artifact, students: Sequence[Student], shippable: Mapping[EngineName, Artifact]
-    ) -> dict[EngineName, Artifact]:
-        """The files to build engines from; `shippable` are those of all `students`."""
-        found = {self.baseline: baseline}
+    ) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
+        """The files to build engines from, and the reasons where a network does not fit into 16-bit floats.
+
+        `shippable` are those of all `students`.
+        """
+        found, refused = {self.baseline: baseline}, {}
         for student in students:
             if student.onnx is not baseline:
                 found[self.named(student, "fp32")] = student.onnx
             if floats := self.target.half():
-                found[self.named(student, floats)] = self.to_half(student.onnx, f"student {student.variant}".strip())
+                name = self.named(student, floats)
+                try:
+                    found[name] = self.to_half(student.onnx, f"student {student.variant}".strip())
+                except ValueError as error:
+                    refused[name] = one_line(error)
             if (int8 := self.named(student, "int8")) in shippable:
-                found[int8] = self.as_built(shippable[int8])
-        return found
+                try:
+                    found[int8] = self.as_built(shippable[int8])
+                except ValueError as error:
+                    refused[int8] = one_line(error)
+        return found, refused
 
     def build(self, engine: EngineName, model: Artifact) -> Artifact:
         context = self.target.platform()

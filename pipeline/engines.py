@@ -25,7 +25,9 @@ def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Seq
     if reason and shippable:  # the students of a sweep cannot be measured here, so the first one is taken
         first = shippable[builder.named(students[0], "int8")]
         return TargetResult(name, unavailable=reason, bundle=builder.pack_to_build(first))
-    engines, refused = builder.build_all(builder.models(baseline, students, shippable))
+    models, refused = builder.models(baseline, students, shippable)
+    engines, failed = builder.build_all(models)
+    refused |= failed
     if not engines or (shippable and not any(key.could_ship for key in engines)):
         return TargetResult(name, unavailable=next(reversed(refused.values())))
     result = TargetResult(name, cannot_run=target.cannot_run(), engines=engines, refused=refused)
