@@ -4,6 +4,8 @@ MODEL ?= resnet50
 MODELS ?= resnet18,resnet50,resnet101
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
+# a process per core, each with one thread: most tests are too small for several threads
+PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n logical --dist worksteal
 flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers
@@ -43,10 +45,10 @@ doctor: $(VENV)/.ready ## which targets work here, and why the others do not
 	@$(RUN) doctor
 
 quick: $(VENV)/.ready-dev ## the fast tests, for the edit loop
-	$(VENV)/bin/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test: $(VENV)/.ready-dev ## all tests
-	$(VENV)/bin/python -m pytest -q
+	$(PYTEST)
 
 bench: bench-engines bench-pruning bench-peers ## all benchmarks, into benchmarks/RESULTS.md
 

@@ -194,7 +194,6 @@ IMAGES: dict[str, Case] = {
     "a file as DATA": (lambda b: [*FMNIST, "--data", b.checkpoint], "is a file"),
     "an empty folder": (lambda b: [*FMNIST, "--data", str((b.root / "empty").mkdir() or b.root / "empty")], "train/<class>"),
     "train/ only": (lambda b: without(b, "val"), "val/"),
-    "classes without train/ and val/": (lambda b: [*FMNIST, "--data", str(b.data / "train")], "train/<class>"),
     "train/ is empty": (lambda b: without(b, "train", "cat") and without(b, "train", "dog"), "train"),
     "a class that training lacks": (lambda b: moved(b, "val/cat", "val/cow"), "cow"),
     "a class with hidden files only": (only_hidden, "dog"),
