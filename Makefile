@@ -4,8 +4,7 @@ MODEL ?= resnet50
 MODELS ?= resnet18,resnet50,resnet101
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
-# a process per core, each with one thread: most tests are too small for several threads
-PYTEST := OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -n logical --dist worksteal
+PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal
 flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers
@@ -43,6 +42,9 @@ report: $(VENV)/.ready ## OUT=…: render again from what is on disk
 
 doctor: $(VENV)/.ready ## which targets work here, and why the others do not
 	@$(RUN) doctor
+
+# A process per core, each with one thread: most tests are too small for several threads.
+quick test: export OMP_NUM_THREADS = 1
 
 quick: $(VENV)/.ready-dev ## the fast tests, for the edit loop
 	$(PYTEST) -m "not slow"

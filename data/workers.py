@@ -38,12 +38,16 @@ def results(dataset: Dataset[Any], groups: Any, workers: int) -> Iterator[Any]:
         iterator = iter(DataLoader(dataset, batch_sampler=groups, collate_fn=same))
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, before)
-    processes = multiprocessing.active_children()
+    # The loader's own list: multiprocessing's list of children does not have a worker that is already dead.
+    processes = list(getattr(iterator, "_workers", []))
     try:
         for result in iterator:
             yield unpacked(result)
     except (RuntimeError, OSError, EOFError) as error:  # OSError and EOFError if a batch was being sent
-        connection.wait([process.sentinel for process in processes], timeout=1)  # until one of them has an exit code
+        ending = connection.wait([process.sentinel for process in processes], timeout=1)
+        for process in processes:
+            if process.sentinel in ending:
+                process.join()  # a process that ends has no exit code at once
         killed = [-code for process in processes if (code := process.exitcode or 0) < 0]
         if not killed:
             raise

@@ -156,7 +156,7 @@ def test_a_comparison_that_cannot_be_read_is_one_line(
     (tmp_path / "compare.json").write_text("{}")
     assert call(monkeypatch, "report", str(tmp_path)) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "compare.json is no comparison of this version" in line and "run make compare again" in line
+    assert "compare.json was not written by this version" in line and "run make compare again" in line
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ IMAGES: dict[str, Case] = {
     "train/ is empty": (lambda b: without(b, "train", "cat") and without(b, "train", "dog"), "train"),
     "a class that training lacks": (lambda b: moved(b, "val/cat", "val/cow"), "cow"),
     "a class with hidden files only": (only_hidden, "dog"),
-    "one image per class": (one_each, "expected at least 2 per class"),
+    "one image per class": (one_each, "expected at least 2 training images per class"),
     "zero bytes": (lambda b: spoilt(b, "train/cat/1?.png", b""), "cannot be read"),
     "text named .png": (lambda b: spoilt(b, "val/dog/*.png", b"not an image"), "cannot be read"),
     "truncated images": (lambda b: spoilt(b, "train/*/1?.png", Path(b.data / "train/cat/0.png").read_bytes()[:200]), "cannot be read"),
