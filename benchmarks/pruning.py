@@ -40,9 +40,9 @@ def main(
     epochs: Annotated[int, typer.Option(min=1, help="of fine-tuning")] = 1,
     seeds: Annotated[str, typer.Option(help="of the fine-tuning, comma-separated")] = "0,1,2",
     train_limit: Annotated[int | None, typer.Option(help="training images; default: all")] = None,
-    test_limit: Annotated[int | None, typer.Option(help="images that accuracy is of; default: all")] = None,
+    test_limit: Annotated[int | None, typer.Option(help="test images to measure accuracy on; default: all")] = None,
     changes: Set = [],  # noqa: B006 - typer reads it and never changes it
-    runs: Annotated[Path, typer.Option(help="RUNS/<model> has the cache")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="folder of the runs; the cache is in <runs>/<model>")] = Path("runs"),
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
 ) -> None:
     """Compare respress with torch-pruning; --set changes prune.*, budget.* and distill.* of our side."""

@@ -71,7 +71,7 @@ def bundle(
 
 
 def golden_files(config: Bundle, split: Split) -> dict[int, bytes]:
-    """{index: file} of images spread over `split`; the smallest files where all together are too large, and at least one.
+    """{index: file} of images spread over `split`. Only the smallest ones, at least one, if all together are too large.
 
     Files and not pixels, because the decoding on the device is checked as well.
     """

@@ -73,8 +73,8 @@ def power_notes(n: int, max_drop: float) -> list[str]:
     needed = images_to_settle(0, 0, n, max_drop)
     enough = f"at least {needed:,} are needed" if needed else "no realistic number of images is enough"
     notes = [
-        f"With {n:,} test image{'s' * (n != 1)} no engine can pass a limit of {max_drop:g} point{'s' * (max_drop != 1)} "
-        f"by equal predictions: even without a lost image the upper limit is {least:.2g}; {enough}."
+        f"{n:,} test image{'s are' if n != 1 else ' is'} too few for a limit of {max_drop:g} point{'s' * (max_drop != 1)}: "
+        f"even an engine that predicts exactly like the baseline has an upper limit of {least:.2g}; {enough}."
     ]
     if max_drop < SHARE:
         notes.append(f"MAX_DROP={max_drop:g} is {max_drop:g} percentage points; 1 means one point of accuracy.")

@@ -41,7 +41,7 @@ RENAMED: tuple[Renaming, ...] = (
 
 @dataclass(frozen=True)
 class Chosen:
-    """`own` are the tensors behind `prefix`, without it; `beside` others that are no other network's, under their names."""
+    """`own`: the tensors behind `prefix`, without it. `beside`: other tensors that belong to no network, under their names."""
 
     prefix: str
     own: dict[str, Tensor]

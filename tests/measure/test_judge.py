@@ -129,9 +129,8 @@ def test_few_fail_by_chance(n: int, classes: int, gained: float) -> None:
 @pytest.mark.parametrize(
     ("n", "max_drop", "said"),
     [
-        (120, 1.0, ["With 120 test images no engine can pass a limit of 1 point by equal predictions: even "
-                    "without a lost image the upper limit is "
-                    "2.2; at least 268 are needed."]),
+        (120, 1.0, ["120 test images are too few for a limit of 1 point: even an engine that predicts exactly like the "
+                    "baseline has an upper limit of 2.2; at least 268 are needed."]),
         (267, 1.0, ["at least 268 are needed"]),
         (268, 1.0, []),
         (10_000, 0.5, []),
