@@ -1,6 +1,7 @@
 """A user's checkpoint file -> its content. The format is recognized by the bytes, not by the name. No code of the file runs."""
 
 import pickle
+import struct
 import tarfile
 import zipfile
 from pathlib import Path
@@ -75,7 +76,7 @@ def reason(error: Exception) -> str:
     """Why a file could not be read, in a few words."""
     if isinstance(error, zipfile.BadZipFile) and "CRC" in str(error):
         return "it is damaged: a checksum is wrong"
-    if isinstance(error, OSError | EOFError | zipfile.BadZipFile) or "truncated" in str(error):
+    if isinstance(error, OSError | EOFError | struct.error | zipfile.BadZipFile) or "truncated" in str(error):
         return "it seems to be cut off"
     if isinstance(error, pickle.UnpicklingError | UnicodeDecodeError | KeyError | IndexError | ValueError):
         return "it is no file of tensors from torch.save"

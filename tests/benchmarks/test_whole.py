@@ -17,6 +17,7 @@ FEW = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_checkpoint_goes_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "TOOLS", whole.TOOLS[:1])  # the others have tests of their own
     monkeypatch.setattr(turns, "WARMUP", 0.0)

@@ -153,6 +153,7 @@ def test_the_impossible_is_refused_with_the_best_there_is(
     assert not (tmp_path / "plan.json").exists()
 
 
+@pytest.mark.slow
 def test_each_millisecond_buys_more_importance_than_uniform_widths(run: Callable[..., dict[str, Any]], model: Path) -> None:
     network, spec = load(model)
     graph = graph_of(network, spec, Prune(), SHAPE)

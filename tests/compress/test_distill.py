@@ -53,6 +53,7 @@ def test_what_is_taught_is_the_sum_of_its_parts(
     assert parts > 1e-2 or not feature
 
 
+@pytest.mark.slow
 def test_features_are_matched_with_what_the_training_changed(small: Small, tmp_path: Path) -> None:
     """Attention alone, alpha = 0 and no say of the labels worth speaking of: the student learns where to look."""
     student, teacher = tiny(tmp_path / "student"), tiny(tmp_path / "teacher", WIDER)
@@ -84,6 +85,7 @@ def test_features_of_a_users_own_network_are_refused(small: Small, tmp_path: Pat
         distill(wish, tmp_path, student=tmp_path, teacher=tmp_path, images=small.images)
 
 
+@pytest.mark.slow
 def test_the_control_is_the_same_training_without_a_teacher(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +141,7 @@ def test_what_distillation_gained_is_said(only_taught: int, only_alone: int, sai
     assert f"(n = 1,000; {only_taught} correct only with the teacher, {only_alone} only without it; one seed)" in note
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_no_better_is_told(small: Small, tmp_path: Path) -> None:
     student = tiny(tmp_path / "student")
     for alpha, notes in ((0.5, 1), (0.0, 0)):

@@ -17,6 +17,7 @@ from tests.compress.parts import TINY, part_of, tiny
 from tests.conftest import Small
 
 
+@pytest.mark.slow
 def test_features_times_the_classifier_are_the_logits(small: Small, tmp_path: Path) -> None:
     images = part_of(small.images, tmp_path / "images", classes=3, val=0)
     out = tmp_path / "out"

@@ -98,6 +98,7 @@ def made(name: str) -> tuple[torch.nn.Module, custom.Custom]:
     return network, custom.describe(f"networks_of_users:{name}", network)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stay"),
     [("padded", ["stem.0"]), ("flattened", ["stem.0"]), ("joined", []), ("normed", ["body.0"])],

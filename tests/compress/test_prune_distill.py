@@ -1,5 +1,6 @@
 """Oracles of pruning."""
 
+import pytest
 import torch
 
 from compress.cut import cut
@@ -31,6 +32,7 @@ def test_pruning_zero_channels_leaves_the_logits_identical() -> None:
         assert torch.equal(rebuilt(x), pruned(x))
 
 
+@pytest.mark.slow
 def test_a_higher_ratio_never_gives_a_larger_network() -> None:
     torch.manual_seed(0)
     spec = family_spec("resnet18", num_classes=10, in_channels=1)

@@ -21,6 +21,7 @@ SPEC = Spec(arch="resnet18", block="basic", in_channels=1, num_classes=10, stem_
 NAMES = {"layer1 inside the blocks", "layer1 residual stream", "layer2 inside the blocks", "layer2 residual stream"}
 
 
+@pytest.mark.slow
 def test_a_part_that_does_nothing_costs_nothing_and_the_others_do(small: Small, tmp_path: Path) -> None:
     images = part_of(small.images, tmp_path / "images", train=128, val=64)
     model, out = tiny(tmp_path / "model", SPEC), tmp_path / "out"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from compress.quantize_aware import QuantizeAware, quantize_aware, with_fake_quantization
@@ -10,6 +11,7 @@ from models.checkpoint import load
 from tests.conftest import Small
 
 
+@pytest.mark.slow
 def test_fake_quantization_rounds_and_training_changes_the_weights(small: Small, tmp_path: Path) -> None:
     config = QuantizeAware(epochs=1, batch_size=64, images=64, lr=1e-3)
     metrics = quantize_aware(config, tmp_path, student=small.model, teacher=small.model, images=small.images)

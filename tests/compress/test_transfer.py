@@ -121,6 +121,7 @@ def test_the_classifier_has_a_learning_rate_of_its_own(small: Small, tmp_path: P
     assert (after.fc.weight - new_head(before.fc, 3, 0).weight).abs().max() > 0.01
 
 
+@pytest.mark.slow
 def test_interrupted_it_ends_with_what_it_would_have_ended_with(small: Small, tmp_path: Path) -> None:
     """The optimizer's groups, one of them with a rate of its own, are found again."""
     model, images = tiny(tmp_path / "model"), part_of(small.images, tmp_path / "images", classes=3)

@@ -194,6 +194,7 @@ def cases(state: State, folder: Path) -> dict[str, tuple[Path, str]]:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_refused_with_one_line(state: State, tmp_path: Path) -> None:
     for name, (path, told) in cases(state, tmp_path).items():
         with pytest.raises(ValueError) as caught:

@@ -126,6 +126,7 @@ def test_a_real_engine_meets_its_size(parts: tuple[Path, Path, Path], tmp_path: 
     assert abs(shipped - size) < 0.02 * size
 
 
+@pytest.mark.slow
 def test_an_impossible_budget_is_refused_with_the_best_there_is(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
     images, model, onnx = parts
     config = Search(budget=Budget(max_latency={"onnxruntime": 1e-4}))

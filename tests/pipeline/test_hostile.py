@@ -243,6 +243,7 @@ def refused(arguments: list[str], box: Box, monkeypatch: pytest.MonkeyPatch, cap
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*COMMANDS, *IMAGES])
 def test_refused_with_one_line(
     case: str, box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -251,6 +252,7 @@ def test_refused_with_one_line(
     assert told in refused(arguments(box), box, monkeypatch, capsys)
 
 
+@pytest.mark.slow
 def test_checkpoints_refused_with_one_line(
     box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

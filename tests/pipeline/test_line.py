@@ -81,6 +81,7 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
         assert rows["student-fp16/tensorrt_rtx"]["ships"] and rows["student-int8/tensorrt_rtx"]["status"] == "built"
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_exit_code_2_of_the_command_itself(tmp_path: Path) -> None:
     """The other cases are in test_hostile.py, within one process."""
     another = tmp_path / "resnet34.pth"
