@@ -71,8 +71,6 @@ ENDINGS = {
     "bad input": (lambda: _raise(ValueError("no such file;\n pass another")), 2, "exit code 2: bad input"),
     "target unavailable": (lambda: _exit(3), 3, "exit code 3: target unavailable"),
     "a fault of ours": (lambda: _raise(KeyError("rows")), 70, "exit code 70: internal error"),
-    "Ctrl-C": (lambda: signal.raise_signal(signal.SIGINT), 130, "exit code 130: interrupted"),
-    "SIGTERM": (lambda: signal.raise_signal(signal.SIGTERM), 143, "exit code 143: terminated"),
     "all is well": (lambda: None, 0, "done"),
 }
 
@@ -110,6 +108,22 @@ def test_the_last_line_of_the_output_names_the_exit_code(
     assert (exit_.value.code, printed.out.splitlines()[-1]) == (code, line)
     expected = {2: 1, 70: None}.get(code, 0)  # a traceback has as many lines as it needs
     assert expected is None or len(printed.err.splitlines()) == expected, printed.err
+
+
+# In a process of its own: in one that has used OpenVINO, a signal handler of Python can end the process.
+@pytest.mark.parametrize(("name", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_a_signal_ends_with_its_exit_code(name: str, code: int, word: str) -> None:
+    program = (
+        "import signal, sys, typer\n"
+        "from pipeline import __main__ as command_line\n"
+        "command_line.app = typer.Typer()\n"
+        "@command_line.app.command()\n"
+        f"def stage() -> None: signal.raise_signal(signal.{name})\n"
+        "sys.argv = ['respress']\n"
+        "command_line.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (code, f"exit code {code}: {word}", "")
 
 
 def test_the_installed_command_and_the_module_are_the_same() -> None:
