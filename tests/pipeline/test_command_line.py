@@ -116,6 +116,7 @@ def test_a_signal_ends_with_its_exit_code(name: str, code: int, word: str) -> No
     program = (
         "import signal, sys, typer\n"
         "from pipeline import __main__ as command_line\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored\n"
         "command_line.app = typer.Typer()\n"
         "@command_line.app.command()\n"
         f"def stage() -> None: signal.raise_signal(signal.{name})\n"
