@@ -1,7 +1,7 @@
 """The name of an engine, which is the id of its row in the report: "student-int8[0.5]/onnxruntime"."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, cast
 
 PATTERN = re.compile(r"(?P<network>baseline|student)-(?P<form>\w+)(\[(?P<variant>.*)\])?/(?P<target>\w*)")
@@ -45,7 +45,3 @@ class EngineName:
     @classmethod
     def baseline(cls, target: str) -> "EngineName":
         return cls("baseline", "fp32", "", target)
-
-    def of_form(self, form: str) -> "EngineName":
-        """The same network's engine of another form."""
-        return replace(self, form=form)

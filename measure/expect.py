@@ -13,6 +13,7 @@ from pydantic import Field
 from scipy.special import ndtri  # type: ignore[import-untyped, unused-ignore]
 
 from core.config import Config
+from core.text import joined, some
 from measure.knowledge import Knowledge, knowledge_of, sign_test
 from measure.label_order import better_order
 from measure.predictions import Predictions, read_predictions
@@ -127,7 +128,7 @@ def wrong_order(found: Predictions, classes: list[str]) -> str:
         what = f"the labels seem permuted: {now}, with {exchanged(classes, better.classes)} exchanged it gets"
     return (
         f"{what} {100 * better.top1:.1f} %: write labels.txt beside the checkpoint with one class a line in the order of the "
-        f"outputs ({shown(better.classes)})"
+        f"outputs ({some(better.classes, SHOWN)})"
     )
 
 
@@ -136,7 +137,7 @@ def exchanged(classes: list[str], order: list[str]) -> str:
     moved = [repr(name) for name, other in zip(classes, order, strict=True) if name != other]
     if len(moved) > SHOWN:
         return f"{', '.join(moved[:SHOWN])} and {len(moved) - SHOWN} other classes"
-    return " and ".join(filter(None, [", ".join(moved[:-1]), moved[-1]]))
+    return joined(moved)
 
 
 def advice(dataset: dict[str, Any], preprocess: Path | None) -> str:
@@ -158,10 +159,6 @@ def used(dataset: dict[str, Any]) -> str:
 def quoted(classes: list[str], index: int | None) -> str:
     assert index is not None
     return repr(classes[index]) if index < len(classes) else f"output {index}"
-
-
-def shown(classes: list[str]) -> str:
-    return ", ".join(classes[:SHOWN]) + (", …" if len(classes) > SHOWN else "")
 
 
 def capitalized(sentence: str) -> str:

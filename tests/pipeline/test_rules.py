@@ -4,10 +4,11 @@ import ast
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from core.digest import imported_names
 
 PROJECT = Path(__file__).resolve().parents[2]
 # Floors, from the ground up. A folder may import what stands on a lower floor and itself, nothing else.
@@ -27,20 +28,12 @@ def sources(folder: str) -> list[Path]:
     return sorted(p for p in (PROJECT / folder).rglob("*.py"))
 
 
-def imports(node: ast.AST) -> Iterator[str]:
-    for child in ast.walk(node):
-        if isinstance(child, ast.Import):
-            yield from (alias.name for alias in child.names)
-        elif isinstance(child, ast.ImportFrom) and child.module:
-            yield child.module
-
-
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_no_import_runs_up_or_across(folder: str) -> None:
     level = next(i for i, level in enumerate(LEVELS) if folder in level)
     allowed = {folder}.union(*LEVELS[:level])
     for path in sources(folder):
-        imported = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
+        imported = {name.split(".")[0] for name in imported_names(ast.parse(path.read_text()))}
         assert not imported & set(FOLDERS) - allowed, f"{path.relative_to(PROJECT)} imports {imported & set(FOLDERS) - allowed}"
 
 
