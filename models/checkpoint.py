@@ -134,13 +134,3 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
         (out / "class_names.json").write_text(json.dumps(asdict(stated)))
         notes = [*notes, f"The order of the classes is that of {stated.source}."]
     return {"spec": spec.model_dump(exclude={"widths"}), "beside": sorted(found), "notes": notes}
-
-
-def read_user_checkpoint(path: Path, arch: str) -> tuple[nn.Module, AnySpec, list[str]]:
-    """The network in the user's file with its weights, its spec, and notes for the report.
-
-    Number of classes, input channels, stem, depth and widths are read from the weights. Raises ValueError if the file cannot be
-    read, if it contains another architecture than `arch`, or if keys are missing, unexpected or mis-shaped.
-    """
-    spec, state, _, notes = read_user(path, arch)
-    return made_of(spec, state), spec, notes

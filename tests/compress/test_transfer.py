@@ -53,9 +53,9 @@ def test_what_is_frozen_stays_as_it_is(small: Small, tmp_path: Path, blocks: int
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("same", "replaced", "told"), [(True, False, False), (False, True, False), (None, False, True)])
+@pytest.mark.parametrize(("same", "replaced", "message"), [(True, False, False), (False, True, False), (None, False, True)])
 def test_as_many_classes_are_not_the_same_classes(
-    small: Small, tmp_path: Path, same: bool | None, replaced: bool, told: bool
+    small: Small, tmp_path: Path, same: bool | None, replaced: bool, message: bool
 ) -> None:
     model, images, out = tiny(tmp_path / "model"), part_of(small.images, tmp_path / "images"), tmp_path / "out"
     out.mkdir()
@@ -63,7 +63,7 @@ def test_as_many_classes_are_not_the_same_classes(
     (images / "dataset.json").write_text(json.dumps({**dataset, "same_classes": same}))
     metrics = transfer(Transfer(epochs=1, trainable_blocks=0), out, model=model, images=images)
     assert metrics["new_head"] is replaced
-    assert bool(metrics["notes"]) is told
+    assert bool(metrics["notes"]) is message
 
 
 def test_a_network_with_norms_before_its_convolutions_trains_its_last_norm_too() -> None:

@@ -89,7 +89,7 @@ IGNORED = (
 
 
 @pytest.mark.parametrize(
-    ("with_network", "said", "new_classes", "exif", "told"),
+    ("with_network", "said", "new_classes", "exif", "message"),
     [
         (False, None, False, "apply", APPLIED),
         (True, None, False, "ignore", IGNORED),
@@ -100,7 +100,15 @@ IGNORED = (
 )  # fmt: skip
 @pytest.mark.parametrize("suffix", ("jpg", "png", "webp"))
 def test_rotation(
-    tree: Tree, out: Path, tmp_path: Path, with_network: bool, said: Any, new_classes: bool, exif: str, told: str, suffix: str
+    tree: Tree,
+    out: Path,
+    tmp_path: Path,
+    with_network: bool,
+    said: Any,
+    new_classes: bool,
+    exif: str,
+    message: str,
+    suffix: str,
 ) -> None:
     root = tree({"train/a": 3, "val/a": 1})
     tag, image = Image.Exif(), Image.fromarray(np.uint8(np.linspace(0, 255, 600)).reshape(20, 30)).convert("RGB")
@@ -113,7 +121,7 @@ def test_rotation(
     known = network(tmp_path / "n", 1) if with_network else None
     found = index(Data(name=str(root), exif=said, new_classes=new_classes), out, network=known)
     spec = spec_of(out)
-    assert spec["exif"] == exif and found["notes"][-1].startswith(f"{ROTATED}, {told}")
+    assert spec["exif"] == exif and found["notes"][-1].startswith(f"{ROTATED}, {message}")
     sizes = {Path(Split(out, "test").name(i)).stem: Split(out, "test").image(i).size for i in range(3)}
     assert sizes["x0"] == ((20, 30) if exif == "apply" else (30, 20)) and sizes["x1"] == (30, 20)
     assert preprocess.load(root / "val" / "a" / f"x0.{suffix}", spec).size == sizes["x0"]  # what the device computes

@@ -102,7 +102,7 @@ def test_unlabelled_images_need_a_checkpoint(tree: Tree, out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"train/a": 3}, "train/ but neither val/ nor test/"),
         (
@@ -125,9 +125,9 @@ def test_unlabelled_images_need_a_checkpoint(tree: Tree, out: Path) -> None:
     ],
 )
 def test_anything_else_is_refused_with_what_was_found(
-    tree: Tree, out: Path, content: dict[str, int | bytes], told: str
+    tree: Tree, out: Path, content: dict[str, int | bytes], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told) as refusal:
+    with pytest.raises(ValueError, match=message) as refusal:
         index(Data(name=str(tree(content))), out)
     assert "expected" in str(refusal.value) or "remove" in str(refusal.value)
     assert "\n" not in str(refusal.value)
@@ -186,9 +186,9 @@ def test_any_file_name_survives(tree: Tree, out: Path) -> None:
     split = Split(out, "test")
     assert sorted(split.names[i] for i in range(len(split))) == sorted(b"val/a/" + name for name in hostile)
     assert next(batches(split, 10))[0].shape[0] == len(hostile)
-    told = names(out, "test")
-    assert "val/a/two\\nlines.png" in told and "val/a/latin-\\xe9.png" in told and "val/a/雪 🐈.png" in told
-    "".join(told).encode()  # can be written into any report
+    shown = names(out, "test")
+    assert "val/a/two\\nlines.png" in shown and "val/a/latin-\\xe9.png" in shown and "val/a/雪 🐈.png" in shown
+    "".join(shown).encode()  # can be written into any report
     assert fingerprint(Data(name=str(root))) == before
     os.rename(os.fsencode(root / "val" / "a") + b"/latin-\xe9.png", root / "val" / "a" / "other.png")
     assert fingerprint(Data(name=str(root))) != before
@@ -208,7 +208,7 @@ def test_the_order_of_labels_txt_is_that_of_the_outputs(tree: Tree, out: Path, t
 
 
 @pytest.mark.parametrize(
-    ("labels", "classes", "told"),
+    ("labels", "classes", "message"),
     [
         (None, 1000, r"checkpoint has 1000 classes, DATA my-images has 2 \(cat, dog\): .*labels.txt.*make train CHECKPOINT="),
         (["cat", "horse", "cow"], 3, r"has 1 classes that labels.txt of the checkpoint does not have: dog"),
@@ -217,10 +217,10 @@ def test_the_order_of_labels_txt_is_that_of_the_outputs(tree: Tree, out: Path, t
     ],
 )
 def test_classes_that_are_not_the_networks(
-    tree: Tree, out: Path, tmp_path: Path, labels: list[str] | None, classes: int, told: str
+    tree: Tree, out: Path, tmp_path: Path, labels: list[str] | None, classes: int, message: str
 ) -> None:
     root = tree({"train/cat": 3, "train/dog": 3, "val/cat": 1})
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         index(Data(name=str(root)), out, network=network(tmp_path / "n", classes, labels=labels))
 
 

@@ -38,7 +38,7 @@ def test_a_gate_alone_in_any_spelling(tree: Tree, out: Path, gate: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ({"val/a": 2, "Val/a": 2}, "has both Val/ and val/, two names of one split"),
         ({"train/a": 3, "training/a": 3, "val/a": 2}, "has both train/ and training/, two names of one split"),
@@ -48,8 +48,8 @@ def test_a_gate_alone_in_any_spelling(tree: Tree, out: Path, gate: str) -> None:
         ({"data/train/a": 3, "data/val/a": 3}, r"one level down \(data/train/, data/val/\); pass DATA=.*my-images/data"),
     ],
 )
-def test_forms_that_are_refused(tree: Tree, out: Path, content: Content, told: str) -> None:
-    with pytest.raises(ValueError, match=told) as refusal:
+def test_forms_that_are_refused(tree: Tree, out: Path, content: Content, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refusal:
         index(Data(name=str(tree(content))), out)
     assert "\n" not in str(refusal.value)
 
@@ -123,7 +123,7 @@ def test_equal_files_are_on_one_side(tree: Tree, out: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "labelled", "told"),
+    ("content", "labelled", "message"),
     [
         ({"": 1, "a": 5, "b": 5}, True, "1 image is outside of the class folders and was left out (000.png)"),
         ({"": 3, "a": 5, "b": 5}, True,
@@ -134,9 +134,9 @@ def test_equal_files_are_on_one_side(tree: Tree, out: Path) -> None:
         ({"": 20, "a": 5}, False, ""),
     ],
 )  # fmt: skip
-def test_images_beside_folders(tree: Tree, out: Path, tmp_path: Path, content: Content, labelled: bool, told: str) -> None:
+def test_images_beside_folders(tree: Tree, out: Path, tmp_path: Path, content: Content, labelled: bool, message: str) -> None:
     found = index(Data(name=str(tree(content))), out, network=network(tmp_path / "n", 2))
-    assert found["labelled"] is labelled and found["notes"][1:] == ([told] if told else [])
+    assert found["labelled"] is labelled and found["notes"][1:] == ([message] if message else [])
     assert sum(found["splits"].values()) == (10 if labelled else sum(n for n in content.values() if isinstance(n, int)))
 
 

@@ -155,10 +155,10 @@ INTEGERS: list[tuple[dict[str, str], int | None, list[str] | None, list[str], st
 ]
 
 
-@pytest.mark.parametrize(("files", "outputs", "labels", "classes", "told"), INTEGERS)
+@pytest.mark.parametrize(("files", "outputs", "labels", "classes", "message"), INTEGERS)
 def test_labels_by_integer(
     tree: Tree, out: Path, tmp_path: Path, files: dict[str, str], outputs: int | None, labels: list[str] | None,
-    classes: list[str], told: str,
+    classes: list[str], message: str,
 ) -> None:  # fmt: skip
     root = distinct(tree({"": COUNT}))
     (root / "labels.csv").write_text(table("filename,label", integers=True)())
@@ -168,7 +168,7 @@ def test_labels_by_integer(
     found = index(Data(name=str(root)), out, network=known)
     assert found["classes"] == classes
     assert labelled_as(out) == {name: classes[["cat", "dog"].index(kind)] for name, kind in EXPECTED.items()}
-    assert told in " ".join(found["notes"]) and (not told or "Integer classes count from 0" in " ".join(found["notes"]))
+    assert message in " ".join(found["notes"]) and (not message or "Integer classes count from 0" in " ".join(found["notes"]))
 
 
 def test_integers_are_the_order_of_the_class_folders(tree: Tree, out: Path) -> None:
@@ -199,7 +199,7 @@ def rows(count: int, first: int = 0) -> str:
 
 
 @pytest.mark.parametrize(
-    ("images", "text", "told"),
+    ("images", "text", "message"),
     [
         (200, rows(201), "1 of 201 files in labels.csv do not exist; they are left out."),
         (201, rows(200), "1 of 201 images have no label in labels.csv; they are left out."),
@@ -207,14 +207,14 @@ def rows(count: int, first: int = 0) -> str:
         (200, rows(200) + "199.png,cat\n", ""),
     ],
 )
-def test_a_few_that_do_not_match_are_counted(tree: Tree, out: Path, images: int, text: str, told: str) -> None:
+def test_a_few_that_do_not_match_are_counted(tree: Tree, out: Path, images: int, text: str, message: str) -> None:
     root = tree({"": images})
     (root / "labels.csv").write_text(text)
-    assert index(Data(name=str(root)), out)["notes"][2:] == ([told] if told else [])
+    assert index(Data(name=str(root)), out)["notes"][2:] == ([message] if message else [])
 
 
 @pytest.mark.parametrize(
-    ("images", "text", "told"),
+    ("images", "text", "message"),
     [
         (20, rows(22), r"2 of 22 files in labels.csv do not exist \(020.png, 021.png\), more than the allowed "
                        "1 %; complete the images, or remove the rows"),
@@ -226,10 +226,10 @@ def test_a_few_that_do_not_match_are_counted(tree: Tree, out: Path, images: int,
                             "the name 000.png; correct the names in the table, or move it out of DATA"),
     ],
 )  # fmt: skip
-def test_tables_that_do_not_fit_are_refused(tree: Tree, out: Path, images: int, text: str, told: str) -> None:
+def test_tables_that_do_not_fit_are_refused(tree: Tree, out: Path, images: int, text: str, message: str) -> None:
     root = tree({"": images})
     (root / "labels.csv").write_text(text)
-    with pytest.raises(ValueError, match=told) as refusal:
+    with pytest.raises(ValueError, match=message) as refusal:
         index(Data(name=str(root)), out)
     assert "\n" not in str(refusal.value)
 

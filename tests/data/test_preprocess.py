@@ -149,16 +149,16 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path, kind: str, suffix: 
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         (np.full((4, 4), 0.5, np.float32), "floating-point pixels have no known range"),
         (np.full((4, 4), 70_000, np.int32), "70000 do not fit 16 bits"),
         (np.full((4, 4), -1, np.int32), "do not fit 16 bits"),
     ],
 )
-def test_pixels_of_unknown_range_are_refused(tmp_path: Path, values: np.ndarray, told: str) -> None:
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
     Image.fromarray(values).save(tmp_path / "x.tif")
-    with pytest.raises(OSError, match=told):
+    with pytest.raises(OSError, match=message):
         preprocess.load(tmp_path / "x.tif", RGB)
 
 

@@ -1,4 +1,4 @@
-"""Files that cannot be read: a few are left out and named, many stop the run, and later changes are told in one line."""
+"""Files that cannot be read: a few are left out and named, many stop the run, and later changes end in one line."""
 
 import io
 import os
@@ -27,12 +27,12 @@ def encoded(form: str, size: tuple[int, int] = (200, 150), **options: Any) -> by
 def refused(file: Path, content: bytes) -> str:
     """What `load` says of it, both when it checks and when it decodes."""
     file.write_bytes(content)
-    told = set()
+    message = set()
     for coarse in (True, False):
         with pytest.raises(OSError) as error:
             preprocess.load(file, SPEC, coarse=coarse)
-        told.add(str(error.value))
-    return told.pop()
+        message.add(str(error.value))
+    return message.pop()
 
 
 @pytest.mark.parametrize("share", (0.02, 0.5, 0.97))
@@ -86,9 +86,11 @@ def test_many_stop_the_run(tree: Tree, out: Path) -> None:
     (root / "train" / "a" / "003.png").symlink_to("nowhere.png")
     with pytest.raises(ValueError, match=r"my-images: 10 of 200 images \(5\.0 %\) cannot be read") as refusal:
         index(Data(name=str(root)), out)
-    told = str(refusal.value)
-    assert "train/a/000.png (empty file), train/a/001.png (none of JPEG" in told and "\n" not in told
-    assert "train/a/003.png (No such file or directory)" in told and "train/a/004.png" in told and "005.png" not in told
+    message = str(refusal.value)
+    assert "train/a/000.png (empty file), train/a/001.png (none of JPEG" in message and "\n" not in message
+    assert (
+        "train/a/003.png (No such file or directory)" in message and "train/a/004.png" in message and "005.png" not in message
+    )
     assert len((out / "unreadable.txt").read_text().splitlines()) == 10
 
 

@@ -78,8 +78,8 @@ def test_a_known_set_keeps_its_own_unless_told(out: Path, tmp_path: Path) -> Non
     given = network(tmp_path / "n", 10, 3, given={"std": [0.5]}, family=FAMILY)
     own = {"channels": 3, "input_size": 32, "resize": "pad", "mean": [0.286] * 3, "std": [0.5] * 3} | UNTURNED
     assert prepared(Path("fashion-mnist"), out, given, train_limit=40, test_limit=4) == own
-    told = prepared(Path("fashion-mnist"), out, input_size=16, crop_pct=1.0, mean=[0.25], train_limit=40, test_limit=4)
-    assert told == shorter(16, 16, channels=1) | {"mean": [0.25], "std": [0.353], "exif": "apply"}
+    message = prepared(Path("fashion-mnist"), out, input_size=16, crop_pct=1.0, mean=[0.25], train_limit=40, test_limit=4)
+    assert message == shorter(16, 16, channels=1) | {"mean": [0.25], "std": [0.353], "exif": "apply"}
 
 
 def test_channels_follow_the_network(root: Path, out: Path, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_words_that_agree(root: Path, out: Path, said: dict[str, Any], expected:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "message"),
     [
         ({"input_size": 96, "resize": 128, "crop_pct": 1.0},
          "thing and disagree: an input size of 96 / 1.0 is a resize of 96; pass only one of them"),
@@ -143,8 +143,8 @@ def test_words_that_agree(root: Path, out: Path, said: dict[str, Any], expected:
          "resize squash and crop_pct 0.9 set the same thing and disagree"),
     ],
 )  # fmt: skip
-def test_words_that_disagree(said: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_words_that_disagree(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Data(**said)
 
 

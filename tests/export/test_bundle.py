@@ -88,9 +88,9 @@ def test_golden_images_are_the_smallest_where_all_are_too_large(of_album: MakeBu
 
 
 def test_the_engine_tells_its_labels_and_preprocessing(made: Path) -> None:
-    told = {entry.key: json.loads(entry.value) for entry in onnx.load(made / "engine.onnx").metadata_props}
-    assert told["labels"] == (made / "labels.txt").read_text(encoding="utf-8").splitlines()
-    assert told["preprocess"] == json.loads((made / "preprocess.json").read_text())
+    message = {entry.key: json.loads(entry.value) for entry in onnx.load(made / "engine.onnx").metadata_props}
+    assert message["labels"] == (made / "labels.txt").read_text(encoding="utf-8").splitlines()
+    assert message["preprocess"] == json.loads((made / "preprocess.json").read_text())
 
 
 @ONNXRUNTIME

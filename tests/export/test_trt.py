@@ -1,4 +1,4 @@
-"""The flags of old and new TensorRT, on a stand-in that records what it is told."""
+"""The flags of old and new TensorRT, on a stand-in that records the calls that it gets."""
 
 import sys
 from pathlib import Path

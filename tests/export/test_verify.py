@@ -59,35 +59,35 @@ def test_one_changed_byte_of_the_engine_is_noticed(made: Path, runtime: str, dev
     content = bytearray((made / "engine.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (made / "engine.onnx").write_bytes(content)
-    told = refusal(device(made, (*packages, runtime), "verify.py"))
-    assert "engine.onnx has been changed: SHA-256" in told and "copy it again" in told
+    message = refusal(device(made, (*packages, runtime), "verify.py"))
+    assert "engine.onnx has been changed: SHA-256" in message and "copy it again" in message
 
 
 def test_other_answers_are_noticed(made: Path, runtime: str, device: Run) -> None:
     content = golden(made)
     content["logits"][5] = -content["logits"][5]
     np.savez_compressed(made / "golden.npz", **content)  # type: ignore[arg-type]
-    told = refusal(device(made, ("numpy", runtime), "verify.py"))
-    assert told.startswith(
+    message = refusal(device(made, ("numpy", runtime), "verify.py"))
+    assert message.startswith(
         "results differ too much from the build machine: check CPU type and runtime version (logits differ by"
     )
-    assert "same class for 15 of 16 images" in told
+    assert "same class for 15 of 16 images" in message
 
 
 @ONNXRUNTIME
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"std": [0.354]}, "differs for 16 of 16 images (largest difference 0.0"),
         ({"input_size": 28}, "inputs of shape (1, 28, 28), expected (1, 32, 32)"),
         ({"resize": "shorter"}, "cannot be decoded or preprocessed here (OSError: KeyError: 'resize_size')"),
     ],
 )
-def test_another_preprocessing_is_noticed(made: Path, runtime: str, device: Run, change: dict[str, Any], told: str) -> None:
+def test_another_preprocessing_is_noticed(made: Path, runtime: str, device: Run, change: dict[str, Any], message: str) -> None:
     spec = json.loads((made / "preprocess.json").read_text())
     (made / "preprocess.json").write_text(json.dumps({**spec, **change}))
     line = refusal(device(made, ("numpy", "pillow", runtime), "verify.py"))
-    assert told in line and "check preprocess.json and Pillow's version" in line
+    assert message in line and "check preprocess.json and Pillow's version" in line
 
 
 @ONNXRUNTIME

@@ -216,8 +216,8 @@ def test_the_other_treatment_of_exif_is_named(tmp_path: Path, used: str, wanted:
     split = Split(tmp_path, "train")
     bars_network = Bars(turned=used == "ignore")
     tried = Tried(bars_network, [split.image(i) for i in range(32)], torch.from_numpy(labels))
-    told = f"with --exif {wanted}, 32 instead of 0 of 32 training images are right"
-    assert by_rotation(tried, split, range(32)) == told
+    message = f"with --exif {wanted}, 32 instead of 0 of 32 training images are right"
+    assert by_rotation(tried, split, range(32)) == message
     right = Tried(Bars(turned=used != "ignore"), tried.pictures, tried.labels)
     assert by_rotation(right, split, range(32)) is None
 

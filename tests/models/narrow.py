@@ -1,11 +1,14 @@
 """A narrow resnet18 with random weights and statistics, and what people wrap around such a network."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.checkpoint import AnySpec, made_of
 from models.resnet import ResNet, Spec
+from models.user import read_user
 
 State = dict[str, Tensor]
 STAGES = (8, 12, 16, 20)
@@ -69,3 +72,9 @@ def children(model: ResNet, flatten: bool = False, keep: int = 10) -> nn.Sequent
     layers = [model.conv1, model.bn1, model.relu, model.maxpool, model.layer1, model.layer2, model.layer3, model.layer4]
     layers += [model.avgpool, *([nn.Flatten(1)] if flatten else []), model.fc]
     return nn.Sequential(*layers[:keep])  # type: ignore[arg-type]
+
+
+def read_user_checkpoint(path: Path, arch: str) -> tuple[nn.Module, AnySpec, list[str]]:
+    """The network in the user's file `path` in evaluation mode, its spec, and the notes for the report."""
+    spec, state, _, notes = read_user(path, arch)
+    return made_of(spec, state), spec, notes

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoint import Load, load, load_checkpoint, load_spec, read_user_checkpoint, save
+from models.checkpoint import Load, load, load_checkpoint, load_spec, save
 from models.resnet import ResNet, Spec, family_spec
 from models.sidecar import family, published
+from tests.models.narrow import read_user_checkpoint
 
 SPEC = family_spec("resnet18", num_classes=7, in_channels=1)
 State = dict[str, Tensor]
@@ -196,10 +197,10 @@ def cases(state: State, folder: Path) -> dict[str, tuple[Path, str]]:
 
 @pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_refused_with_one_line(state: State, tmp_path: Path) -> None:
-    for name, (path, told) in cases(state, tmp_path).items():
+    for name, (path, message) in cases(state, tmp_path).items():
         with pytest.raises(ValueError) as caught:
             read_user_checkpoint(path, "resnet18")
-        assert told in str(caught.value), name
+        assert message in str(caught.value), name
         assert "\n" not in str(caught.value), name
 
 
@@ -221,9 +222,13 @@ def test_what_lies_beside_the_checkpoint_comes_along(state: State, tmp_path: Pat
     load_checkpoint(Load(arch="resnet18"), out, checkpoint=path)
     given = json.loads((out / "preprocess.json").read_text())["given"]
     assert given == {"resize": 40, "input_size": 32, "exif": "apply"}  # goes before config.json
-    for content, told in (("{", "cannot be read as JSON"), ("[1]", "contains a list"), ('{"means": 1}', "unknown keys means")):
+    for content, message in (
+        ("{", "cannot be read as JSON"),
+        ("[1]", "contains a list"),
+        ('{"means": 1}', "unknown keys means"),
+    ):
         (tmp_path / "preprocess.json").write_text(content)
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             load_checkpoint(Load(arch="resnet18"), out, checkpoint=path)
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.blocks import Padding
-from models.checkpoint import load, read_user_checkpoint, save, untrained
+from models.checkpoint import load, save, untrained
 from models.resnet import ResNet, Shortcut, Spec, family_spec
+from tests.models.narrow import read_user_checkpoint
 
 State = dict[str, Tensor]
 

@@ -13,8 +13,9 @@ from compress.cut import cut
 from compress.prunable import CannotPrune
 from compress.prune import Prune
 from models import custom
-from models.checkpoint import load, read_user_checkpoint, save, untrained
+from models.checkpoint import load, save, untrained
 from models.user import read_user
+from tests.models.narrow import read_user_checkpoint
 
 NETWORK = '''
 import torch
@@ -182,7 +183,7 @@ def test_what_cannot_be_pruned_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arch", "told"),
+    ("arch", "message"),
     [
         ("no.such.package:build", "No module named 'no'"),
         ("sys:exit", "there is no module 'sys'"),
@@ -196,7 +197,7 @@ def test_what_cannot_be_pruned_says_so() -> None:
         ("network_of_a_user:Fixed", "has 10 classes and 3 input channels; the data has 4"),
     ],
 )
-def test_what_is_no_classifier_is_refused_with_one_line(arch: str, told: str) -> None:
+def test_what_is_no_classifier_is_refused_with_one_line(arch: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         untrained(arch, num_classes=4, in_channels=3)
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

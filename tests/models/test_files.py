@@ -21,9 +21,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.checkpoint import read_user_checkpoint
 from models.resnet import ResNet
-from tests.models.narrow import held, images, network
+from tests.models.narrow import held, images, network, read_user_checkpoint
 
 State = dict[str, Tensor]
 
@@ -239,8 +238,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_no_checkpoint_is_refused_with_the_reason(case: str, tmp_path: Path) -> None:
-    write, told = REFUSED[case]
+    write, message = REFUSED[case]
     write(tmp_path / "a file")
     with pytest.raises(ValueError) as caught:
         read_user_checkpoint(tmp_path / "a file", "resnet18")
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)

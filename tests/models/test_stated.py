@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.checkpoint import Load, load, load_checkpoint, read_user_checkpoint
+from models.checkpoint import Load, load, load_checkpoint
 from models.resnet import ResNet
-from tests.models.narrow import Backbone, Holder, children, held, images, network
+from tests.models.narrow import Backbone, Holder, children, held, images, network, read_user_checkpoint
 from tests.models.test_wrapped import FORMS
 
 MEAN, STD = [0.3, 0.4, 0.5], [0.1, 0.2, 0.25]
@@ -165,11 +165,11 @@ REFUSED: dict[str, tuple[Callable[[ResNet], Any], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_read_for_certain_is_refused(case: str, tmp_path: Path) -> None:
-    content, told = REFUSED[case]
+    content, message = REFUSED[case]
     torch.save(content(network()), tmp_path / "a.pth")
     with pytest.raises(ValueError) as caught:
         read_user_checkpoint(tmp_path / "a.pth", "resnet18")
-    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_two_classes_are_read(tmp_path: Path) -> None:

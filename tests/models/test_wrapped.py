@@ -9,9 +9,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from models.checkpoint import read_user_checkpoint
 from models.resnet import ResNet
-from tests.models.narrow import Backbone, Holder, children, held, images, network
+from tests.models.narrow import Backbone, Holder, children, held, images, network, read_user_checkpoint
 
 HEADS = [
     "fc",

@@ -57,9 +57,9 @@ def test_budgets_are_read(text: str, limits: dict[str, object]) -> None:
 def test_what_is_no_budget_is_told_in_one_line(text: str) -> None:
     with pytest.raises(
         ValueError, match="expected params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@"
-    ) as told:
+    ) as message:
         limits_of(f"macs=1G,{text}")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_a_real_engine_meets_its_size(parts: tuple[Path, Path, Path], tmp_path: 
     assert found["measured"]["latency@onnxruntime"] > 0 and found["measured"]["share@onnxruntime"] > 0
     # prune does what the plan says, the engine that ships has just this size
     (tmp_path / "pruned").mkdir()
-    told = prune(Prune(norm_images=64), tmp_path / "pruned", model=model, images=images, plan=tmp_path)
-    assert told["after"] == {key: found["measured"][key] for key in ("params", "macs")}
+    message = prune(Prune(norm_images=64), tmp_path / "pruned", model=model, images=images, plan=tmp_path)
+    assert message["after"] == {key: found["measured"][key] for key in ("params", "macs")}
     (tmp_path / "onnx").mkdir()
     export_onnx(Export(), tmp_path / "onnx", model=tmp_path / "pruned", images=images)
     placement = targets.get("onnxruntime").PLACEMENT

@@ -160,7 +160,7 @@ def test_a_comparison_that_cannot_be_read_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("models", "told"),
+    ("models", "message"),
     [
         ("resnet18", "at least two"),
         ("resnet18,resnet19", "unknown model 'resnet19'"),
@@ -170,11 +170,11 @@ def test_a_comparison_that_cannot_be_read_is_one_line(
     ],
 )
 def test_bad_input_is_one_line(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: str, told: str
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], models: str, message: str
 ) -> None:
     assert run(monkeypatch, tmp_path, models, images) == 2
     error = capsys.readouterr().err
-    assert told in error and len(error.strip().splitlines()) == 1
+    assert message in error and len(error.strip().splitlines()) == 1
     assert not (tmp_path / "compare.json").exists()
 
 

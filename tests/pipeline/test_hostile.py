@@ -237,10 +237,10 @@ def refused(arguments: list[str], box: Box, monkeypatch: pytest.MonkeyPatch, cap
     monkeypatch.setattr("sys.argv", ["pipeline", *arguments, *out])
     with pytest.raises(SystemExit) as exit_:
         main()
-    told = capsys.readouterr().err
-    assert exit_.value.code == 2, told
-    assert told.startswith("error: ") and len(told.strip().splitlines()) == 1, told
-    return told
+    message = capsys.readouterr().err
+    assert exit_.value.code == 2, message
+    assert message.startswith("error: ") and len(message.strip().splitlines()) == 1, message
+    return message
 
 
 @pytest.mark.slow
@@ -248,8 +248,8 @@ def refused(arguments: list[str], box: Box, monkeypatch: pytest.MonkeyPatch, cap
 def test_refused_with_one_line(
     case: str, box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments, told = {**COMMANDS, **IMAGES}[case]
-    assert told in refused(arguments(box), box, monkeypatch, capsys)
+    arguments, message = {**COMMANDS, **IMAGES}[case]
+    assert message in refused(arguments(box), box, monkeypatch, capsys)
 
 
 @pytest.mark.slow
@@ -261,6 +261,6 @@ def test_checkpoints_refused_with_one_line(
     broken = checkpoints(state, box.root)
     broken["absent"] = (box.root / "absent.pth", "cannot be read (no such file or directory)")
     broken["a folder"] = (box.root / "data", "cannot be read (is a directory)")
-    for name, (path, told) in broken.items():
+    for name, (path, message) in broken.items():
         found = refused(["compress", "resnet18", "--checkpoint", str(path)], box, monkeypatch, capsys)
-        assert told in found, (name, found)
+        assert message in found, (name, found)

@@ -90,7 +90,7 @@ def test_bad_input_is_one_line_and_exit_code_2_of_the_command_itself(tmp_path: P
         (["--checkpoint", str(another)], "this is a resnet34, 10 classes; MODEL says resnet18"),
         (["--set", "checkpoint=typo.pth"], "typo.pth cannot be read (no such file or directory)"),
     ]
-    for arguments, told in cases:
+    for arguments, message in cases:
         found = run("compress", "resnet18", *arguments, "--out", str(tmp_path / "out"))
         assert found.returncode == 2, (arguments, found.stderr)
-        assert told in found.stderr and len(found.stderr.strip().splitlines()) == 1, found.stderr
+        assert message in found.stderr and len(found.stderr.strip().splitlines()) == 1, found.stderr

@@ -26,7 +26,7 @@ def test_what_agrees(changes: list[str], said: dict[str, Any], meant: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("changes", "said", "told"),
+    ("changes", "said", "message"),
     [
         (
             ["data.input_size=96"],
@@ -41,6 +41,6 @@ def test_what_agrees(changes: list[str], said: dict[str, Any], meant: dict[str, 
         ),
     ],
 )
-def test_what_disagrees(changes: list[str], said: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_disagrees(changes: list[str], said: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         together(changes_of(changes), flags(**said))

@@ -92,11 +92,11 @@ def test_the_makefile_forwards_what_is_compared() -> None:
 def test_doctor_names_every_target_and_why_it_cannot() -> None:
     done = subprocess.run([sys.executable, "-m", "pipeline", "doctor"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    told = done.stdout + done.stderr
-    assert re.search(r"^onnxruntime +works: FP32, INT8", told, re.MULTILINE)
-    assert re.search(r"^CPU +.*\d+ cores", told, re.MULTILINE) and re.search(r"^GPU +", told, re.MULTILINE)
+    message = done.stdout + done.stderr
+    assert re.search(r"^onnxruntime +works: FP32, INT8", message, re.MULTILINE)
+    assert re.search(r"^CPU +.*\d+ cores", message, re.MULTILINE) and re.search(r"^GPU +", message, re.MULTILINE)
     for name in ("tensorrt", "tensorrt_rtx"):
-        assert re.search(rf"^{name} +(works: .+|builds .+; cannot run: .+|cannot build: .+)", told, re.MULTILINE)
+        assert re.search(rf"^{name} +(works: .+|builds .+; cannot run: .+|cannot build: .+)", message, re.MULTILINE)
 
 
 def test_help_lists_every_target_of_the_makefile() -> None:

@@ -104,10 +104,10 @@ def test_ctrl_c_and_kill_9_in_distillation_then_the_same_command(tmp_path: Path)
     assert "interrupted; the same command continues" in (tmp_path / "log").read_text()
     assert stopped_after_an_epoch(signal.SIGKILL) == -signal.SIGKILL
     again = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
-    told = again.stdout + again.stderr
-    assert again.returncode == 0, told
-    assert "train: cached" in told and "prune: cached" in told
-    assert "epoch 3/3" in told and "epoch 1/3" not in told and "epoch 2/3" not in told
+    message = again.stdout + again.stderr
+    assert again.returncode == 0, message
+    assert "train: cached" in message and "prune: cached" in message
+    assert "epoch 3/3" in message and "epoch 1/3" not in message and "epoch 2/3" not in message
     distilled = next(tmp_path.glob("stages/distill-*"))
     assert sorted(p.name for p in distilled.iterdir()) == ["manifest.json", "model.json", "model.safetensors"]
     assert load_file(distilled / "model.safetensors")
