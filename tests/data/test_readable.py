@@ -27,12 +27,12 @@ def encoded(form: str, size: tuple[int, int] = (200, 150), **options: Any) -> by
 def refused(file: Path, content: bytes) -> str:
     """What `load` says of it, both when it checks and when it decodes."""
     file.write_bytes(content)
-    message = set()
+    messages = set()
     for coarse in (True, False):
         with pytest.raises(OSError) as error:
             preprocess.load(file, SPEC, coarse=coarse)
-        message.add(str(error.value))
-    return message.pop()
+        messages.add(str(error.value))
+    return messages.pop()
 
 
 @pytest.mark.parametrize("share", (0.02, 0.5, 0.97))

@@ -119,9 +119,9 @@ def test_trtexec_builds_measures_and_verifies(device: Path, version: str, file: 
     about = json.loads((device / "bundle.json").read_text())
     assert about["engine"] == "model.engine" and about["sha256"] == file_digest(device / "model.engine")
     assert "tolerance" in about
-    message = json.loads((device / "device.json").read_text())
-    assert message["built_by"] == "trtexec" and message["onnx"] == file
-    assert message["latency_ms"] == {"n": 1001, "p50": 1.5, "p90": 1.9, "p99": 1.99, "batch": 1}
+    record = json.loads((device / "device.json").read_text())
+    assert record["built_by"] == "trtexec" and record["onnx"] == file
+    assert record["latency_ms"] == {"n": 1001, "p50": 1.5, "p90": 1.9, "p99": 1.99, "batch": 1}
     assert "ok: 4 images" in done.stdout  # verify.py, its answers through trtexec
 
 
@@ -185,8 +185,8 @@ def test_python_builds_the_engine_and_says_that_it_cannot_be_run_here(device: Pa
     assert (device / "model.engine").read_bytes()[:4] == b"vtrt"
     about = json.loads((device / "bundle.json").read_text())
     assert about["engine"] == "model.engine" and about["sha256"] == file_digest(device / "model.engine")
-    message = json.loads((device / "device.json").read_text())
-    assert message["onnx"] == "model.onnx" and message["refused"] == {} and "latency_ms" not in message
+    record = json.loads((device / "device.json").read_text())
+    assert record["onnx"] == "model.onnx" and record["refused"] == {} and "latency_ms" not in record
 
 
 @pytest.mark.skipif(hardware.gpu() is not None, reason="this machine has a GPU")
@@ -195,8 +195,8 @@ def test_python_takes_the_other_file_where_one_is_refused(device: Path) -> None:
     (device / "model.onnx").write_bytes((device / "model.onnx").read_bytes().replace(b"ReduceMean", b"ReduceMoon"))
     done = start(device)
     assert "model.onnx cannot be built: " in done.stdout and "ReduceMoon" in done.stdout
-    message = json.loads((device / "device.json").read_text())
-    assert message["onnx"] == "legacy.onnx" and "ReduceMoon" in message["refused"]["model.onnx"]
+    record = json.loads((device / "device.json").read_text())
+    assert record["onnx"] == "legacy.onnx" and "ReduceMoon" in record["refused"]["model.onnx"]
 
 
 def test_python_names_every_refusal_in_one_line(device: Path) -> None:

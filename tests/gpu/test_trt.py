@@ -124,7 +124,7 @@ def test_the_device_builds_measures_and_tells(tmp_path: Path, name: str) -> None
     (out / "bundle.json").write_text("{}")
     done = subprocess.run([sys.executable, "build_engine.py", name], cwd=out, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    message = json.loads((out / "device.json").read_text())
-    assert message["onnx"] == name and message["gpu"] and message["int8_share"] in (None, 0.0, 1.0)  # it has one convolution
-    assert message["latency_ms"]["n"] == 1000 and 0 < message["latency_ms"]["p50"] <= message["latency_ms"]["p99"]
+    record = json.loads((out / "device.json").read_text())
+    assert record["onnx"] == name and record["gpu"] and record["int8_share"] in (None, 0.0, 1.0)  # it has one convolution
+    assert record["latency_ms"]["n"] == 1000 and 0 < record["latency_ms"]["p50"] <= record["latency_ms"]["p99"]
     assert json.loads((out / "bundle.json").read_text())["sha256"] == file_digest(out / "model.engine")
