@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from compress.average import Average
 from compress.minutes import epochs_within, seconds_of_an_epoch
-from compress.pointwise import as_products
+from compress.on_cpu import quick_on_cpu
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
 from core.console import console, progress
 from data.loader import Batch, Split, batches
@@ -97,7 +97,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
         left = since + given - time.perf_counter()
         return epochs_within(left, seconds), minutes_notes(task.label, seconds, left, schedule.minutes)
 
-    with as_products(model, device):
+    with quick_on_cpu(model, device):
         if saved.exists():
             state = torch.load(saved, map_location=device, weights_only=True)
             model.load_state_dict(state["model"])

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from core import hardware
 from core.config import Config
 from data import preprocess, workers
+from data.arrays import Moves, padded
 from data.filenames import Names, printable
 from data.readable import reason
 
@@ -42,6 +43,8 @@ class Split(Dataset[Batch]):
         self.decode = True  # without, batches have labels and no pixels
         if self.dataset["kind"] == "array":
             self.array = np.load(images / f"{name}.images.npy", mmap_mode="r")
+            self.at_once = self.spec["resize"] == "pad" and self.array.shape[-1] == self.spec["channels"]
+            self.moves = Moves(len(self), augment.shift, augment.flip, seed) if augment else None
         else:
             self.names = Names.read(images, name)
 
@@ -106,8 +109,11 @@ class Split(Dataset[Batch]):
     def __getitems__(self, indices: list[int]) -> Batch:
         if not self.decode:
             return torch.empty(len(indices), 1, 1, 1), torch.from_numpy(self.labels[indices])
-        batch = preprocess.normalise(np.stack([self.pixels(i) for i in indices]), self.spec)
-        return torch.from_numpy(batch), torch.from_numpy(self.labels[indices])
+        if self.dataset["kind"] == "array" and self.at_once:
+            pixels = padded(self.array[indices], self.spec, self.moves, indices)
+        else:
+            pixels = np.stack([self.pixels(i) for i in indices])
+        return torch.from_numpy(preprocess.normalise(pixels, self.spec)), torch.from_numpy(self.labels[indices])
 
 
 def augmented(image: Image.Image, spec: preprocess.Spec, augment: Augment, rng: np.random.Generator) -> np.ndarray:
