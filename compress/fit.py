@@ -11,7 +11,6 @@ from typing import Any, TypedDict
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from compress.average import Average
@@ -56,8 +55,10 @@ class Task:
 
 
 def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -> dict[str, Any]:
-    """Train the model of `task`. At the end it has the weights of the epoch that was best on the held-out images, or of the
-    last epoch where no images are held out; with `schedule.ema` these are averaged weights.
+    """Train the model of `task`. At the end it has the weights of the last epoch, with `schedule.ema` averaged ones.
+
+    The learning rate ends at zero, so the last epoch is the best one but for chance. An epoch that was chosen on the held-out
+    images would flatter the student there, and a user's checkpoint may know these images by heart.
 
     `schedule.minutes` count from `since`, the time.perf_counter() when the stage began; None: from now.
     Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it.
@@ -73,7 +74,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     steps = max(1, len(train) // schedule.batch_size)
     average = Average(model, schedule.ema) if schedule.ema else None
     history: list[Epoch] = []
-    saved, best = out / "epoch.pt", out / "best.safetensors"
+    saved = out / "epoch.pt"
 
     def epoch_of(number: int) -> Iterator[Batch]:
         split = Split(task.images, "train", schedule.augment, schedule.seed * 1000 + number)
@@ -126,21 +127,18 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
                         check_finite(float(total), schedule, epoch, step)
                 with average.inside(model) if average else nullcontext():
                     history.append({"loss": float(total) / steps, "val_top1": top1(model, val)})
-                    if best_epoch(history) == len(history):
-                        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, best)
                 bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
                 state |= {"epochs": epochs, "notes": notes, "average": average.values if average else None}
                 temporary = saved.with_suffix(".tmp")
                 torch.save(state, temporary)
                 temporary.replace(saved)
-    if history:
-        model.load_state_dict(load_file(best))
+    if average:
+        model.load_state_dict(average.values)
     model.eval()
     return {
         "epochs": epochs,
         "history": history,
-        "best_epoch": best_epoch(history),
         "precision": str(dtype).removeprefix("torch."),
         "notes": notes,
     }
@@ -166,7 +164,7 @@ def step_of(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> C
 
 def tidy(out: Path) -> None:
     """Remove the files that only an interrupted stage needs; a training stage calls this last."""
-    for name in ("epoch.pt", "best.safetensors", "teacher.npy", "features.npy"):
+    for name in ("epoch.pt", "teacher.npy", "features.npy"):
         (out / name).unlink(missing_ok=True)
 
 
@@ -197,11 +195,6 @@ def minutes_notes(label: str, an_epoch: float, left: float, minutes: float) -> l
         return []
     times = f"{an_epoch / 60:.3g} min; {max(0.0, left) / 60:.3g} min were left for training"
     return [f"{label}: --minutes {minutes:g} is too short for one epoch ({times}); one epoch was run anyway."]
-
-
-def best_epoch(history: list[Epoch]) -> int:
-    """1-based; the last of equal ones and where no images are held out, 0 when nothing was trained."""
-    return max(range(len(history)), key=lambda i: (history[i]["val_top1"] or 0.0, i), default=-1) + 1
 
 
 def check_finite(total: float, schedule: Schedule, epoch: int, step: int) -> None:

@@ -37,10 +37,23 @@ def test_fewer_images_than_a_batch_and_none_held_out_still_train(small: Small, t
     model = ResNet(TINY)
     before = model.conv1.weight.detach().clone()
     metrics = fit(Task(model, loss, images, "few"), Schedule(epochs=1, min_steps=4, batch_size=64), tmp_path)
-    assert metrics["epochs"] == metrics["best_epoch"] == len(metrics["history"]) == 4
+    assert metrics["epochs"] == len(metrics["history"]) == 4
     assert [epoch["val_top1"] for epoch in metrics["history"]] == [None] * 4
     assert metrics["history"][-1]["loss"] < metrics["history"][0]["loss"]
     assert not torch.equal(model.conv1.weight, before)
+    last = torch.load(tmp_path / "epoch.pt", weights_only=True)["model"]
+    assert all(torch.equal(tensor, last[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_last_epoch_is_kept_also_where_an_earlier_one_was_better_on_the_held_out_images(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = iter([90.0, 50.0])
+    monkeypatch.setattr("compress.fit.top1", lambda model, split: next(judged))
+    torch.manual_seed(0)
+    model = ResNet(TINY)
+    metrics = fit(Task(model, loss, small.images, "two"), Schedule(epochs=2, batch_size=64), tmp_path)
+    assert [epoch["val_top1"] for epoch in metrics["history"]] == [90.0, 50.0]
     last = torch.load(tmp_path / "epoch.pt", weights_only=True)["model"]
     assert all(torch.equal(tensor, last[name]) for name, tensor in model.state_dict().items())
 
