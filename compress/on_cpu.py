@@ -22,7 +22,7 @@ VECTOR = 16  # channels that torch's batch norm handles at once
 
 @contextmanager
 def quick_on_cpu(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Inside, a CPU computes the 1x1 convolutions and the narrow batch norms of `model` quicker; other devices are as before."""
+    """Inside, a CPU computes the 1x1 convolutions and the narrow batch norms of `model` in a quicker way."""
     changed = []
     for module in model.modules() if device.type == "cpu" else ():
         if is_pointwise(module):
@@ -68,20 +68,23 @@ def is_narrow(module: nn.Module) -> bool:
 
 
 def relaid(norm: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The forward pass of `norm` in the layout [N, C, H, W]; what it takes and returns, and their gradients, are channels_last."""
+    """The forward pass of `norm` in the layout [N, C, H, W]; inputs, outputs and their gradients stay channels_last."""
 
     def forward(x: Tensor) -> Tensor:
         if not norm.training:  # without statistics and gradients both layouts are quick
             return cast(Tensor, type(norm).forward(norm, x))
-        plain = Relaid.apply(x, torch.channels_last, torch.contiguous_format)
-        return cast(Tensor, Relaid.apply(type(norm).forward(norm, plain), torch.contiguous_format, torch.channels_last))
+        plain = relay(x, torch.channels_last, torch.contiguous_format)
+        return relay(type(norm).forward(norm, plain), torch.contiguous_format, torch.channels_last)
 
     return forward
 
 
-class Relaid(torch.autograd.Function):
-    """A tensor in the layout `after`, and its gradient in the layout `before`."""
+def relay(x: Tensor, before: torch.memory_format, after: torch.memory_format) -> Tensor:
+    """`x` in the layout `after`, and its gradient in the layout `before`."""
+    return cast(Tensor, Relaid.apply(x, before, after))  # type: ignore[no-untyped-call]  # torch's apply has no types
 
+
+class Relaid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, before: torch.memory_format, after: torch.memory_format) -> Tensor:
         ctx.before = before

@@ -22,7 +22,7 @@ def padded(pixels: np.ndarray, spec: preprocess.Spec, moves: Moves | None, indic
     """`pixels` uint8 [N, H, W, C] centred on black, each moved by the entry of `moves` at its index:
     uint8 [N, input_size, input_size, C].
     """
-    count, height, width, channels = pixels.shape
+    count, height, width = pixels.shape[:3]
     side = spec["input_size"]
     shifts = np.zeros((count, 2), np.int64) if moves is None else moves.shifts[indices]
     left = shifts[:, 0] + preprocess.centred(width, side)
@@ -34,4 +34,4 @@ def padded(pixels: np.ndarray, spec: preprocess.Spec, moves: Moves | None, indic
         columns[flipped] = columns[flipped, ::-1]
     margin = max(0, -int(columns.min()), -int(rows.min()), int(columns.max()) + 1 - width, int(rows.max()) + 1 - height)
     black = np.pad(pixels, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
-    return black[np.arange(count)[:, None, None], rows[:, :, None] + margin, columns[:, None, :] + margin]
+    return np.asarray(black[np.arange(count)[:, None, None], rows[:, :, None] + margin, columns[:, None, :] + margin])
