@@ -7,7 +7,7 @@ print(report.gate.verdict)
 for row in report.rows:
     print(row.id, row.accuracy, row.latency_ms)
 
-report = respress.load_report("runs/resnet50")
+report = respress.load_report("runs/resnet50-mine+my-images")
 """
 
 from pipeline import __version__

@@ -2,6 +2,8 @@
 
 The same measure decides whether equalization and bias correction help.
 
+Ranges are chosen for two grids: the integers of a symmetric grid are farther apart, so that clipping more may pay there.
+
 Complete sets of ranges are compared, not single tensors. Choosing tensor by tensor on the same 256 images overfits them (their
 KL divergence fell by a quarter, that of other images by a tenth or not at all) and takes minutes.
 """
@@ -17,8 +19,10 @@ from calibration.place import NEUTRAL, quantize
 from calibration.ranges import Histogram, Range, rounding_error, select
 from calibration.session import divergence, predict_logits
 from core.graph import copied
+from core.placement import Placement
 
 PER_TENSOR = "per tensor"
+SYMMETRIC_GRID = NEUTRAL.model_copy(update={"symmetric": True})
 # Equalization is used only if it reduces the divergence to at most this share. Where the channels of a network differ little,
 # it changes the divergence on 256 images by up to a tenth, up or down. Where they differ widely, it divides it by ten or more.
 CLEARLY = 0.75
@@ -33,39 +37,53 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What `choose` found.
+class Pick:
+    """The ranges for one grid.
 
     name         the method that gave the ranges
     ranges       {tensor: (low, high)}
     methods      {tensor: the method that gave its range}
-    equalized    whether the ranges are those of the equalized network
-    corrections  {layer: [channels]} to subtract from the biases; empty where that does not help
     divergences  {candidate: KL divergence from the FP32 logits, in nats per image}
     """
 
     name: str
     ranges: dict[str, Range]
     methods: dict[str, str]
+    divergences: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `choose` found.
+
+    neutral      for the grid of NEUTRAL
+    symmetric    for SYMMETRIC_GRID
+    equalized    whether the ranges are those of the equalized network
+    corrections  {layer: [channels]} to subtract from the biases with the grid of NEUTRAL; empty where that does not help
+    """
+
+    neutral: Pick
+    symmetric: Pick
     equalized: bool
     corrections: dict[str, np.ndarray]
-    divergences: dict[str, float]
 
 
 def choose(
     plain: Network, equalized: Network | None, percentile: float, held_out: list[np.ndarray], calibrating: list[np.ndarray]
 ) -> Choice:
     """The best of `assignments` on the batches `held_out`, with equalization if it clearly helps there, and with bias
-    corrections from the batches `calibrating` if they help.
+    corrections from the batches `calibrating` if they help. Then the best for SYMMETRIC_GRID on the same network.
 
     Equalization is tried first with the method that is best without it. If equalization helps, all range methods are tried
     again on the equalized network. Batches are float32 [n, C, H, W].
     """
     expected = predict_logits(plain.proto, held_out)
 
-    def measured(network: Network, ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None) -> float:
+    def measured(
+        network: Network, ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None, grid: Placement = NEUTRAL
+    ) -> float:
         quantized = copied(network.proto)
-        quantize(quantized, ranges, NEUTRAL, corrected)
+        quantize(quantized, ranges, grid, corrected)
         return divergence(expected, predict_logits(quantized, held_out))
 
     network, candidates = plain, assignments(plain.histograms, percentile)
@@ -87,14 +105,20 @@ def choose(
     found = corrections(network.proto, ranges, calibrating)
     divergences[f"{best}, corrected"] = measured(network, ranges, found)
     helps = divergences[f"{best}, corrected"] < divergences[best]
-    return Choice(best, ranges, methods, network is equalized, found if helps else {}, divergences)
+    neutral = Pick(best, ranges, methods, divergences)
+    candidates = assignments(network.histograms, percentile, symmetric=True)
+    divergences = {name: measured(network, ranges, grid=SYMMETRIC_GRID) for name, (ranges, _) in candidates.items()}
+    symmetric = Pick(lowest(divergences), *candidates[lowest(divergences)], divergences)
+    return Choice(neutral, symmetric, network is equalized, found if helps else {})
 
 
 def lowest(divergences: dict[str, float]) -> str:
     return min(divergences, key=lambda name: divergences[name])
 
 
-def assignments(histograms: dict[str, Histogram], percentile: float) -> dict[str, tuple[dict[str, Range], dict[str, str]]]:
+def assignments(
+    histograms: dict[str, Histogram], percentile: float, symmetric: bool = False
+) -> dict[str, tuple[dict[str, Range], dict[str, str]]]:
     """{name: (ranges, the method of each range)}: each method for all tensors, and the best method for each tensor.
 
     Two percentiles: `percentile`, and one that clips a tenth as many values. The best method for a tensor has the lowest
@@ -105,11 +129,11 @@ def assignments(histograms: dict[str, Histogram], percentile: float) -> dict[str
         "max": {name: select(h, method="max") for name, h in histograms.items()},
         f"percentile {percentile:g}": {n: select(h, method="percentile", percentile=percentile) for n, h in histograms.items()},
         f"percentile {finer:g}": {n: select(h, method="percentile", percentile=finer) for n, h in histograms.items()},
-        "entropy": {name: select(h, method="entropy") for name, h in histograms.items()},
-        "mse": {name: select(h, method="mse") for name, h in histograms.items()},
+        "entropy": {name: select(h, method="entropy", symmetric=symmetric) for name, h in histograms.items()},
+        "mse": {name: select(h, method="mse", symmetric=symmetric) for name, h in histograms.items()},
     }
     picked = {
-        name: min(whole, key=lambda method: rounding_error(histogram, *whole[method][name]))
+        name: min(whole, key=lambda method: rounding_error(histogram, *whole[method][name], symmetric))
         for name, histogram in histograms.items()
     }
     found = {method: (ranges, dict.fromkeys(ranges, method)) for method, ranges in whole.items()}

@@ -1,7 +1,8 @@
 """FP32 ONNX + training images -> ranges.json: the range of every activation tensor that may be quantized.
 
-The method "best" also writes equalization.safetensors and corrections.safetensors where scaling channels and correcting biases
-help (choose.py, equalize.py, correct.py). Beside an equalization.safetensors, the ranges are those of the equalized network.
+Where other ranges are better for symmetric activations, they are written to symmetric.json. The method "best" also writes
+equalization.safetensors and corrections.safetensors where scaling channels and correcting biases help (choose.py, equalize.py,
+correct.py). Beside an equalization.safetensors, the ranges are those of the equalized network.
 """
 
 import itertools
@@ -18,7 +19,7 @@ from safetensors.numpy import save_file
 
 from calibration.choose import Choice, Network, choose, counted
 from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for, with_equalized
-from calibration.place import CORRECTIONS
+from calibration.place import CORRECTIONS, SYMMETRIC
 from calibration.ranges import Method, select
 from calibration.statistics import observed, statistics
 from core.config import Config
@@ -71,14 +72,20 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
             equalize(equalized.proto, scales)
         chosen, about = best(config, plain, equalized, images, batch_size, seen)
         metrics |= about | {"equalized": len(scales) if chosen.equalized else 0}
-        ranges = chosen.ranges
+        ranges, symmetric = chosen.neutral.ranges, chosen.symmetric.ranges
         if chosen.equalized:
             save_file(scales, out / EQUALIZATION)
         if chosen.corrections:
             save_file(chosen.corrections, out / CORRECTIONS)
     else:
-        ranges = {name: select(h, method=config.method, percentile=config.percentile) for name, h in plain.histograms.items()}
+        method, percentile, histograms = config.method, config.percentile, plain.histograms.items()
+        ranges, symmetric = (
+            {name: select(h, method=method, percentile=percentile, symmetric=grid) for name, h in histograms}
+            for grid in (False, True)
+        )
     (out / "ranges.json").write_text(json.dumps(ranges, indent=0))
+    if symmetric != ranges:
+        (out / SYMMETRIC).write_text(json.dumps(symmetric, indent=0))
     return metrics
 
 
@@ -91,10 +98,15 @@ def best(
     calibrating = first_images(images, batch_size, min(seen, CORRECTING))
     chosen = choose(plain, equalized, config.percentile, held_out, calibrating)
     return chosen, {
-        "chosen": chosen.name,
-        "methods": counted(chosen.methods),
+        "chosen": chosen.neutral.name,
+        "methods": counted(chosen.neutral.methods),
         "corrected": bool(chosen.corrections),
-        "divergence": chosen.divergences,
+        "divergence": chosen.neutral.divergences,
+        "symmetric": {
+            "chosen": chosen.symmetric.name,
+            "methods": counted(chosen.symmetric.methods),
+            "divergence": chosen.symmetric.divergences,
+        },
         "held_out": {"split": split, "images": sum(map(len, held_out))},
         "choosing_seconds": round(time.perf_counter() - began, 3),
     }

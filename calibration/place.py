@@ -16,7 +16,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
 from calibration.equalize import EQUALIZATION, equalize
-from calibration.ranges import SMALLEST
+from calibration.ranges import SMALLEST, step_of
 from calibration.weights import name_of, quantize_weights, storable
 from core import hardware
 from core.graph import producers_of, readers_of
@@ -27,6 +27,7 @@ LAYERS = ("Conv", "Gemm")
 SAME_VALUES = ("MaxPool", "Reshape", "Flatten", "Split", "Slice", "Pad")  # what comes out went in, or is zero
 AS_INTEGERS = (*SAME_VALUES, "ReduceMean", "GlobalAveragePool", "AveragePool")
 CORRECTIONS = "corrections.safetensors"  # beside ranges.json, where they help
+SYMMETRIC = "symmetric.json"  # beside ranges.json, where other ranges are better for symmetric activations
 # The placement that ranges and corrections are chosen with: the integers of the CPU runtimes, without products that saturate.
 NEUTRAL = Placement(
     activation="uint8",
@@ -41,7 +42,7 @@ LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 def place_qdq(config: Placement, out: Path, *, model: Path, ranges: Path) -> dict[str, Any]:
     """Write the quantized `model` to `out`/model.onnx."""
-    proto, limits = network_of(model, ranges)
+    proto, limits = network_of(model, ranges, config)
     file = ranges / CORRECTIONS
     corrections = load_file(file) if file.exists() and same_grid(config) else {}
     metrics = quantize(proto, limits, config, corrections)
@@ -50,13 +51,16 @@ def place_qdq(config: Placement, out: Path, *, model: Path, ranges: Path) -> dic
     return metrics
 
 
-def network_of(model: Path, ranges: Path) -> tuple[ModelProto, dict[str, tuple[float, float]]]:
-    """The float network of these `ranges`: `model`, equalized where that helped. And the ranges {tensor: (low, high)}."""
+def network_of(model: Path, ranges: Path, config: Placement) -> tuple[ModelProto, dict[str, tuple[float, float]]]:
+    """The float network of these `ranges`: `model`, equalized where that helped. And the ranges {tensor: (low, high)} for the
+    grid of `config`."""
     proto = onnx.load(model / "model.onnx")
     file = ranges / EQUALIZATION
     if file.exists():
         equalize(proto, load_file(file))
-    return proto, {name: (low, high) for name, (low, high) in json.loads((ranges / "ranges.json").read_text()).items()}
+    symmetric = ranges / SYMMETRIC
+    file = symmetric if config.symmetric and symmetric.exists() else ranges / "ranges.json"
+    return proto, {name: (low, high) for name, (low, high) in json.loads(file.read_text()).items()}
 
 
 def same_grid(config: Placement) -> bool:
@@ -163,8 +167,8 @@ def activation_scale(low: float, high: float, config: Placement) -> tuple[np.flo
     low, high = min(low, 0.0), max(high, 0.0)
     if high == low:
         return np.float32(1.0), 0
-    exact = max(-low, high) / 127 if config.symmetric else (high - low) / (largest - smallest)
-    scale = np.float32(storable(np.asarray(max(exact, 2.0**SMALLEST)), config.floats))
+    step = step_of(low, high, config.symmetric)
+    scale = np.float32(storable(np.asarray(max(step, 2.0**SMALLEST)), config.floats))
     if config.symmetric:
         return scale, 0 if config.activation == "int8" else 128
     return scale, int(np.clip(np.round(smallest - low / scale), smallest, largest))

@@ -1,7 +1,10 @@
-"""The values of a tensor, counted batch by batch -> the range that integers represent: max, percentile, entropy or mse."""
+"""The values of a tensor, counted batch by batch -> the range that integers represent: max, percentile, entropy or mse.
+
+The levels of an asymmetric grid are spread over the range, wherever it lies. A symmetric grid has as many levels below zero as
+above it: half of them are lost on a tensor without negative values.
+"""
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -55,8 +58,8 @@ class Histogram:
             self.exponent = exponent
 
 
-def select(histogram: Histogram, *, method: Method, percentile: float = 99.99) -> tuple[float, float]:
-    """The range to clip to, within the [low, high] of `histogram`.
+def select(histogram: Histogram, *, method: Method, percentile: float = 99.99, symmetric: bool = False) -> Range:
+    """The range to clip to, within the [low, high] of `histogram`, for the grid that is `symmetric` or not.
 
     "percentile" keeps that share of the values; "mse" minimises the squared error of 8-bit quantization; "entropy" the
     Kullback-Leibler divergence to the quantized distribution (Migacz, 8-bit Inference with TensorRT, GTC 2017).
@@ -66,17 +69,38 @@ def select(histogram: Histogram, *, method: Method, percentile: float = 99.99) -
     if method == "max" or high <= low:
         return low, high
     magnitude = histogram.counts[: int(max(-low, high) / width) + 1]
+
+    def clipped(bins: int) -> Range:
+        return max(low, -bins * width), min(high, bins * width)
+
+    def cost(bins: int) -> float:
+        if method == "mse":
+            return rounding_error(histogram, *clipped(bins), symmetric)
+        return entropy_cost(magnitude, bins, levels_beside_zero(*clipped(bins), symmetric))
+
     if method == "percentile":
-        bound = percentile_bound(magnitude, percentile) * width
-    else:
-        bound = cheapest(magnitude, entropy_cost if method == "entropy" else squared_error) * width
-    return max(low, -bound), min(high, bound)
+        return clipped(percentile_bound(magnitude, percentile))
+    # With fewer bins than levels, the divergence is zero.
+    fewest = levels_beside_zero(low, high, symmetric) if method == "entropy" else LEVELS // 2
+    return clipped(min(candidates(fewest, len(magnitude)), key=lambda bins: (cost(bins), -bins)))  # the widest of equal ones
 
 
-def rounding_error(histogram: Histogram, low: float, high: float) -> float:
+def step_of(low: float, high: float, symmetric: bool) -> float:
+    """The distance of the 8-bit levels for values in [low, high]; zero is one of the levels."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    return max(-low, high) / (LEVELS // 2 - 1) if symmetric else (high - low) / (LEVELS - 1)
+
+
+def levels_beside_zero(low: float, high: float, symmetric: bool) -> int:
+    """The number of levels between zero and the end of [low, high] that is farther from it."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    return round(LEVELS * (0.5 if symmetric else max(-low, high) / (high - low)))
+
+
+def rounding_error(histogram: Histogram, low: float, high: float, symmetric: bool = False) -> float:
     """Expected squared error per counted value with 256 levels over [low, high]: of rounding inside, of clipping outside."""
     centres = (np.arange(BINS) + 0.5) * histogram.width
-    step = (max(high, 0.0) - min(low, 0.0)) / (LEVELS - 1)
+    step = step_of(low, high, symmetric)
     if step == 0:
         return 0.0
     quantized = np.minimum(np.round(centres / step) * step, max(-low, high))
@@ -89,26 +113,13 @@ def percentile_bound(magnitude: np.ndarray, percentile: float) -> int:
     return int(np.searchsorted(share, percentile / 100)) + 1
 
 
-def cheapest(magnitude: np.ndarray, cost: Callable[[np.ndarray, int], float]) -> int:
-    """The candidate with the lowest `cost`; of equal ones the widest."""
-    return min(candidates(len(magnitude)), key=lambda keep: (cost(magnitude, keep), -keep))
+def candidates(fewest: int, bins: int) -> list[int]:
+    """The numbers of lowest bins to try: evenly spaced from `fewest` to all `bins`."""
+    return sorted({int(k) for k in np.linspace(min(fewest, bins), bins, CANDIDATES)})
 
 
-def candidates(bins: int) -> list[int]:
-    """The numbers of lowest bins to try: evenly spaced from half of LEVELS to all bins."""
-    return sorted({int(k) for k in np.linspace(min(LEVELS // 2, bins), bins, CANDIDATES)})
-
-
-def squared_error(magnitude: np.ndarray, keep: int) -> float:
-    """Expected squared error, in bins², of rounding inside `keep` bins to LEVELS / 2 steps and of clipping outside."""
-    centres = np.arange(len(magnitude)) + 0.5
-    step = keep / (LEVELS / 2)
-    quantized = np.minimum(np.round(centres / step) * step, keep)
-    return float((magnitude * (centres - quantized) ** 2).sum())
-
-
-def entropy_cost(magnitude: np.ndarray, keep: int) -> float:
-    """KL divergence between the clipped histogram and its LEVELS / 2-level quantization, spread over non-empty bins.
+def entropy_cost(magnitude: np.ndarray, keep: int, levels: int) -> float:
+    """KL divergence between the histogram clipped to `keep` bins and its quantization to `levels`, spread over non-empty bins.
 
     The lowest bin gets the count of its neighbour, as in NVIDIA's implementations: integers represent zero exactly, and the
     many zeros after a ReLU would otherwise shrink the range until every bin has a level of its own.
@@ -116,10 +127,10 @@ def entropy_cost(magnitude: np.ndarray, keep: int) -> float:
     magnitude = np.concatenate([magnitude[1:2], magnitude[1:]]) if len(magnitude) > 1 else magnitude
     reference = magnitude[:keep].copy()
     reference[-1] += magnitude[keep:].sum()
-    level = np.arange(keep) * (LEVELS // 2) // keep
+    level = np.arange(keep) * levels // keep
     filled = magnitude[:keep] > 0
-    totals = np.bincount(level, weights=magnitude[:keep], minlength=LEVELS // 2)
-    members = np.bincount(level, weights=filled, minlength=LEVELS // 2)
+    totals = np.bincount(level, weights=magnitude[:keep], minlength=levels)
+    members = np.bincount(level, weights=filled, minlength=levels)
     quantized = np.where(filled, (totals / np.maximum(members, 1))[level], 0.0)
     if quantized.sum() == 0:
         return float("inf")

@@ -36,7 +36,7 @@ class RankLayersOf(RankLayers):
 
 def rank_layers(config: RankLayersOf, out: Path, *, model: Path, ranges: Path, images: Path) -> dict[str, Any]:
     """Write [[node, KL divergence when only it is quantized, in nats per image], …] to `out`/rank_layers.json."""
-    proto, limits = network_of(model, ranges)
+    proto, limits = network_of(model, ranges, config.placement)
     held_out = Split(images, "val")
     split = held_out if len(held_out) else Split(images, "train")
     feed = [x.numpy() for x, _ in batches(split, 16, shuffle=True, limit=config.images)]

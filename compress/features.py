@@ -25,7 +25,8 @@ def features(config: Features, out: Path, *, model: Path, images: Path) -> dict[
     """Write `out`/features.npz: `<split>_features` float32 [N, C] and `<split>_labels` int64 [N] of every split that has
     images, in the order of the split, and `classes`, the names of the labels.
 
-    Images are not augmented. Raises ValueError when `model` cannot take them.
+    The features are computed in float32, not only stored in it, of images that are not augmented. Raises ValueError when
+    `model` cannot take the images.
     """
     network, spec = load(model)
     _, head = head_of(network, spec)
@@ -34,7 +35,8 @@ def features(config: Features, out: Path, *, model: Path, images: Path) -> dict[
     for name, split in splits.items():
         check_channels(spec.in_channels, split.dataset)
         if len(split):
-            arrays[f"{name}_features"] = features_of(network, head, split, out / f"{name}.npy", config.batch_size)
+            file = out / f"{name}.npy"
+            arrays[f"{name}_features"] = features_of(network, head, split, file, torch.float32, config.batch_size)
             arrays[f"{name}_labels"] = split.labels.astype(np.int64)
     classes = next(iter(splits.values())).dataset["classes"]
     named = {**arrays, "classes": np.asarray(classes, dtype=str)}
@@ -44,13 +46,16 @@ def features(config: Features, out: Path, *, model: Path, images: Path) -> dict[
     return {name: list(array.shape) for name, array in arrays.items() if name.endswith("_features")}
 
 
-def features_of(network: nn.Module, head: nn.Linear, split: Split, file: Path, batch_size: int = 128) -> np.ndarray:
+def features_of(
+    network: nn.Module, head: nn.Linear, split: Split, file: Path, precision: torch.dtype, batch_size: int = 128
+) -> np.ndarray:
     """The inputs of `head`, the classifier of `network`, for every image of `split`: float32 [N, C], memory-mapped from `file`.
 
-    The file is written when it does not exist yet, completely or not at all.
+    `network` computes in `precision`. The file is written when it does not exist yet, completely or not at all.
     """
     if not file.exists():
-        device, dtype = device_and_precision()
+        device, _ = device_and_precision()
+        whole = precision is torch.float32
         network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         temporary = file.with_suffix(".tmp")
         found = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(split), head.in_features))
@@ -60,7 +65,8 @@ def features_of(network: nn.Module, head: nn.Linear, split: Split, file: Path, b
             progress() as bar,
             head.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].float().cpu().numpy())),
             torch.inference_mode(),
-            torch.autocast(device.type, dtype, enabled=dtype is not torch.float32),
+            torch.autocast(device.type, precision, enabled=not whole),
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=not whole),  # TF32 has 10 of the 23 bits of float32
         ):
             task = bar.add_task("features", total=len(split))
             for x, _ in batches(split, batch_size):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.features import check_channels, features_of, head_of
-from compress.fit import Loss, Task, dataset_of, fit, tidy, top1
+from compress.fit import Loss, Task, dataset_of, device_and_precision, fit, tidy, top1
 from compress.schedule import Schedule
 from data.loader import Split
 from models.checkpoint import load, save
@@ -147,7 +147,7 @@ def loss_from_features(network: nn.Module, head: nn.Linear, config: Transfer, im
     They are in `out`/features.npy, which survives an interruption.
     """
     train = Split(images, "train")
-    known = features_of(network, head, train, out / "features.npy")
+    known = features_of(network, head, train, out / "features.npy", device_and_precision()[1])
     labels = torch.from_numpy(train.labels)
 
     def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class Measure(Config):
                    of milliseconds: after 3 queries of warm-up, on 2 cores, a 0.6 ms engine had a p90 of 4.7 ms; after 0.2 s it
                    has the same 0.7 ms as when it runs alone
     throughput     batch sizes of the throughput curve; sizes that an engine was not built for are left out
+    calls          timed calls of each of these sizes at least, fewer where they take longer than `longest`
     longest        seconds: the curve of an engine ends before the first batch that is expected to take longer, judged by the
                    previous batch
     """
@@ -41,6 +42,7 @@ class Measure(Config):
     round: int = Field(default=100, gt=0)
     warmup: float = Field(default=0.2, ge=0)
     throughput: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16, 32)
+    calls: int = Field(default=20, gt=0)
     longest: float = Field(default=3.0, gt=0)
 
 
@@ -149,7 +151,7 @@ def throughput(
             for name, run in runners.items():
                 x = np.resize(inputs[name], (batch, *inputs[name].shape[1:]))
                 if batch <= largest[name] and affordable(curves[name], batch, config.longest):
-                    curves[name].append(throughput_of(run, x, config.warmup))
+                    curves[name].append(throughput_of(run, x, config))
                 bar.advance(task)
     return curves
 
@@ -159,12 +161,11 @@ def affordable(points: list[dict[str, Any]], batch: int, longest: float) -> bool
     return not points or points[-1]["ms"] * batch / points[-1]["batch"] <= 1000 * longest
 
 
-def throughput_of(run: Runner, x: np.ndarray, warmup: float, seconds: float = 0.3) -> dict[str, Any]:
-    """The point of one batch size, from calls during `seconds`, at least one. `ms` is the median time of a call."""
-    warm(run, x, warmup)
-    until = time.perf_counter() + seconds
+def throughput_of(run: Runner, x: np.ndarray, config: Measure, seconds: float = 0.3) -> dict[str, Any]:
+    """The point of one batch size, from calls during `seconds` or more, at least one. `ms` is the median time of a call."""
+    warm(run, x, config.warmup)
     taken = [seconds_of(run, x)]
-    while time.perf_counter() < until:
+    while (spent := sum(taken)) < seconds or (len(taken) < config.calls and spent < config.longest):
         taken.append(seconds_of(run, x))
     p50, p90 = 1000 * np.percentile(taken, (50, 90))
     return {

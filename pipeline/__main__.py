@@ -81,17 +81,23 @@ def compress(
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
     from measure.gate import exit_code
     from pipeline import api
+    from pipeline.out import default_out
+    from pipeline.recipe import load_recipe
     from reports.rows import missing_requested
 
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
+    overrides = options.together(options.changes_of(changes), flags)
+    if out is None:
+        named = options.together(overrides, options.given(checkpoint=checkpoint, data__name=data))
+        out = default_out(model, load_recipe(model, recipe, named, []))
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
         budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
-        changes=options.together(options.changes_of(changes), flags),
+        changes=overrides,
         command=typed(),
     )  # fmt: skip
-    tell(report, out or api.default_out(model))
+    tell(report, out)
     raise typer.Exit(exit_code(report.gate.verdict, report.gate.strict, bool(missing_requested(report))))
 
 
@@ -166,8 +172,8 @@ def train(
 ) -> None:
     """Train only the FP32 baseline: from scratch, or from CHECKPOINT with a new head for the classes of DATA."""
     from core.cache import Stages, locked
-    from pipeline.api import default_out
     from pipeline.baseline import learn
+    from pipeline.out import default_out
     from pipeline.recipe import load_recipe
 
     section = "train" if checkpoint is None else "transfer"
@@ -181,7 +187,7 @@ def train(
     if checkpoint is None and (extract or trainable_blocks is not None or head_lr is not None):
         raise ValueError("--features, --trainable-blocks and --head-lr start from a trained network; pass CHECKPOINT=file")
     loaded = load_recipe(model, recipe, overrides, [])
-    out = out or default_out(model)
+    out = out or default_out(model, loaded)
     with locked(out):
         made = learn(loaded, Stages(out / "stages"), extract)
     console.print(f"{made}", markup=False)

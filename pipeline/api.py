@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline import options
-from pipeline.compare import folder_of
+from pipeline.out import default_out
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.run import run
 from reports.schema import Report
@@ -34,8 +34,8 @@ def compress(
     """Press `model` into the folder `out`, or continue an interrupted run there, and return its report.
 
     The arguments are the flags of `respress compress` and have the same defaults. `changes` are keys of the recipe, such as
-    {"prune.pruning_ratio": 0.6, "expect.top1": 76.1}; they must not contradict the other arguments. `out` is runs/<model> by
-    default.
+    {"prune.pruning_ratio": 0.6, "expect.top1": 76.1}; they must not contradict the other arguments. `out` is by default
+    runs/<model>, with the names of `checkpoint` and `data` (pipeline/out.py).
     `command` stands in the report; by default it is this call.
 
     A failed gate is not an error: see `report.gate.verdict`. Raises ValueError (one line: what was got, what was expected,
@@ -46,7 +46,7 @@ def compress(
     flags |= options.given(checkpoint=checkpoint)
     overrides = options.together(dict(changes or {}), flags)
     loaded, variants = recipes_of(model, None if recipe is None else Path(recipe), overrides, sweep, list(targets))
-    return run(model, loaded, list(targets), Path(out or default_out(model)), variants, command=command or call).report
+    return run(model, loaded, list(targets), Path(out or default_out(model, loaded)), variants, command=command or call).report
 
 
 def load_report(folder: str | Path) -> Report:
@@ -71,10 +71,6 @@ def recipes_of(
     return load_recipe(model, file, overrides, wanted), {
         label: load_recipe(model, file, overrides | changed, wanted) for label, changed in tried.items()
     }
-
-
-def default_out(model: str) -> Path:
-    return Path("runs") / folder_of(model)
 
 
 def call_of(function: Any, arguments: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from data.loader import Split
 from measure.gate import Gate, power_notes, worst
 from measure.predictions import accuracy_of, agreement_of
 from measure.verdict import Accuracy, Agreement, Drop, Verdict
-from reports.batching import batch_at_limit, unmet
+from reports.batching import batch_at_limit, notes_of
 from reports.budget_notes import budget_notes
 from reports.classes import lost_images, per_class
 from reports.findings import findings
@@ -39,7 +39,7 @@ def collect(out: Path) -> Report:
         *(note for result in run.targets for note in rung_notes(result)),
         *budget_notes(stages, rows),
         *sweep_notes(rows, gate),
-        *unmet(rows, run.latency_limit),
+        *notes_of(rows, run.latency_limit),
         *provenance_notes(stages, run.created, run.environment),
     ]
     image_name = Split(run.images.path, "test").name

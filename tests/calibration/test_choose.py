@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from calibration.choose import PER_TENSOR, assignments
+from calibration.choose import PER_TENSOR, SYMMETRIC_GRID, assignments
 from calibration.observe import Calibrate, held_out_images, observe
-from calibration.place import CORRECTIONS, NEUTRAL, place_qdq
+from calibration.place import CORRECTIONS, NEUTRAL, SYMMETRIC, network_of, place_qdq
 from calibration.ranges import rounding_error, select
 from calibration.session import divergence, predict_logits
 from calibration.statistics import observed, statistics
@@ -55,12 +55,44 @@ def test_the_placed_file_diverges_as_little_as_the_choice_says_and_no_candidate_
     assert metrics["corrected"] == (folder / CORRECTIONS).exists()
 
 
-def test_ranges_are_those_of_the_named_method_for_every_tensor(small: Small, chosen: tuple[Path, dict[str, object]]) -> None:
+def test_symmetric_activations_have_the_ranges_that_are_best_for_them(
+    small: Small, chosen: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    folder, metrics = chosen
+    symmetric = metrics["symmetric"]
+    assert isinstance(symmetric, dict)
+    assert sum(symmetric["methods"].values()) == metrics["tensors"]
+    place_qdq(SYMMETRIC_GRID, tmp_path, model=small.onnx, ranges=folder)
+    images = [x.numpy() for x, _ in batches(Split(small.images, "val"), 16, shuffle=True, limit=256)]
+    found = divergence(*(predict_logits(onnx.load(place / "model.onnx"), images) for place in (small.onnx, tmp_path)))
+    divergences = symmetric["divergence"]
+    assert found == pytest.approx(divergences[symmetric["chosen"]], rel=1e-3)
+    assert divergences[symmetric["chosen"]] == min(divergences.values())
+
+
+def test_each_grid_is_placed_with_its_own_ranges(small: Small, tmp_path: Path) -> None:
+    observe(Calibrate(images=32, method="mse"), tmp_path, model=small.onnx, images=small.images)
+    files = {
+        grid: json.loads((tmp_path / file).read_text())
+        for grid, file in ((NEUTRAL, "ranges.json"), (SYMMETRIC_GRID, SYMMETRIC))
+    }
+    assert files[NEUTRAL] != files[SYMMETRIC_GRID]
+    for grid, written in files.items():
+        _, limits = network_of(small.onnx, tmp_path, grid)
+        assert limits == {name: tuple(ends) for name, ends in written.items()}
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_ranges_are_those_of_the_named_method_for_every_tensor(
+    small: Small, chosen: tuple[Path, dict[str, object]], symmetric: bool
+) -> None:
     folder, metrics = chosen
     proto = onnx.load(small.onnx / "model.onnx")
     _, histograms = statistics(proto, observed(proto), np.split(shown(small, 64), 4), Calibrate().samples)
-    ranges, _ = assignments(histograms, 99.99)[str(metrics["chosen"])]
-    written = json.loads((folder / "ranges.json").read_text())
+    about = metrics["symmetric"] if symmetric else metrics
+    assert isinstance(about, dict)
+    ranges, _ = assignments(histograms, 99.99, symmetric)[about["chosen"]]
+    _, written = network_of(small.onnx, folder, SYMMETRIC_GRID if symmetric else NEUTRAL)
     assert set(written) == set(ranges)
     for name, found in written.items():
         assert found == pytest.approx(ranges[name], rel=1e-3, abs=1e-5), name
@@ -85,6 +117,7 @@ def test_a_method_by_name_is_taken_at_its_word(small: Small, tmp_path: Path) -> 
     metrics = observe(Calibrate(images=32, method="max"), tmp_path / "none", model=small.onnx, images=small.images)
     assert metrics == {"method": "max", "images": 32, "tensors": len(json.loads((tmp_path / "none/ranges.json").read_text()))}
     assert not (tmp_path / "none" / CORRECTIONS).exists()
+    assert not (tmp_path / "none" / SYMMETRIC).exists()  # the maximum is the same for every grid
 
 
 def test_without_val_images_are_held_out_of_the_training_images(small: Small, tmp_path: Path) -> None:

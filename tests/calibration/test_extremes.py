@@ -18,13 +18,17 @@ from calibration.ranges import Histogram, rounding_error, select
 from calibration.session import predict_logits
 from calibration.weights import LARGEST_BIAS, TINY, quantize_per_channel, smallest_scale
 from core.placement import Placement
+from export import targets
 from export.half import halved
-from export.targets.onnxruntime import PLACEMENT as ORT
-from export.targets.tensorrt_rtx import PLACEMENT as TRT
 
 SIGNED = Placement(activation="int8", symmetric=False, bias="int32", residual="all", pool=True)
 SEVEN_BITS = NEUTRAL.model_copy(update={"reduce_range": True})
-PLACEMENTS: dict[str, Any] = {"uint8": ORT, "7-bit weights": SEVEN_BITS, "int8": SIGNED, "float16 scales": TRT}
+TARGETS = {name: targets.get(name).PLACEMENT for name in targets.names()}
+PLACEMENTS: dict[str, Any] = {
+    "7-bit weights": SEVEN_BITS,
+    "int8": SIGNED,
+    **{name: placement for name, placement in TARGETS.items() if placement},
+}
 CHANNELS = 8
 Weights = dict[str, np.ndarray]
 
@@ -116,6 +120,48 @@ def test_a_dead_channel_keeps_its_bias(weight: float, bias: float, kind: str) ->
     assert predict_logits(proto, [x])[:, 1] == pytest.approx(bias, rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", [kind for kind, placement in PLACEMENTS.items() if placement.bias == "int32"])
+@pytest.mark.parametrize("corrected", [False, True], ids=["bias", "corrected bias"])
+@pytest.mark.parametrize("layer", ["Conv", "Gemm", "Gemm transposed"])
+def test_an_int32_bias_is_not_clipped(layer: str, corrected: bool, kind: str) -> None:
+    """Only the scale of a channel whose weights are too small for its bias is raised."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(size=(CHANNELS, 3)).astype(np.float32)
+    weight[:5] = np.array([0, 1e-42, TINY, -1e-20, 1e-10], np.float32)[:, None]
+    bias = np.array([2, 2, -2, 1e6, -2, 2, -2, 0], np.float32)
+    proto = one_layer(layer, weight, np.zeros_like(bias) if corrected else bias)
+    quantize(proto, {"input": (-4.0, 4.0)}, PLACEMENTS[kind], {"layer": -bias} if corrected else None)
+    name = "layer/corrected_bias" if corrected else "b"
+    stored = {part: next(iter(scales_in(proto, f"{name}/logits/{part}").values())) for part in ("quantized", "scale")}
+    assert stored["quantized"].dtype == np.int32
+    assert (np.abs(stored["quantized"].astype(np.int64)) <= LARGEST_BIAS * (1 + 1e-6)).all()
+    # Half a step of the bias, where a bias has few of them.
+    assert (np.abs(stored["quantized"] * stored["scale"].astype(np.float64) - bias) <= 0.5001 * stored["scale"]).all()
+    scale = scales_in(proto, "w/logits/scale")["w/logits/scale"]
+    largest = 64 if PLACEMENTS[kind].reduce_range else 127
+    assert scale[5:] == pytest.approx(np.abs(weight[5:]).max(axis=1) / largest, rel=1e-6)
+    x = rng.normal(size=(4, 3)).astype(np.float32)
+    logits = predict_logits(proto, [x if layer != "Conv" else x[:, :, None, None]]).reshape(4, CHANNELS)
+    assert logits[:, :5] == pytest.approx(np.broadcast_to(bias[:5], (4, 5)), rel=1e-4)
+
+
+def one_layer(layer: str, weight: np.ndarray, bias: np.ndarray) -> onnx.ModelProto:
+    """input -> logits by one convolution of 1 x 1 or one linear layer; `weight` [outputs, inputs], `bias` [outputs]."""
+    kind, _, transposed = layer.partition(" ")
+    outputs, inputs = weight.shape
+    pixels = [1, 1] if kind == "Conv" else []
+    stored = weight.reshape(outputs, inputs, *pixels) if kind == "Conv" or transposed else weight.T
+    attributes = {"transB": 1} if transposed else {}
+    node = helper.make_node(kind, ["input", "w", "b"], ["logits"], name="layer", **attributes)
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", channels, *pixels])
+        for name, channels in (("input", inputs), ("logits", outputs))
+    ]
+    constants = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in (("w", stored), ("b", bias))]
+    graph = helper.make_graph([node], "network", ends[:1], ends[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
 @pytest.mark.parametrize("input_scale", [1e-30, 1e-6, 0.02, 1e4])
 @pytest.mark.parametrize("bias", [0.0, 1e-30, 3.0, -2.0, 1e9])
 def test_the_smallest_scale_leaves_room_for_the_products_beside_the_bias(bias: float, input_scale: float) -> None:
@@ -149,7 +195,7 @@ def test_the_cast_to_float16_leaves_scales_as_they_are(magnitude: float) -> None
     w = ordinary(np.random.default_rng(0))
     w["w1"][2] *= magnitude
     proto = network(w)
-    quantize(proto, {"input": (-4.0, 4.0), "a": (0.0, 3.0 * magnitude)}, PLACEMENTS["float16 scales"])
+    quantize(proto, {"input": (-4.0, 4.0), "a": (0.0, 3.0 * magnitude)}, PLACEMENTS["tensorrt_rtx"])
     half = halved(proto)
     for name, scale in scales_in(proto, "scale").items():
         narrow = next(numpy_helper.to_array(i) for i in half.graph.initializer if i.name == name)
@@ -213,6 +259,6 @@ def test_activations_that_are_not_finite_are_refused_with_the_layer(value: float
 def test_both_ends_of_the_network_survive_a_file(tmp_path: Path) -> None:
     """int8 values and scales are stored as they were computed."""
     proto = network(extreme(np.random.default_rng(5)))
-    quantize(proto, {"input": (-1.0, 1.0), "a": (0.0, 3.0)}, PLACEMENTS["uint8"])
+    quantize(proto, {"input": (-1.0, 1.0), "a": (0.0, 3.0)}, PLACEMENTS["onnxruntime"])
     onnx.save(proto, tmp_path / "model.onnx")
     onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)

@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from calibration.ranges import BINS, LEVELS, Histogram, candidates, rounding_error, select
+from calibration.place import NEUTRAL, activation_scale
+from calibration.ranges import BINS, Histogram, candidates, rounding_error, select, step_of
+from core.placement import Placement
+
+GRIDS = {
+    "uint8": NEUTRAL,
+    "int8": NEUTRAL.model_copy(update={"activation": "int8"}),
+    "symmetric uint8": NEUTRAL.model_copy(update={"symmetric": True}),
+    "symmetric int8": NEUTRAL.model_copy(update={"activation": "int8", "symmetric": True}),
+}
 
 
 def counted(*parts: np.ndarray) -> Histogram:
@@ -15,9 +24,16 @@ def counted(*parts: np.ndarray) -> Histogram:
     return histogram
 
 
-def slow_entropy(counts: list[float], keep: int) -> float:
+def through(values: np.ndarray, low: float, high: float, placement: Placement) -> np.ndarray:
+    """`values` after a round trip through the integers of `placement` for the range [low, high]."""
+    scale, zero = activation_scale(low, high, placement)
+    first, last = (0, 255) if placement.activation == "uint8" else (-128, 127)
+    integers = np.clip(np.rint(values / np.float64(scale)) + zero, first, last)
+    return np.asarray((integers - zero) * np.float64(scale))
+
+
+def slow_entropy(counts: list[float], keep: int, levels: int) -> float:
     """As Migacz's slides and their reference code describe it, with loops and lists."""
-    levels = LEVELS // 2
     counts = [counts[1], *counts[1:]]
     p = counts[:keep]
     p[-1] += sum(counts[keep:])
@@ -44,18 +60,22 @@ def slow_entropy(counts: list[float], keep: int) -> float:
     return sum(a * math.log(a / b) for a, b in zip(smoothed(p), smoothed(q), strict=True))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_entropy_range_equals_a_brute_force_search(seed: int) -> None:
-    rng = np.random.default_rng(seed)
+@pytest.mark.parametrize(
+    ("sided", "symmetric", "levels"),
+    [("one", False, 256), ("one", True, 128), ("two", False, 128), ("two", True, 128)],
+)
+def test_entropy_range_equals_a_brute_force_search(sided: str, symmetric: bool, levels: int) -> None:
+    rng = np.random.default_rng(levels)
     values = np.abs(rng.standard_t(3, 40_000)).astype(np.float32)
     top = float(values.max())
+    values = np.concatenate([values, [-top]]) if sided == "two" else values
     edge = 2.0 ** math.ceil(math.log2(top))
     used = math.floor(top * BINS / edge) + 1
-    counts, _ = np.histogram(values, BINS, (0, edge))
-    low, high = select(counted(values), method="entropy")
-    costs = {keep: slow_entropy([float(c) for c in counts[:used]], keep) for keep in candidates(used)}
+    counts, _ = np.histogram(np.abs(values), BINS, (0, edge))
+    low, high = select(counted(values), method="entropy", symmetric=symmetric)
+    costs = {keep: slow_entropy([float(c) for c in counts[:used]], keep, levels) for keep in candidates(levels, used)}
     best = min(costs, key=lambda keep: costs[keep])
-    assert low == float(values.min())  # one-sided: clipping is from above
+    assert low == (-high if sided == "two" else float(values.min()))
     assert high == pytest.approx(edge * best / BINS)
     assert high < top
 
@@ -76,17 +96,42 @@ def test_rounding_error_is_that_of_256_levels_on_the_values_themselves(low: floa
     assert rounding_error(counted(values), low, high) == pytest.approx(expected, rel=0.02)
 
 
-def test_mse_range_is_the_best_on_the_values_themselves() -> None:
-    values = np.abs(np.random.default_rng(1).standard_t(3, 40_000)).astype(np.float32)
-    top = float(values.max())
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("shift", [0.0, 0.02, 1.0], ids=["one-sided", "nearly one-sided", "two-sided"])
+def test_mse_range_is_the_best_through_the_integers_themselves(shift: float, grid: str) -> None:
+    rng = np.random.default_rng(1)
+    values = np.abs(rng.standard_t(3, 40_000)).astype(np.float32)
+    values[rng.random(len(values)) < shift / 2] *= -1
+    values = np.maximum(values, values.min() if shift == 1 else -0.3 * (shift > 0))
+    lowest, highest, placement = float(values.min()), float(values.max()), GRIDS[grid]
+    top = max(-lowest, highest)
 
     def error(bound: float) -> float:
-        step = bound / (LEVELS // 2)
-        return float(((np.minimum(np.rint(values / step) * step, bound) - values) ** 2).sum())
+        return float(((through(values, max(lowest, -bound), min(highest, bound), placement) - values) ** 2).mean())
 
-    _, high = select(counted(values), method="mse")
-    assert error(high) <= 1.02 * min(error(bound) for bound in np.linspace(top / 32, top, 64))
-    assert error(high) < 0.9 * error(top)
+    chosen = select(counted(values), method="mse", symmetric=placement.symmetric)
+    bound = max(-chosen[0], chosen[1])
+    assert chosen == (max(lowest, -bound), min(highest, bound))
+    assert error(bound) <= 1.02 * min(error(bound) for bound in np.linspace(top / 32, top, 128))
+    assert error(bound) < 0.96 * error(top)
+
+
+def test_a_one_sided_tensor_is_clipped_less_where_it_has_all_levels() -> None:
+    values = np.abs(np.random.default_rng(1).standard_t(3, 40_000)).astype(np.float32)
+    for method in ("mse", "entropy"):
+        asymmetric, symmetric = (
+            select(counted(values), method=method, symmetric=grid)[1]  # type: ignore[arg-type]
+            for grid in (False, True)
+        )
+        assert symmetric < asymmetric < values.max()
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize(("low", "high"), [(0.0, 4.0), (-3.0, 3.0), (-0.2, 3.0), (1.0, 3.0), (-2.0, -1.0)])
+def test_the_levels_are_those_of_the_integers(low: float, high: float, grid: str) -> None:
+    values = np.linspace(low, high, 5000)
+    found = np.unique(through(values, low, high, GRIDS[grid]))
+    assert np.diff(found) == pytest.approx(step_of(low, high, GRIDS[grid].symmetric), rel=1e-4)
 
 
 def test_percentile_keeps_that_share_and_max_keeps_all() -> None:

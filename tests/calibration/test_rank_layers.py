@@ -70,11 +70,11 @@ def test_every_layer_and_addition_has_a_sensitivity_the_most_sensitive_first(sou
 
 def test_the_ranking_is_that_of_the_target_with_its_own_placement(thin: Small, tmp_path: Path) -> None:
     observe(Calibrate(images=64), tmp_path, model=thin.onnx, images=thin.images)
-    network, limits = network_of(thin.onnx, tmp_path)
     images = [x.numpy() for x, _ in batches(Split(thin.images, "val"), 16, shuffle=True, limit=16)]
     found = {}
     for name, placement in (("neutral", NEUTRAL), ("tensorrt", TRT)):
         config = RankLayersOf(images=16, placement=placement)
+        network, limits = network_of(thin.onnx, tmp_path, placement)
         rank_layers(config, tmp_path, model=thin.onnx, ranges=tmp_path, images=thin.images)
         found[name] = dict(json.loads((tmp_path / "rank_layers.json").read_text()))
         assert found[name] == pytest.approx(sensitivity(network, limits, images, placement), rel=1e-3, abs=1e-7)

@@ -25,7 +25,7 @@ def test_features_times_the_classifier_are_the_logits(small: Small, tmp_path: Pa
     metrics = features(Features(batch_size=10), out, model=small.model, images=images)
     assert [path.name for path in out.iterdir()] == ["features.npz"]
     network, _ = load(small.model)
-    device, dtype = device_and_precision()
+    device, _ = device_and_precision()
     with np.load(out / "features.npz", allow_pickle=False) as found:
         # nothing is held out here, so there is nothing for val
         assert set(found) == {"train_features", "train_labels", "test_features", "test_labels", "classes"}
@@ -37,12 +37,27 @@ def test_features_times_the_classifier_are_the_logits(small: Small, tmp_path: Pa
             assert found[f"{name}_labels"].dtype == np.int64
             assert np.array_equal(found[f"{name}_labels"], split.labels)
             x, _ = split.__getitems__(list(range(len(split))))
-            with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 logits = network.to(device)(x.to(device)).float().cpu().numpy()
             mine = array @ network.fc.weight.detach().cpu().numpy().T + network.fc.bias.detach().cpu().numpy()
-            tolerance = (1e-4 if dtype is torch.float32 else 0.01) * np.abs(logits).max()
+            tolerance = 1e-4 * np.abs(logits).max()
             np.testing.assert_allclose(mine, logits, rtol=0, atol=tolerance)
             assert np.abs(logits - logits.mean(0)).max() > 10 * tolerance  # images differ by more
+
+
+def test_features_are_computed_in_float32_also_where_training_is_not(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("compress.features.device_and_precision", lambda: (torch.device("cpu"), torch.bfloat16))
+    images, model = part_of(small.images, tmp_path / "images", train=20, val=0), tiny(tmp_path / "model")
+    features(Features(batch_size=8), tmp_path, model=model, images=images)
+    network, _ = load(model)
+    network.double().fc = nn.Identity()
+    x, _ = Split(images, "train").__getitems__(list(range(20)))
+    with torch.inference_mode():
+        expected = network(x.double()).numpy()
+    with np.load(tmp_path / "features.npz", allow_pickle=False) as found:
+        np.testing.assert_allclose(found["train_features"], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_images_of_other_channels_are_refused(small: Small, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from data.index import Data, index
 from export import targets
-from measure.engines import Measure, Runner, affordable, largest_batch, latency, predict, throughput
+from measure.engines import Measure, Runner, affordable, largest_batch, latency, predict, throughput, throughput_of
 from reports.schema import Throughput
 from tests.conftest import Small
 
@@ -33,7 +33,7 @@ def test_every_engine_gets_a_curve(small: Small, engine: Path, tmp_path: Path) -
         assert [point.batch for point in points] == [1, 3]
         for point in points:
             assert point.n is not None and point.ms is not None and point.p90_ms is not None
-            assert point.n >= 1 and 0 < point.ms <= point.p90_ms and point.images_per_s > 0
+            assert point.n >= 20 and 0 < point.ms <= point.p90_ms and point.images_per_s > 0
     json.dumps(metrics)
 
 
@@ -71,10 +71,23 @@ def test_engines_take_turns_batch_by_batch_and_see_every_image() -> None:
 
     images = np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1)
     runners = {"a": engine_called("a"), "b": engine_called("b")}
-    curves = throughput(Measure(throughput=(4, 1, 2, 2), warmup=0), runners, {"a": images, "b": images}, {"a": 99, "b": 2})
+    curves = throughput(
+        Measure(throughput=(4, 1, 2, 2), warmup=0, calls=1), runners, {"a": images, "b": images}, {"a": 99, "b": 2}
+    )
     assert batches_run == [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 4)], "b was built for two images at most"
     assert seen[-1].tolist() == [0, 1, 2, 0], "a short test split is repeated"
     assert {name: [point["batch"] for point in points] for name, points in curves.items()} == {"a": [1, 2, 4], "b": [1, 2]}
+
+
+def test_a_percentile_of_a_batch_has_twenty_calls_behind_it_where_they_fit_into_the_longest_call() -> None:
+    def run(x: np.ndarray) -> np.ndarray:
+        time.sleep(0.02)
+        return x
+
+    x = np.zeros((2, 1, 1, 1), np.float32)
+    assert throughput_of(run, x, Measure(warmup=0), seconds=0.0)["n"] == 20
+    assert 2 <= throughput_of(run, x, Measure(warmup=0, longest=0.1), seconds=0.0)["n"] <= 5
+    assert throughput_of(run, x, Measure(warmup=0, longest=0.001), seconds=0.0)["n"] == 1
 
 
 def test_a_curve_ends_before_calls_get_too_long() -> None:
