@@ -56,8 +56,8 @@ class Task:
 
 
 def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -> dict[str, Any]:
-    """Train the model of `task`. At the end it has the weights of the epoch that was best on the held-out images, or of the
-    last epoch where no images are held out; with `schedule.ema` these are averaged weights.
+    """Train the model of `task`. At the end it has the weights of the epoch that `schedule.keep` names: of the last epoch also
+    where no images are held out. With `schedule.ema` these are averaged weights.
 
     `schedule.minutes` count from `since`, the time.perf_counter() when the stage began; None: from now.
     Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it.
@@ -73,7 +73,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     steps = max(1, len(train) // schedule.batch_size)
     average = Average(model, schedule.ema) if schedule.ema else None
     history: list[Epoch] = []
-    saved, best = out / "epoch.pt", out / "best.safetensors"
+    saved, kept = out / "epoch.pt", out / "kept.safetensors"
 
     def epoch_of(number: int) -> Iterator[Batch]:
         split = Split(task.images, "train", schedule.augment, schedule.seed * 1000 + number)
@@ -126,8 +126,8 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
                         check_finite(float(total), schedule, epoch, step)
                 with average.inside(model) if average else nullcontext():
                     history.append({"loss": float(total) / steps, "val_top1": top1(model, val)})
-                    if best_epoch(history) == len(history):
-                        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, best)
+                    if schedule.keep == "last" or best_epoch(history) == len(history):
+                        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, kept)
                 bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
                 state |= {"epochs": epochs, "notes": notes, "average": average.values if average else None}
@@ -135,7 +135,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
                 torch.save(state, temporary)
                 temporary.replace(saved)
     if history:
-        model.load_state_dict(load_file(best))
+        model.load_state_dict(load_file(kept))
     model.eval()
     return {
         "epochs": epochs,
@@ -166,7 +166,7 @@ def step_of(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> C
 
 def tidy(out: Path) -> None:
     """Remove the files that only an interrupted stage needs; a training stage calls this last."""
-    for name in ("epoch.pt", "best.safetensors", "teacher.npy", "features.npy"):
+    for name in ("epoch.pt", "kept.safetensors", "teacher.npy", "features.npy"):
         (out / name).unlink(missing_ok=True)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -18,6 +19,7 @@ class Schedule(Config):
     minutes   replaces both: as many whole epochs as fit into this time, at least one. The time of an epoch is measured before
               the first one; the number is then fixed, so the learning rate ends at zero and an interruption changes nothing
     ema       decay per step of a moving average of the weights, such as 0.999; the average is evaluated and kept
+    keep      which epoch's weights are kept: of the epoch that was best on the held-out images, or of the last epoch
     """
 
     epochs: int = Field(ge=0)
@@ -29,6 +31,7 @@ class Schedule(Config):
     weight_decay: float = 5e-4
     warmup: float = 0.15
     ema: float | None = Field(default=None, gt=0, lt=1)
+    keep: Literal["best", "last"] = "best"
     seed: int = 0
     augment: Augment | None = Augment()
 

@@ -1,6 +1,7 @@
 """The loop at its edges: few images, none held out, a learning rate of its own for a part."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from compress import fit as loop
 from compress.fit import Task, fit
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
 from compress.train import Train, train
@@ -43,6 +45,20 @@ def test_fewer_images_than_a_batch_and_none_held_out_still_train(small: Small, t
     assert not torch.equal(model.conv1.weight, before)
     last = torch.load(tmp_path / "epoch.pt", weights_only=True)["model"]
     assert all(torch.equal(tensor, last[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("keep", "last"), [("best", False), ("last", True)])
+def test_the_weights_are_those_of_the_epoch_to_keep(
+    keep: Literal["best", "last"], last: bool, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = part_of(small.images, tmp_path / "images", classes=2, train=9)
+    falling = iter([3.0, 2.0, 1.0])  # the first epoch is the best on the held-out images
+    monkeypatch.setattr(loop, "top1", lambda model, split: next(falling))
+    model = ResNet(TINY)
+    metrics = fit(Task(model, loss, images, "few"), Schedule(epochs=3, batch_size=64, keep=keep), tmp_path)
+    assert metrics["best_epoch"] == 1
+    at_end = torch.load(tmp_path / "epoch.pt", weights_only=True)["model"]
+    assert torch.equal(model.conv1.weight, at_end["conv1.weight"]) == last
 
 
 def test_every_group_follows_the_cycle_up_to_its_own_learning_rate() -> None:

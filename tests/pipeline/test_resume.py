@@ -68,7 +68,7 @@ def test_nan_stops_with_a_clear_error_and_keeps_the_last_good_epoch(small: Small
     torch.manual_seed(0)
     with pytest.raises(ValueError, match=r"loss became (nan|inf).*learning rate"):
         fit(Task(ResNet(TINY), loss, small.images, "hot"), Schedule(epochs=1, batch_size=32, lr=1e12, warmup=0), tmp_path)
-    assert not (tmp_path / "best.safetensors").exists()
+    assert not (tmp_path / "kept.safetensors").exists()
 
 
 def heed_ctrl_c() -> None:
