@@ -57,9 +57,9 @@ bench: bench-engines bench-pruning bench-peers ## all benchmarks, into benchmark
 bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
 	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
 
-bench-pruning: $(VENV)/.ready ## [MODEL= CHECKPOINT= RATIOS=0.5,… EPOCHS= SEEDS=0,1,2 ARGS=]: our students and plain torch-pruning's, at equal MACs
+bench-pruning: $(VENV)/.ready ## [MODEL= CHECKPOINT= RATIOS=0.5,… EPOCHS= SEEDS=0,1,2 PEERS=l2,taylor ARGS=]: our students and torch-pruning's, at equal MACs
 	$(VENV)/bin/python -m benchmarks.pruning --model $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,RATIOS,ratios) \
-	  $(call flag,EPOCHS,epochs) $(call flag,SEEDS,seeds) $(ARGS)
+	  $(call flag,EPOCHS,epochs) $(call flag,SEEDS,seeds) $(call flag,PEERS,peers) $(ARGS)
 
 bench-peers: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet101=FILE ARGS=]: the whole way to an engine, by respress and by other tools
 	$(VENV)/bin/python -m benchmarks.whole "$(MODELS)" $(ARGS)
