@@ -7,7 +7,8 @@ RUN := $(VENV)/bin/python -m pipeline
 PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal
 flag = $(if $($(1)),--$(2) "$($(1))")
 
-.PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers
+.PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers bench-papers \
+  bench-training
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -52,17 +53,25 @@ quick: $(VENV)/.ready-dev ## the fast tests, for the edit loop
 test: $(VENV)/.ready-dev ## all tests
 	$(PYTEST)
 
-bench: bench-engines bench-pruning bench-peers ## all benchmarks, into benchmarks/RESULTS.md
+bench: bench-engines bench-pruning bench-peers bench-training ## all benchmarks but bench-papers, into benchmarks/RESULTS.md
 
 bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
 	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
 
-bench-pruning: $(VENV)/.ready ## [MODEL= CHECKPOINT= RATIOS=0.5,… EPOCHS= SEEDS=0,1,2 ARGS=]: our students and plain torch-pruning's, at equal MACs
+bench-pruning: $(VENV)/.ready ## [MODEL= CHECKPOINT= RATIOS=0.5,… EPOCHS= SEEDS=0,1,2 PEERS=l2,taylor ARGS=]: our students and torch-pruning's, at equal MACs
 	$(VENV)/bin/python -m benchmarks.pruning --model $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,RATIOS,ratios) \
-	  $(call flag,EPOCHS,epochs) $(call flag,SEEDS,seeds) $(ARGS)
+	  $(call flag,EPOCHS,epochs) $(call flag,SEEDS,seeds) $(call flag,PEERS,peers) $(ARGS)
 
 bench-peers: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet101=FILE ARGS=]: the whole way to an engine, by respress and by other tools
 	$(VENV)/bin/python -m benchmarks.whole "$(MODELS)" $(ARGS)
+
+bench-papers: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,resnet56=FILE [DATA=cifar10 MINUTES= SEEDS=0,1,2 ARGS=]: drop after few epochs, and published ones
+	$(VENV)/bin/python -m benchmarks.papers --checkpoint "$(CHECKPOINTS)" $(call flag,DATA,data) $(call flag,MINUTES,minutes) \
+	  $(call flag,SEEDS,seeds) $(ARGS)
+
+bench-training: MODEL = resnet56
+bench-training: $(VENV)/.ready ## [MODEL=resnet56 RATIO= ARGS=]: images per second of our training and of a bare PyTorch loop
+	$(VENV)/bin/python -m benchmarks.training --model $(MODEL) $(call flag,RATIO,ratio) $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .

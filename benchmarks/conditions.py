@@ -17,13 +17,13 @@ RESULTS = Path("benchmarks/RESULTS.md")
 
 
 def conditions(program: str, packages: tuple[str, ...]) -> str:
-    """Date, command, processor and the versions of Python and `packages`; `program` is the module that was run."""
-    cpu = hardware.cpu()
+    """Date, command, processor, GPU and the versions of Python and `packages`; `program` is the module that was run."""
+    cpu, gpu = hardware.cpu(), hardware.gpu()
     installed = {one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions()}
     versions = ", ".join(f"{name} {installed.get(name, 'not installed')}" for name in packages)
     return (
         f"{date.today()}: `{shlex.join(['python', '-m', program, *sys.argv[1:]])}`; {cpu['cpu']}, {cpu['cores']} cores, "
-        f"{' '.join(cpu['isa'])}; Python {platform.python_version()}, {versions}"
+        f"{' '.join(cpu['isa'])}; {gpu['name'] + '; ' if gpu else ''}Python {platform.python_version()}, {versions}"
     )
 
 

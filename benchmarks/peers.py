@@ -27,13 +27,17 @@ FILES = ("model.onnx", "model.xml")
 
 @dataclass(frozen=True)
 class Tool:
-    """`module` is imported before the clock starts. `large`: whether it calibrates at 224x224 within a common machine's memory.
+    """A tool that quantizes.
 
-    `quantize` is given the FP32 ONNX file, the calibration images in batches, and the folder to write to.
+    quantize     is called with the FP32 ONNX file, the calibration images in batches, and the folder to write to
+    module       is imported before the clock starts
+    placed_for   the runtime that its files are placed for, as it calls itself
+    large        whether it calibrates at 224x224 within a common machine's memory
     """
 
     quantize: Callable[[Path, Feed, Path], None]
     module: str
+    placed_for: str
     large: bool = True
 
 
@@ -61,7 +65,7 @@ def quantize_static(method: str, **options: Any) -> Callable[[Path, Feed, Path],
 
 
 def modelopt_onnx(model: Path, feed: Feed, out: Path) -> None:
-    """int8, entropy (its default), float32 where it does not quantize."""
+    """int8, entropy (its default), float32 where it does not quantize. Q/DQ stand where TensorRT wants them."""
     quantization = importlib.import_module("modelopt.onnx.quantization")
     quantization.quantize(
         str(model), quantize_mode="int8", calibration_data={"input": np.concatenate(feed())}, calibration_method="entropy",
@@ -87,16 +91,16 @@ def nncf(preset: str, **options: Any) -> Callable[[Path, Feed, Path], None]:
 
 ORT = "onnxruntime.quantization.shape_inference"
 TOOLS: dict[str, Tool] = {
-    "quantize_static, min-max": Tool(quantize_static("MinMax"), ORT),
+    "quantize_static, min-max": Tool(quantize_static("MinMax"), ORT, "onnxruntime"),
     # Symmetric ranges, the default of percentiles, waste half of uint8 after a ReLU. Both keep all activations in memory.
     "quantize_static, percentile 99.99": Tool(
-        quantize_static("Percentile", CalibPercentile=99.99, CalibTensorRangeSymmetric=False), ORT, large=False
+        quantize_static("Percentile", CalibPercentile=99.99, CalibTensorRangeSymmetric=False), ORT, "onnxruntime", large=False
     ),
-    "quantize_static, entropy": Tool(quantize_static("Entropy"), ORT, large=False),
-    "modelopt.onnx": Tool(modelopt_onnx, "modelopt.onnx.quantization", large=False),
-    "NNCF, performance": Tool(nncf("PERFORMANCE"), "nncf"),
-    "NNCF, mixed": Tool(nncf("MIXED"), "nncf"),
-    "NNCF, mixed, full bias correction": Tool(nncf("MIXED", fast_bias_correction=False), "nncf", large=False),
+    "quantize_static, entropy": Tool(quantize_static("Entropy"), ORT, "onnxruntime", large=False),
+    "modelopt.onnx": Tool(modelopt_onnx, "modelopt.onnx.quantization", "TensorRT", large=False),
+    "NNCF, performance": Tool(nncf("PERFORMANCE"), "nncf", "openvino"),
+    "NNCF, mixed": Tool(nncf("MIXED"), "nncf", "openvino"),
+    "NNCF, mixed, full bias correction": Tool(nncf("MIXED", fast_bias_correction=False), "nncf", "openvino", large=False),
 }
 
 

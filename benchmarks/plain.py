@@ -1,65 +1,99 @@
 """model -> what users make of it without us: pruned by torch-pruning's own pruner (model.json, model.safetensors).
 
-DepGraph, Fang et al. 2023 (arXiv:2301.12900): group L2, every layer by the same ratio, the residual stream too, the classifier
-left alone. A stage, so that the network goes through the same training, export and measurement as ours.
+DepGraph, Fang et al. 2023 (arXiv:2301.12900): every layer by the same ratio, the classifier left alone. A stage, so that the
+network goes through the same training, export and measurement as ours.
 """
 
-import copy
 import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch_pruning as tp
 from pydantic import Field
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
+from compress.cut import copied
 from compress.distill import Distill
 from compress.fit import dataset_of
+from compress.prunable import residual_convolutions
 from core.cache import Artifact, Stages
 from core.config import Config
+from data.loader import Split, batches
 from models.checkpoint import AnySpec, classifier, load, respecified, save
 from models.cost import cost
+from models.resnet import ResNet
 
 PLAIN = "torch-pruning"
 Shape = tuple[int, int, int]
+Criterion = Literal["l2", "taylor"]
+CRITERIA = {"l2": lambda: tp.importance.GroupMagnitudeImportance(p=2), "taylor": tp.importance.GroupTaylorImportance}
 
 
 class Plain(Config):
-    """`macs` is what the pruned network should cost. Channel counts are multiples of `round_to`, which is halved as long as the
-    `macs` cannot be had within `tolerance` of them: torch-pruning leaves a layer whole when rounding would take all of it.
+    """How torch-pruning prunes.
+
+    macs              what the pruned network should cost
+    importance        how channels are ranked, by torch-pruning's own group criteria
+    gradient_images   labelled images for the gradients of "taylor"
+    residual          whether the channels of the residual stream are pruned too, or only those inside the blocks
+    round_to          channel counts are multiples of this. It is halved as long as the `macs` cannot be had within `tolerance`
+                      of them: torch-pruning leaves a layer whole when rounding would take all of it
     """
 
     macs: int = Field(gt=0)
+    importance: Criterion = "l2"
+    gradient_images: int = Field(default=512, ge=1)
+    residual: bool = True
     round_to: int = Field(default=16, ge=1)
     tolerance: float = Field(default=0.05, ge=0)
+
+    @property
+    def name(self) -> str:
+        return f"{PLAIN} ({self.importance}{'' if self.residual else ', blocks only'})"
 
 
 def torch_pruned(config: Plain, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
     """Prune `model` by the ratio that brings its MACs nearest to `config.macs`.
 
-    `seconds` in the metrics are those of pruning once: a user of the tool gives it a ratio and does not search.
+    `seconds` in the metrics are those of ranking and pruning once: a user of the tool gives it a ratio and does not search.
     """
     network, spec = load(model)
     channels, height, width = dataset_of(images)["input_shape"]
     shape = (channels, height, width)
+    started = time.perf_counter()
+    if config.importance == "taylor":
+        accumulate(network, batches(Split(images, "train"), 64, shuffle=True, limit=config.gradient_images))
+    ranking = time.perf_counter() - started
     ratio, round_to = nearest(network, spec, config, shape)
     started = time.perf_counter()
-    pruned = narrowed(network, spec, ratio, round_to, shape)
-    seconds = round(time.perf_counter() - started, 3)
+    pruned = narrowed(network, spec, config, ratio, round_to, shape)
+    seconds = round(ranking + time.perf_counter() - started, 3)
     save(pruned, respecified(pruned, spec), out)
     before, after = cost(network, shape), cost(pruned, shape)
     return {"pruning_ratio": ratio, "round_to": round_to, "seconds": seconds, "before": before, "after": after}
 
 
-def narrowed(network: nn.Module, spec: AnySpec, ratio: float, round_to: int, shape: Shape) -> nn.Module:
+def accumulate(network: nn.Module, images: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Write the gradients of the cross-entropy, summed over the batches, to `.grad`, which torch-pruning's Taylor reads."""
+    network.eval()
+    for x, y in images:
+        cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
+
+
+def narrowed(network: nn.Module, spec: AnySpec, config: Plain, ratio: float, round_to: int, shape: Shape) -> nn.Module:
     """A copy of `network` as torch-pruning's MetaPruner leaves it."""
-    pruned = copy.deepcopy(network)
+    pruned = copied(network)
+    ignored = [classifier(pruned, spec)]
+    if not config.residual and isinstance(pruned, ResNet):
+        ignored += residual_convolutions(pruned)
     tp.pruner.MetaPruner(
-        pruned, torch.zeros(1, *shape), importance=tp.importance.GroupMagnitudeImportance(p=2), global_pruning=False,
-        pruning_ratio=ratio, ignored_layers=[classifier(pruned, spec)], round_to=round_to,
+        pruned, torch.zeros(1, *shape), importance=CRITERIA[config.importance](), global_pruning=False, pruning_ratio=ratio,
+        ignored_layers=ignored, round_to=round_to,
     ).step()  # fmt: skip
     return pruned
 
@@ -78,7 +112,7 @@ def nearest(network: nn.Module, spec: AnySpec, config: Plain, shape: Shape) -> t
 
     @cache
     def macs(step: int, multiple: int) -> int:
-        return cost(narrowed(network, spec, ratio_of(step), multiple, shape), shape)["macs"] if step else whole
+        return cost(narrowed(network, spec, config, ratio_of(step), multiple, shape), shape)["macs"] if step else whole
 
     whole = cost(network, shape)["macs"]
     while True:
@@ -114,12 +148,12 @@ def stage_of(artifact: Artifact) -> str:
     return str(artifact.manifest["stage"]).split(".")[-1]
 
 
-def mac_remark(ours: Artifact, plain: Artifact) -> str:
-    """The settings and MACs of torch-pruning, compared with those of `ours`, the artifact of our `prune`."""
+def mac_remark(ours: Artifact, plain: Artifact, name: str = PLAIN) -> str:
+    """The settings and MACs of `plain`, compared with those of `ours`, the artifact of our `prune`."""
     by, mine, its = plain.metrics, ours.metrics["after"]["macs"], plain.metrics["after"]["macs"]
     same = " Both kept the same channels: what we re-estimated of batch norm is all that differs." if alike(ours, plain) else ""
     return (
-        f"torch-pruning's pruning_ratio {by['pruning_ratio']:.4g}, channels in multiples of {by['round_to']}: {its:,} MACs, "
+        f"{name}: pruning_ratio {by['pruning_ratio']:.4g}, channels in multiples of {by['round_to']}: {its:,} MACs, "
         f"{100 * (its - mine) / mine:+.1f} % to our {mine:,}.{same}"
     )
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.pruning --model resnet50 --checkpoint FILE --ratios 0.5 --epochs 1 --seeds 0,1,2
 
-To separate pruning from distillation, both networks are trained twice: by our distillation, and on the labels alone.
+To separate pruning from distillation, every network is trained twice: by our distillation, and on the labels alone. Like for
+like, networks are compared that were trained in the same way.
 """
 
 from pathlib import Path
@@ -12,10 +13,10 @@ import typer
 from rich.console import Console
 
 from benchmarks.conditions import RESULTS, conditions, started_with
-from benchmarks.plain import PLAIN, Plain, mac_remark, made_by, on_labels, torch_pruned
-from benchmarks.seeds import Trained, markdown, terminal
+from benchmarks.plain import CRITERIA, Plain, mac_remark, made_by, on_labels, torch_pruned
+from benchmarks.seeds import ALONE, DISTILLED, Trained, markdown, terminal
 from benchmarks.table import OURS, with_section
-from compress.distill import Distill, distill
+from compress.distill import distill
 from compress.plan import ROUND_TO
 from core.cache import Artifact, Stages, locked
 from core.console import console
@@ -39,6 +40,8 @@ def main(
     ratios: Annotated[str, typer.Option(help="shares of channels that we prune, comma-separated")] = "0.5",
     epochs: Annotated[int, typer.Option(min=1, help="of fine-tuning")] = 1,
     seeds: Annotated[str, typer.Option(help="of the fine-tuning, comma-separated")] = "0,1,2",
+    peers: Annotated[str, typer.Option(help="how torch-pruning ranks channels: l2, taylor, or both")] = "l2,taylor",
+    peer_residual: Annotated[bool, typer.Option(help="torch-pruning also prunes the channels of the residual stream")] = False,
     train_limit: Annotated[int | None, typer.Option(help="training images; default: all")] = None,
     test_limit: Annotated[int | None, typer.Option(help="test images to measure accuracy on; default: all")] = None,
     changes: Set = [],  # noqa: B006 - typer reads it and never changes it
@@ -49,15 +52,18 @@ def main(
     shares, numbers = list_of("--ratios", ratios, float), list_of("--seeds", seeds, int)
     overrides = changes_of(changes) | given(checkpoint=checkpoint, data__train_limit=train_limit, data__test_limit=test_limit)
     overrides |= {"distill.epochs": epochs, "distill.min_steps": 0, "distill.minutes": None, "quantize_aware.epochs": 0}
+    peer_settings = [{"importance": name, "residual": peer_residual} for name in criteria(peers)]
     recipes = [load_recipe(model, None, overrides | {"prune.pruning_ratio": share}, []) for share in shares]
     lines: list[str] = []
     with locked(runs / model):
         for share, recipe in zip(shares, recipes, strict=True):
-            images, found, remark = compared(recipe, Stages(runs / model / "stages"), numbers)
+            images, found, remarks = compared(recipe, Stages(runs / model / "stages"), numbers, peer_settings)
             title = f"pruning_ratio {share:g}"
-            Console(width=None if console.is_terminal else 200, highlight=False).print(terminal(title, found), remark, sep="\n")
+            Console(width=None if console.is_terminal else 200, highlight=False).print(
+                terminal(title, found), *remarks, sep="\n"
+            )
             lines = lines or [about(recipe, images, numbers), ""]
-            lines += markdown(title, found, remark)
+            lines += markdown(title, found, remarks)
     before = results.read_text() if results.exists() else ""
     results.write_text(with_section(before, f"{model}, pruning at equal MACs", lines))
     console.print(f"written to {results}", markup=False)
@@ -70,8 +76,18 @@ def list_of(flag: str, text: str, kind: type[Any]) -> list[Any]:
         raise ValueError(f"{flag} {text!r}: expected numbers, comma-separated") from error
 
 
-def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, list[Trained], str]:
-    """The images, the trained networks, and the remark on torch-pruning's MACs.
+def criteria(text: str) -> list[str]:
+    """ "l2,taylor" -> the names; ValueError for one that is not in `CRITERIA`."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in CRITERIA]:
+        raise ValueError(f"--peers {unknown[0]!r}: expected {', '.join(CRITERIA)}, comma-separated")
+    return names
+
+
+def compared(
+    recipe: Recipe, step: Stages, seeds: list[int], peers: list[dict[str, Any]]
+) -> tuple[Artifact, list[Trained], list[str]]:
+    """The images, the trained networks, and the remarks on the MACs of the `peers` (settings of torch-pruning).
 
     Raises ValueError when there is nothing to train on.
     """
@@ -81,30 +97,27 @@ def compared(recipe: Recipe, step: Stages, seeds: list[int]) -> tuple[Artifact, 
     base = Base(images, checked, teacher, baseline)
     press("", recipe.model_copy(update={"distill": seeded}), step, base, plan("", recipe, step, base))
     ours = made_by(step, "prune")
-    like = Plain(macs=ours.metrics["after"]["macs"], round_to=recipe.prune.round_to or ROUND_TO)
-    plain = step(torch_pruned, like, model=made_by(step, "derive_student"), images=images)
+    pruned, remarks = {OURS: ours}, []
+    for settings in peers:
+        like = Plain(macs=ours.metrics["after"]["macs"], round_to=recipe.prune.round_to or ROUND_TO, **settings)
+        pruned[like.name] = step(torch_pruned, like, label=like.name, model=made_by(step, "derive_student"), images=images)
+        remarks.append(mac_remark(ours, pruned[like.name], like.name))
 
-    taught, alone = recipe.distill, on_labels(recipe.distill, recipe.distill.epochs)
-    ways: dict[str, tuple[Artifact, Distill]] = {
-        OURS: (ours, taught),
-        f"{OURS}, on the labels alone": (ours, alone),
-        PLAIN: (plain, alone),
-        f"{PLAIN}, distilled by {OURS}": (plain, taught),
-    }
+    alone = on_labels(recipe.distill, recipe.distill.epochs)
     reference = EngineBuilder.of(recipe, step, targets.REFERENCE, images)
     found = []
-    for name, (student, config) in ways.items():
-        top1, minutes = [], []
-        for seed in seeds:
-            # Training on the labels alone only evaluates the teacher, once, for a note. The student costs the least time.
-            guide, label = student if config is alone else teacher, f"{name}, seed {seed}"
-            seeded = config.model_copy(update={"seed": seed})
-            trained = step(distill, seeded, label=label, student=student, teacher=guide, images=images)
-            engine = EngineName("student", "fp32", label, targets.REFERENCE)
-            top1.append(float(reference.predict(engine, reference.build(engine, trained)).metrics["top1"]))
-            minutes.append(trained.manifest["seconds"] / 60)
-        found.append(Trained(name, student.metrics["after"], top1, minutes))
-    return images, found, mac_remark(ours, plain)
+    for tool, student in pruned.items():
+        # Training on the labels alone only evaluates the teacher, once, for a note. The student costs the least time.
+        for way, config, guide in ((DISTILLED, recipe.distill, teacher), (ALONE, alone, student)):
+            top1, minutes = [], []
+            for seed in seeds:
+                label, seeded = f"{tool}, {way}, seed {seed}", config.model_copy(update={"seed": seed})
+                trained = step(distill, seeded, label=label, student=student, teacher=guide, images=images)
+                engine = EngineName("student", "fp32", label, targets.REFERENCE)
+                top1.append(float(reference.predict(engine, reference.build(engine, trained)).metrics["top1"]))
+                minutes.append(trained.manifest["seconds"] / 60)
+            found.append(Trained(tool, way, student.metrics["after"], top1, minutes))
+    return images, found, remarks
 
 
 def about(recipe: Recipe, images: Artifact, seeds: list[int]) -> str:

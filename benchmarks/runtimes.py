@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.peers import TOOLS
 from benchmarks.table import OURS
 from benchmarks.turns import Row, Runner
 from calibration.observe import observe
@@ -22,7 +23,6 @@ from pipeline.builder import EngineBuilder
 from pipeline.recipe import Recipe
 
 Made = tuple[Path, float] | str  # a tool's file and its seconds, or why there is none
-OTHERS = {"onnxruntime": "NNCF", "openvino": "quantize_static"}  # whose files are for another runtime
 DEFAULT_HINT = ("openvino", "NNCF, mixed")  # also has a row with OpenVINO's default type of floats
 
 
@@ -39,9 +39,22 @@ def rows_of(recipe: Recipe, step: Stages, runtime: str, model: Artifact, images:
         engine = builder.build(EngineName("student", form, "", runtime), source)
         share = None if name == "FP32" else engine.metrics["int8_share"]
         rows.append(Row(name, target.load(engine.path, threads), int8_share=share, seconds=seconds))
-    for name, made in files.items():
-        if not name.startswith(OTHERS[runtime]):
-            rows += [Row(name, why=made)] if isinstance(made, str) else opened(runtime, name, *made, threads)
+    for tool, made in files.items():
+        if compared_on(runtime, tool):
+            found = [Row(tool, why=made)] if isinstance(made, str) else opened(runtime, tool, *made, threads)
+            rows += marked(found, runtime, tool)
+    return rows
+
+
+def compared_on(runtime: str, tool: str) -> bool:
+    """Whether files of `tool` are opened on `runtime`: those placed for it, and those placed for a runtime outside of OPEN."""
+    return TOOLS[tool].placed_for not in OPEN.keys() - {runtime}
+
+
+def marked(rows: list[Row], runtime: str, tool: str) -> list[Row]:
+    """`rows` of files of `tool`, with the runtime that they are placed for where it is not `runtime`."""
+    for row in rows:
+        row.placed_for = TOOLS[tool].placed_for if TOOLS[tool].placed_for != runtime else ""
     return rows
 
 

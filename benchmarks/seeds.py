@@ -5,38 +5,48 @@ from dataclasses import dataclass
 import numpy as np
 from rich.table import Table
 
-from benchmarks.plain import PLAIN
 from benchmarks.table import OURS
 from models.cost import Cost
 
-COLUMNS = ("way", "M MACs", "M params", "top-1 %", "by seed", f"points to {PLAIN}", "minutes")
+DISTILLED, ALONE = "distilled", "on the labels alone"
+LIKE_FOR_LIKE = f"points of {OURS}, like for like"
+COLUMNS = ("network", "training", "M MACs", "M params", "top-1 %", "by seed", LIKE_FOR_LIKE, "minutes")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One network, trained in one way: test top-1 (percent) and minutes of training by seed, in the same order everywhere."""
+    """One network, pruned by `tool`, trained in one `way`: test top-1 (percent) and minutes of training by seed, in the same
+    order everywhere.
+    """
 
-    name: str
+    tool: str
+    way: str
     cost: Cost
     top1: list[float]
     minutes: list[float]
 
 
 def cells(found: list[Trained]) -> list[list[str]]:
-    """One list of texts per way; differences are to the plain one, seed by seed."""
-    plain = np.array(next(one.top1 for one in found if one.name == PLAIN))
+    """One list of texts per training. Differences are those of ours to it, trained in the same way, seed by seed."""
+    ours = {one.way: one for one in found if one.tool == OURS}
     return [
         [
-            one.name,
+            one.tool,
+            one.way,
             f"{one.cost['macs'] / 1e6:.3f}",
             f"{one.cost['params'] / 1e6:.3f}",
             spread(np.array(one.top1), "{:.2f}"),
             ", ".join(f"{top1:.2f}" for top1 in one.top1),
-            "" if one.name == PLAIN else spread(np.array(one.top1) - plain, "{:+.2f}"),
+            "" if one.tool == OURS else spread(gained(ours[one.way], one), "{:+.2f}"),
             f"{np.mean(one.minutes):.1f}",
         ]
         for one in found
     ]
+
+
+def gained(one: Trained, other: Trained) -> np.ndarray:
+    """Points of top-1 of `one` minus those of `other`, by seed."""
+    return np.subtract(one.top1, other.top1)
 
 
 def spread(values: np.ndarray, form: str) -> str:
@@ -48,14 +58,16 @@ def spread(values: np.ndarray, form: str) -> str:
 
 
 def verdict(found: list[Trained]) -> list[str]:
-    """With how many seeds we beat the plain way, and every way that beats us on average."""
-    by_name = {one.name: np.array(one.top1) for one in found}
-    ours, plain = by_name[OURS], by_name[PLAIN]
-    lines = [f"{OURS} is more accurate than {PLAIN} with {(ours > plain).sum()} of {len(ours)} seeds."]
-    better = [name for name, top1 in by_name.items() if top1.mean() > ours.mean()]
-    lines += [f"Better than {OURS} on average:{'' if better else ' none.'}"]
-    wins = [f"- {name}: {spread(by_name[name] - ours, '{:+.2f}')} points" for name in better]
-    return [lines[0], "", lines[1], *(["", *wins] if wins else [])]
+    """For each way of training, by how much ours beats the best of the others, trained in the same way."""
+    lines = ["Like for like, the best of the other networks against ours, trained in the same way:", ""]
+    for ours in (one for one in found if one.tool == OURS):
+        best = max((one for one in found if one.way == ours.way and one.tool != OURS), key=lambda one: np.mean(one.top1))
+        points = gained(ours, best)
+        lines.append(
+            f"- {ours.way}: {OURS} has {spread(points, '{:+.2f}')} points to {best.tool}, and is more accurate with "
+            f"{(points > 0).sum()} of {len(points)} seeds."
+        )
+    return lines
 
 
 def terminal(title: str, found: list[Trained]) -> Table:
@@ -65,8 +77,8 @@ def terminal(title: str, found: list[Trained]) -> Table:
     return table
 
 
-def markdown(title: str, found: list[Trained], remark: str) -> list[str]:
-    """The table under `title`, the `remark`, and who wins."""
+def markdown(title: str, found: list[Trained], remarks: list[str]) -> list[str]:
+    """The table under `title`, the `remarks`, and who wins."""
     lines = [f"### {title}", "", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(texts)} |" for texts in cells(found)]
-    return [*lines, "", remark, "", *verdict(found), ""]
+    return [*lines, "", *(f"- {remark}" for remark in remarks), "", *verdict(found), ""]

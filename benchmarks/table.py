@@ -17,8 +17,9 @@ medians; *p50 / {OURS}* is the median and the range of the ratios within a turn,
 top-1 on the test split; *points* is the difference to {OURS} with its 95 % interval (Tango, paired); *lost* are images that
 only {OURS} has right, *gained* those that only the other has. *Seconds* is what quantizing took, *minutes* what pruning,
 fine-tuning and quantizing took. "Clearly better" is computed: faster in at least {CLEARLY} of {TURNS} turns, or more accurate
-with an interval that excludes 0. Tables of pruning: networks in floating point; mean (least … greatest; standard deviation)
-over the seeds of fine-tuning, differences taken seed by seed.
+with an interval that excludes 0. A file that is *placed for* another runtime has its Q/DQ where that runtime wants them; its
+time here says nothing about the tool and is not compared. Tables of pruning: networks in floating point; mean (least …
+greatest; standard deviation) over the seeds of fine-tuning, differences taken seed by seed.
 """
 
 
@@ -45,14 +46,21 @@ def cells(rows: list[Row]) -> list[list[str]]:
         if row.cost is not None:
             megabytes = "" if row.size is None else f"{row.size / 1e6:.2f}"
             texts += [megabytes, f"{row.cost['params'] / 1e6:.2f}", f"{row.cost['macs'] / 1e6:.2f}"]
-        medians, to_ours = row.medians, ratios(row, ours)
-        texts += [f"{row.p50:.3f}", f"{medians.min():.3f} … {medians.max():.3f}", "1" if row is ours else median_of(to_ours)]
+        medians = row.medians
+        texts += [f"{row.p50:.3f}", f"{medians.min():.3f} … {medians.max():.3f}", times_ours(row, ours)]
         texts += [
             "" if row.int8_share is None else f"{row.int8_share:.3f}",
             "" if row.seconds is None else f"{row.seconds / 60 if row.cost else row.seconds:.1f}",
         ]
         found.append(texts)
     return found
+
+
+def times_ours(row: Row, ours: Row) -> str:
+    """How many times as long as ours it takes; no comparison for a file that is placed for another runtime."""
+    if row.placed_for:
+        return f"placed for {row.placed_for}"
+    return "1" if row is ours else median_of(ratios(row, ours))
 
 
 def better(rows: list[Row]) -> list[str]:

@@ -20,6 +20,7 @@ TURNS, CLEARLY, WARMUP = 10, 9, 0.2
 class Row:
     """One engine. `run` is None where a tool failed, `why` says how; `seconds` is what making it took, None where it was given.
 
+    placed_for   the runtime that its file is placed for, where it is measured on another one
     size, cost   bytes of its file, and what its network costs, where rows are of several networks
     right        [N]: whether it was right about each test image
     turns        [TURNS, queries]: seconds
@@ -30,6 +31,7 @@ class Row:
     why: str = ""
     int8_share: float | None = None
     seconds: float | None = None
+    placed_for: str = ""
     size: int | None = None
     cost: Cost | None = None
     right: np.ndarray | None = None

@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmarks.conditions import RESULTS, conditions, started_with
 from benchmarks.engines import PACKAGES, chosen, made_by_peers
 from benchmarks.plain import PLAIN, Plain, mac_remark, made_by, on_labels, stage_of, torch_pruned
-from benchmarks.runtimes import OPEN, OTHERS, Made, opened
+from benchmarks.runtimes import OPEN, Made, compared_on, marked, opened
 from benchmarks.table import OURS, markdown, terminal, with_section
 from benchmarks.turns import TURNS, Row, ask, take_turns
 from compress.distill import distill
@@ -138,13 +138,13 @@ def theirs(recipe: Recipe, runtime: str, networks: list[Network]) -> Iterator[Ro
     for network in networks:
         for tool, made in network.files.items():
             name = f"{network.name}, {tool}"
-            if tool.startswith(OTHERS[runtime]):
+            if not compared_on(runtime, tool):
                 continue
             if isinstance(made, str):
                 yield Row(name, why=made, cost=cost_of(network.onnx))
                 continue
             file, seconds = made
-            for row in opened(runtime, name, file, network.seconds + seconds, threads):
+            for row in marked(opened(runtime, name, file, network.seconds + seconds, threads), runtime, tool):
                 row.cost = cost_of(network.onnx)
                 row.size = sum(part.stat().st_size for part in file.parent.glob(f"{file.stem}.*"))
                 yield row

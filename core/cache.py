@@ -56,16 +56,7 @@ class Stages:
         name of the stage.
         """
         name = f"{stage.__name__} {label}".strip()
-        key = digest_of(
-            {
-                "stage": f"{stage.__module__}.{stage.__name__}",
-                "config": config,
-                "context": context,
-                "inputs": {key: content_of(value) for key, value in inputs.items()},
-                "code": code_digest(stage.__module__),
-            }
-        )
-        final = self.root / f"{stage.__name__}-{key[:12]}"
+        final = self.folder(stage, config, context, inputs)
         manifest = final / MANIFEST
         if manifest.exists():
             console.print(f"[dim]{name}: cached[/dim]")
@@ -75,6 +66,23 @@ class Stages:
         if artifact.path not in {earlier.path for earlier in self.used}:
             self.used.append(artifact)
         return artifact
+
+    def finished(self, stage: Callable[..., Any], config: Config, *, context: object = None, **inputs: Input) -> bool:
+        """Whether the cache has the artifact of `stage(config, out, **inputs)`."""
+        return (self.folder(stage, config, context, inputs) / MANIFEST).exists()
+
+    def folder(self, stage: Callable[..., Any], config: Config, context: object, inputs: Mapping[str, Input]) -> Path:
+        """The folder of the finished stage, named by its key."""
+        key = digest_of(
+            {
+                "stage": f"{stage.__module__}.{stage.__name__}",
+                "config": config,
+                "context": context,
+                "inputs": {key: content_of(value) for key, value in inputs.items()},
+                "code": code_digest(stage.__module__),
+            }
+        )
+        return self.root / f"{stage.__name__}-{key[:12]}"
 
     def run(self, stage: Callable[..., Any], config: Config, name: str, final: Path, arguments: dict[str, Any]) -> Artifact:
         console.print(f"[bold]{name}[/bold]")

@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.peers import calibration, quantized
-from benchmarks.runtimes import OPEN, opened
+from benchmarks.runtimes import OPEN, compared_on, marked, opened
+from benchmarks.turns import Row
 from data.loader import Split, batches
 from tests.conftest import Small
 
@@ -65,6 +66,24 @@ def test_a_tool_makes_a_file_that_answers_like_the_network(tool: str, network: P
         assert one.run is not None
         assert np.abs(one.run(x) - expected).max() < 0.1 * np.abs(expected).max()
         assert np.allclose(one.run(x[:1]), one.run(x)[:1], atol=0.02 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("tool", "runtime", "compared", "placed_for"),
+    [
+        ("quantize_static, min-max", "onnxruntime", True, ""),
+        ("quantize_static, min-max", "openvino", False, "onnxruntime"),
+        ("NNCF, mixed", "onnxruntime", False, "openvino"),
+        ("NNCF, mixed", "openvino", True, ""),
+        ("modelopt.onnx", "onnxruntime", True, "TensorRT"),
+        ("modelopt.onnx", "openvino", True, "TensorRT"),
+    ],
+)
+def test_a_file_is_opened_where_it_is_placed_for_and_everywhere_if_that_runtime_is_not_compared(
+    tool: str, runtime: str, compared: bool, placed_for: str
+) -> None:
+    assert compared_on(runtime, tool) == compared
+    assert marked([Row("a")], runtime, tool)[0].placed_for == placed_for
 
 
 def test_a_tool_that_fails_says_why(small: Small, tmp_path: Path) -> None:

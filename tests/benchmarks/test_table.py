@@ -52,6 +52,13 @@ def test_a_failed_tool_has_a_row_that_says_why_and_is_not_compared() -> None:
     assert "3.000 (3.000 … 3.000)" in text
 
 
+def test_a_file_that_is_placed_for_another_runtime_is_marked_and_its_time_is_not_compared() -> None:
+    rows = [row("FP32", [3.0] * TURNS), row(OURS, [1.0] * TURNS), row("modelopt.onnx", [9.0] * TURNS)]
+    rows[2].placed_for = "TensorRT"
+    place = columns(rows).index(f"p50 / {OURS}")
+    assert [texts[place] for texts in cells(rows)] == ["3.000 (3.000 … 3.000)", "1", "placed for TensorRT"]
+
+
 def test_without_accuracy_there_are_no_columns_for_it() -> None:
     rows = [row("FP32", [3.0] * TURNS), row(OURS, [1.0] * TURNS)]
     assert not [name for name in columns(rows) if "top-1" in name]

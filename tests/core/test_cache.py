@@ -75,6 +75,17 @@ def test_config_context_and_inputs_are_in_the_key(tmp_path: Path, change: Callab
     assert key(again) == key(before) and again.manifest["cached"]
 
 
+def test_a_stage_is_finished_once_it_has_run_with_the_same_config_context_and_inputs(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_text("weights")
+    step = Stages(tmp_path / "stages")
+    assert not step.finished(write, Options(), context="here", file=file)
+    step(write, Options(), context="here", file=file)
+    assert step.finished(write, Options(), context="here", file=file)
+    assert not step.finished(write, Options(size=2), context="here", file=file)
+    assert len(step.used) == 1
+
+
 def test_the_label_is_not_in_the_key_and_artifacts_count_by_their_content(tmp_path: Path) -> None:
     one, other = Stages(tmp_path / "one"), Stages(tmp_path / "other")
     for step in (one, other):

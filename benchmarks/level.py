@@ -1,0 +1,55 @@
+"""model -> the pruning ratio with which `prune` removes a share of its MACs (metrics only). Nothing is trained."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from compress.cut import cut
+from compress.fit import dataset_of
+from compress.importance import accumulate_gradients
+from compress.prunable import unprunable
+from compress.prune import Prune
+from data.loader import Split, batches
+from models.checkpoint import load
+from models.cost import cost
+
+STEPS = 256  # pruning ratios that are tried are multiples of 1 / STEPS
+
+
+class Level(Prune):
+    """`removed` is the share of the MACs that pruning should remove at least."""
+
+    removed: float = Field(gt=0, lt=1)
+
+
+def find_ratio(config: Level, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
+    """Find the smallest pruning ratio that removes the share `config.removed` of the MACs of `model`, by bisection.
+
+    Raises ValueError when no ratio removes as much.
+    """
+    network, spec = load(model)
+    channels, height, width = dataset_of(images)["input_shape"]
+    shape = (channels, height, width)
+    accumulate_gradients(
+        config.importance, network, batches(Split(images, "train"), 64, shuffle=True, limit=config.gradient_images)
+    )
+    stay = unprunable(network, spec, config, shape)
+    whole = cost(network, shape)["macs"]
+
+    @cache
+    def removed(step: int) -> float:
+        thinner = config.model_copy(update={"pruning_ratio": step / STEPS})
+        return 1 - cost(cut(network, spec, thinner, shape, stay=stay), shape)["macs"] / whole
+
+    low, high = 0, STEPS - 1
+    if removed(high) < config.removed:
+        raise ValueError(
+            f"pruning removes at most {removed(high):.1%} of the MACs of {spec.arch}, and {config.removed:.1%} were asked for; "
+            "pass a smaller share"
+        )
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if removed(middle) >= config.removed else (middle, high)
+    return {"pruning_ratio": high / STEPS, "removed": removed(high)}
