@@ -15,12 +15,11 @@ COLUMNS = ("method", "MACs", "epochs", "top-1 %", "drop, floats", "drop, INT8", 
 
 @dataclass
 class Recovered:
-    """Networks that lack at least the share `wanted` of the MACs, and in fact `removed`, trained for so many epochs.
+    """Networks that lack the share `removed` of the MACs, trained for so many epochs.
 
     floats, int8   test top-1 in percent by seed, of the network in PyTorch and of its INT8 engine
     """
 
-    wanted: float
     removed: float
     epochs: int
     floats: list[float] = field(default_factory=list)
@@ -29,7 +28,7 @@ class Recovered:
 
 def cells(model: str, base: float, found: list[Recovered], seeds: int) -> list[list[str]]:
     """One list of texts per row, by MACs and epochs. `base` is the top-1 of the checkpoint; every row should have `seeds`."""
-    rows = [(100 * one.wanted, float(one.epochs), ours(base, one, seeds)) for one in found]
+    rows = [(100 * one.removed, float(one.epochs), ours(base, one, seeds)) for one in found]
     for one in PUBLISHED.get(model, ()):
         before, drop = ("?", "?") if one.base is None else (f"{one.base:.2f}", f"{one.base - one.pruned:+.2f}")
         texts = [

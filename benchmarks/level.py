@@ -16,16 +16,17 @@ from models.checkpoint import load
 from models.cost import cost
 
 STEPS = 256  # pruning ratios that are tried are multiples of 1 / STEPS
+POINT = 0.01  # a share may be missed by less than this: half of resnet20's inner channels, 49.5 % of its MACs, stand for 50 %
 
 
 class Level(Prune):
-    """`removed` is the share of the MACs that pruning should remove at least."""
+    """`removed` is the share of the MACs that pruning should remove, to within a point."""
 
     removed: float = Field(gt=0, lt=1)
 
 
 def find_ratio(config: Level, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Find the smallest pruning ratio that removes the share `config.removed` of the MACs of `model`, by bisection.
+    """Find the smallest pruning ratio that removes the share `config.removed` of the MACs of `model`, or more, by bisection.
 
     Raises ValueError when no ratio removes as much.
     """
@@ -44,12 +45,13 @@ def find_ratio(config: Level, out: Path, *, model: Path, images: Path) -> dict[s
         return 1 - cost(cut(network, spec, thinner, shape, stay=stay), shape)["macs"] / whole
 
     low, high = 0, STEPS - 1
-    if removed(high) < config.removed:
+    least = config.removed - POINT
+    if removed(high) < least:
         raise ValueError(
             f"pruning removes at most {removed(high):.1%} of the MACs of {spec.arch}, and {config.removed:.1%} were asked for; "
             "pass a smaller share"
         )
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if removed(middle) >= config.removed else (middle, high)
+        low, high = (low, middle) if removed(middle) >= least else (middle, high)
     return {"pruning_ratio": high / STEPS, "removed": removed(high)}

@@ -68,9 +68,10 @@ def main(
         for name in recipes:
             stack.enter_context(locked(runs / name))
         networks = [begun(name, recipe, runs / name / "stages", shares) for name, recipe in recipes.items()]
-        for seed, count, share, network in product(numbered, counts, shares, networks):
-            network.add(Cell(share, count, seed), ends)
-            lines = [network.about(), "", *markdown(network.rows(len(numbered)))]
+        for seed, count, network in product(numbered, counts, networks):
+            for ratio in network.levels:
+                network.add(Cell(ratio, count, seed), ends)
+            lines = [network.about(shares), "", *markdown(network.rows(len(numbered)))]
             before = results.read_text() if results.exists() else ""
             results.write_text(with_section(before, network.title, lines))
     for network in networks:
@@ -90,9 +91,9 @@ def numbers(flag: str, text: str, kind: type[Any], above: float, below: float) -
 
 
 class Cell(NamedTuple):
-    """One training: the share of the MACs that pruning should remove, epochs and seed."""
+    """One training: the pruning ratio, epochs and seed."""
 
-    removed: float
+    ratio: float
     epochs: int
     seed: int
 
@@ -102,7 +103,7 @@ class Network:
     """One checkpoint and its cells.
 
     top1       of the checkpoint on the test images, percent
-    levels     {share of the MACs that should be removed: the metrics of `find_ratio`}
+    levels     {pruning ratio: share of the MACs that it removes}
     found      {cell: top-1 of the network in PyTorch and of its INT8 engine}; None where the time did not suffice
     an_epoch   seconds of an epoch of the slowest training so far; `after` of all stages that follow it
     """
@@ -112,7 +113,7 @@ class Network:
     root: Path
     base: Base
     top1: float
-    levels: dict[float, dict[str, Any]]
+    levels: dict[float, float]
     found: dict[Cell, tuple[float, float] | None] = field(default_factory=dict)
     an_epoch: float = 0.0
     after: float = 0.0
@@ -120,11 +121,8 @@ class Network:
     def add(self, cell: Cell, ends: float) -> None:
         """Prune, train and measure, unless that would take until after `ends` (time.perf_counter())."""
         recipe, step = self.recipe_of(cell), Stages(self.root)
-        name = f"{cell.removed:.0%} fewer MACs, epochs {cell.epochs}, seed {cell.seed}"
-        student = step(derive_student, recipe.student, teacher=self.base.teacher)
-        pruned = step(prune, recipe.prune, label=name, model=student, images=self.base.images)
-        inputs = {"student": pruned, "teacher": self.base.teacher, "images": self.base.images}
-        takes = 0.0 if step.finished(distill, recipe.distill, **inputs) else cell.epochs * self.an_epoch + self.after
+        name = f"{self.levels[cell.ratio]:.1%} fewer MACs, epochs {cell.epochs}, seed {cell.seed}"
+        takes = 0.0 if is_trained(recipe, step, self.base) else cell.epochs * self.an_epoch + self.after
         self.found[cell] = None
         if time.perf_counter() + takes > ends:
             return
@@ -136,16 +134,15 @@ class Network:
 
     def recipe_of(self, cell: Cell) -> Recipe:
         training = {"epochs": cell.epochs, "min_steps": 0, "minutes": None, "seed": cell.seed}
-        pruning = {"pruning_ratio": self.levels[cell.removed]["pruning_ratio"]}
-        distill, prune = self.recipe.distill.model_copy(update=training), self.recipe.prune.model_copy(update=pruning)
-        return self.recipe.model_copy(update={"distill": distill, "prune": prune})
+        distilling = self.recipe.distill.model_copy(update=training)
+        pruning = self.recipe.prune.model_copy(update={"pruning_ratio": cell.ratio})
+        return self.recipe.model_copy(update={"distill": distilling, "prune": pruning})
 
     def rows(self, seeds: int) -> list[list[str]]:
         """The texts of the table, with the cells so far."""
         found: dict[tuple[float, int], Recovered] = {}
         for cell, top1 in self.found.items():
-            level = self.levels[cell.removed]["removed"]
-            row = found.setdefault((cell.removed, cell.epochs), Recovered(cell.removed, level, cell.epochs))
+            row = found.setdefault((cell.ratio, cell.epochs), Recovered(self.levels[cell.ratio], cell.epochs))
             if top1 is not None:
                 row.floats.append(top1[0])
                 row.int8.append(top1[1])
@@ -155,8 +152,8 @@ class Network:
     def title(self) -> str:
         return f"{self.model}, drop after few epochs"
 
-    def about(self) -> str:
-        """The conditions, and how the table is to be read."""
+    def about(self, shares: list[float]) -> str:
+        """The conditions, and how the table is to be read; `shares` of the MACs were asked for."""
         images, training = self.base.images.metrics, self.recipe.distill
         return (
             f"{conditions('benchmarks.papers', PACKAGES)}; {images['name']}, {images['splits']['train']:,} training images, "
@@ -165,7 +162,9 @@ class Network:
             f"{images['splits']['test']:,} test images: mean (least … greatest) over the seeds, negative where accuracy is "
             f"gained. Rows of {OURS} have the default settings of pruning and training, and the weights of the last epoch: "
             "nothing is chosen on test images. Published accuracies are mostly those of the epoch that was best on the test "
-            "images, and start from other checkpoints. *Seeds* counts the trainings that there was time for."
+            "images, and start from other checkpoints. *Seeds* counts the trainings that there was time for. "
+            f"{', '.join(f'{share:.0%}' for share in shares)} of the MACs were to be removed; channels go in multiples, so a "
+            "network lacks the next larger share that its pruning can reach, to within a point."
         )
 
 
@@ -179,8 +178,18 @@ def begun(name: str, recipe: Recipe, root: Path, shares: list[float]) -> Network
     levels = {}
     for share in shares:
         config = Level(**recipe.prune.model_dump(), removed=share)
-        levels[share] = step(find_ratio, config, label=f"{share:.0%}", model=student, images=images).metrics
+        level = step(find_ratio, config, label=f"{share:.0%}", model=student, images=images).metrics
+        levels[level["pruning_ratio"]] = level["removed"]
     return Network(name, recipe, root, Base(images, checked, teacher, baseline), top1, levels)
+
+
+def is_trained(recipe: Recipe, step: Stages, base: Base) -> bool:
+    """Whether the cache has the trained student of `recipe`."""
+    student = step(derive_student, recipe.student, teacher=base.teacher)
+    if not step.finished(prune, recipe.prune, model=student, images=base.images):
+        return False
+    pruned = step(prune, recipe.prune, model=student, images=base.images)
+    return step.finished(distill, recipe.distill, student=pruned, teacher=base.teacher, images=base.images)
 
 
 def measured(name: str, recipe: Recipe, step: Stages, base: Base) -> tuple[float, float]:

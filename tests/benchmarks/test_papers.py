@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.drops import COLUMNS, Recovered, cells, over_seeds
-from benchmarks.level import STEPS, Level, find_ratio
+from benchmarks.level import POINT, STEPS, Level, find_ratio
 from benchmarks.papers import main
 from compress.prune import Prune, prune
 from models.resnet import Spec
@@ -31,7 +31,7 @@ def test_the_ratio_is_the_smallest_that_removes_the_share(
         pruning = Prune(pruning_ratio=ratio, norm_images=64, **settings)
         metrics = prune(pruning, tmp_path, model=model, images=small.images)
         lost.append(1 - metrics["after"]["macs"] / metrics["before"]["macs"])
-    assert lost[0] == found["removed"] >= removed > lost[1]
+    assert lost[0] == found["removed"] >= removed - POINT > lost[1]
 
 
 def test_a_share_that_cannot_be_removed_is_refused(small: Small, tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_a_share_that_cannot_be_removed_is_refused(small: Small, tmp_path: Path)
 
 def test_published_rows_stand_between_ours_by_macs_and_epochs() -> None:
     found = [
-        Recovered(0.74, 0.745, 20),
-        Recovered(0.5, 0.502, 5, [92.5, 92.7], [92.4, 92.4]),
-        Recovered(0.5, 0.502, 1, [92], [91]),
+        Recovered(0.745, 20),
+        Recovered(0.498, 5, [92.5, 92.7], [92.4, 92.4]),
+        Recovered(0.498, 1, [92], [91]),
     ]
     rows = cells("resnet56", 93.39, found, 2)
-    assert [row[1:3] for row in rows if row[0] == "respress"] == [["−50.2 %", "1"], ["−50.2 %", "5"], ["−74.5 %", "20"]]
+    assert [row[1:3] for row in rows if row[0] == "respress"] == [["−49.8 %", "1"], ["−49.8 %", "5"], ["−74.5 %", "20"]]
     assert rows[0][0] == "HRankPlus" and rows[3][0] == "CHIP" and {len(row) for row in rows} == {len(COLUMNS)}
     five = rows[2]
     assert five[3:7] == ["93.39 → 92.60", "+0.79 (+0.69 … +0.89)", "+0.99 (+0.99 … +0.99)", "2 of 2"]
@@ -67,10 +67,10 @@ def test_cells_that_do_not_fit_into_the_minutes_stay_empty_and_those_in_the_cach
     main(checkpoint, "fashion-mnist", "0.3,0.6", "1", "0", None, FEW, runs, results)
     first = rows_of(results)
     assert [row[2] for row in first] == ["1", "1"] and [row[6] for row in first] == ["1 of 1"] * 2
-    assert all(float(row[1].strip("−% ")) >= wanted for row, wanted in zip(first, (30, 60), strict=True))
+    assert all(float(row[1].strip("−% ")) > wanted - 1 for row, wanted in zip(first, (30, 60), strict=True))
     assert all(row[4] and row[5] for row in first)
 
-    main(checkpoint, "fashion-mnist", "0.3,0.6", "1,100000", "0,1", 2.0, FEW, runs, results)
+    main(checkpoint, "fashion-mnist", "0.3,0.6", "1,100000", "0,1", 20.0, FEW, runs, results)
     again = rows_of(results)
     assert [row[6] for row in again] == ["2 of 2", "0 of 2"] * 2
     assert again[1][3:6] == again[3][3:6] == ["", "", ""]
