@@ -3,8 +3,7 @@
     python -m benchmarks.papers --checkpoint resnet20=FILE,resnet56=FILE --minutes 600
 
 Every network is pruned, trained and quantized by the pipeline with the settings of its recipe. Only the pruning ratio, the
-number of epochs and the seed are set, and that the last epoch is kept. Every training is a cached stage: an interrupted run
-continues.
+number of epochs and the seed are set. Every training is a cached stage: an interrupted run continues.
 """
 
 import math
