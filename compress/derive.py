@@ -32,9 +32,26 @@ def derive_student(config: Derive, out: Path, *, teacher: Path) -> dict[str, Any
 
     Raises ValueError when `config.arch` is unknown, or has blocks that the teacher does not have.
     """
-    model, spec = load(teacher)
+    student, spec, kept = shallower(config, *load(teacher))
+    save(student, spec, out)
+    if isinstance(spec, Spec):
+        return {"arch": spec.arch, "kept_blocks": kept}
+    return {
+        "arch": spec.arch,
+        "notes": [f"{spec.arch} has no shallower version: the student starts as a copy of it (self-distillation)."],
+    }
+
+
+def shallower(config: Derive, model: nn.Module, spec: AnySpec) -> tuple[nn.Module, AnySpec, list[list[int]]]:
+    """The student of `model`, its spec, and the blocks that each stage keeps; a user's own network is its own student.
+
+    Raises ValueError like `derive_student`.
+    """
     if not (isinstance(model, ResNet) and isinstance(spec, Spec)):
-        return itself(config, out, model, spec)
+        if config.arch is not None or config.depths is not None:
+            wanted = config.arch or f"depths {list(config.depths or ())}"
+            raise ValueError(f"student {wanted}: {spec.arch} has no shallower version; leave out the student's arch and depths")
+        return model, spec, []
     kept = [list(range(len(stage))) for stage in spec.widths]
     arch = config.arch or spec.arch
     if arch != spec.arch or config.depths:
@@ -47,21 +64,8 @@ def derive_student(config: Derive, out: Path, *, teacher: Path) -> dict[str, Any
         )
         student = ResNet(spec)
         copy_weights(model, student, kept)
-        model = student
-    save(model, spec, out)
-    return {"arch": spec.arch, "kept_blocks": kept}
-
-
-def itself(config: Derive, out: Path, model: nn.Module, spec: AnySpec) -> dict[str, Any]:
-    """The student of a user's own network: the network itself, because it has no shallower version."""
-    if config.arch is not None or config.depths is not None:
-        wanted = config.arch or f"depths {list(config.depths or ())}"
-        raise ValueError(f"student {wanted}: {spec.arch} has no shallower version; leave out the student's arch and depths")
-    save(model, spec, out)
-    return {
-        "arch": spec.arch,
-        "notes": [f"{spec.arch} has no shallower version: the student starts as a copy of it (self-distillation)."],
-    }
+        return student, spec, kept
+    return model, spec, kept
 
 
 def kept_blocks(spec: Spec, arch: str, depths: Sequence[int] | None) -> list[list[int]]:

@@ -78,17 +78,15 @@ def search(
     limits = config.budget.limits()
     try:
         graph = graph_of(network, spec, config.prune, shape)
-        # The quickest way to networks of these widths: which channels go does not matter here.
-        once = config.prune.model_copy(update={"pruning_ratio": 0.0, "steps": 1, "importance": "random"})
+        once = without_ranking(config.prune)
         bench = Bench(graph, lambda ratios: cut(network, spec, once, shape, ratios), measured)
         widest, narrowest = bench.measure([graph.full, graph.smallest], exact=True)
-        whole = "" if config.prune.residual else ", or --set prune.residual=true: here channels go inside the blocks only"
-        refuse(limits, narrowest, spec.arch, f"allow more{whole}")
+        refuse(limits, narrowest, spec.arch, remedy(config.prune))
         widths, found = graph.full, widest
         if unmet(limits, widest):
             widths, found = settle(graph, limits, bench, predictor(bench, limits, widest, narrowest), narrowest)
     except CannotPrune as reason:
-        raise ValueError(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL") from reason
+        raise cannot_be_met(reason) from reason
     (out / "plan.json").write_text(json.dumps({"ratios": graph.ratios(widths)}, indent=1))
     lost = graph.loss(widths).sum() / graph.writers.sum()
     return {
@@ -105,6 +103,21 @@ def search(
             for limit in limits
         ],
     }
+
+
+def without_ranking(config: Prune) -> Prune:
+    """The quickest way to networks of given widths: which channels go does not matter for what they cost."""
+    return config.model_copy(update={"pruning_ratio": 0.0, "steps": 1, "importance": "random"})
+
+
+def remedy(config: Prune) -> str:
+    """What the user can do if the narrowest network exceeds a limit."""
+    whole = "" if config.residual else ", or --set prune.residual=true: here channels go inside the blocks only"
+    return f"allow more{whole}"
+
+
+def cannot_be_met(reason: CannotPrune) -> ValueError:
+    return ValueError(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL")
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """The images, and the FP32 baseline that all engines are compared with: the user's checkpoint, or a network trained here."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from compress.features import features
@@ -12,13 +13,14 @@ from data.index import fingerprint, index
 from measure.gate import power_notes
 from models.checkpoint import load_checkpoint
 from models.sidecar import content_beside
+from pipeline.plan import check_possible
 from pipeline.recipe import Recipe
 
 
-def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact, Artifact]:
+def baseline_of(recipe: Recipe, step: Stages, variants: Iterable[Recipe] = ()) -> tuple[Artifact, Artifact, Artifact]:
     """The images, the check of the test images, and the baseline's checkpoint.
 
-    Raises ValueError if all images are of one class.
+    Raises ValueError, before anything is trained, if all images are of one class or a budget of the `variants` is impossible.
     """
     if recipe.checkpoint is None:
         images = images_of(recipe, step)
@@ -26,6 +28,8 @@ def baseline_of(recipe: Recipe, step: Stages) -> tuple[Artifact, Artifact, Artif
             raise ValueError(
                 f"all images of DATA {images.metrics['name']} are of one class, {classes[0]!r}; expected at least two classes"
             )
+        for variant in variants:
+            check_possible(variant, step, images)
         return images, checked(recipe, step, images), step(train, recipe.train, images=images)
     images, known = checkpoint_of(recipe, step)
     return images, checked(recipe, step, images), known

@@ -31,7 +31,7 @@ def compress(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = 
     variants = sweep or {"": recipe}
     for variant in variants.values():
         check_targets(variant.budget, list(variant.targets))
-    images, checked, teacher = baseline_of(recipe, step)
+    images, checked, teacher = baseline_of(recipe, step, variants.values())
     for variant in variants.values():
         check_trainable(variant, images.metrics, bool(sweep))
     # Checks come first, so that errors appear before hours are spent on the student.

@@ -1,16 +1,30 @@
-"""BUDGET -> the widths that meet it, searched on engines that are built and timed before anything is trained."""
+"""BUDGET -> the widths that meet it, searched on engines that are built and timed before the student is trained."""
 
 from compress.derive import derive_student
+from compress.possible import Possible, possible
 from compress.search import Search, search
 from core.cache import Artifact, Stages
 from export import targets
 from pipeline.recipe import Recipe
 from pipeline.student import Base
-from pipeline.trial import trial
+from pipeline.trial import size, trial
+
+
+def check_possible(recipe: Recipe, step: Stages, images: Artifact) -> None:
+    """Refuse a budget that not even the narrowest student meets, before a baseline is trained."""
+    if all(limit.timed for limit in recipe.budget.limits()) or not images.metrics["trainable"]:
+        return
+    options = {target: recipe.targets[target].model_dump(mode="json") for target in recipe.budget.max_size}
+    config = Possible(
+        **recipe.train.model_dump(include={"arch", "source", "stem", "shortcut"}), student=recipe.student, budget=recipe.budget,
+        prune=recipe.prune, targets=options,
+    )  # fmt: skip
+    machine = {target: [targets.get(target).platform(), targets.get(target).PLACEMENT] for target in recipe.budget.max_size}
+    step(possible, config, context=machine, images=images, size=size)
 
 
 def plan(name: str, recipe: Recipe, step: Stages, base: Base) -> Artifact | None:
-    """The widths that meet the budget; None without a budget. An impossible budget is refused before any training."""
+    """The widths that meet the budget; None without a budget. An impossible budget is refused before the student is trained."""
     if not recipe.budget.limited:
         return None
     student = step(derive_student, recipe.student, teacher=base.teacher)

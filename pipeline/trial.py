@@ -80,6 +80,15 @@ def trial(
     return [{"p50": p50, "size": size, "baseline": reference} for p50, size in zip(times, sizes[1:], strict=True)]
 
 
+def size(network: nn.Module, target: str, *, options: dict[str, Any], images: Path) -> float:
+    """The bytes of the INT8 engine of `network`, built like those that ship."""
+    module = targets.get(target)
+    x, _ = next(batches(Split(images, "train"), 2, limit=2))
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as engine:
+        model = quantized(network, x, module, images, Path(folder), exact=True)
+        return float(module.build(module.Options(**options), Path(engine), model=model, images=images)["size_bytes"])
+
+
 def quantized(network: nn.Module, x: Tensor, module: targets.Target, images: Path, folder: Path, exact: bool) -> Path:
     """A folder with the Q/DQ model.onnx of `network` for the target `module`."""
     plain, ranges, placed, halved = (folder / name for name in ("plain", "ranges", "placed", "halved"))

@@ -16,8 +16,9 @@ from export.onnx import Export, export_onnx
 from export.targets import tensorrt
 from models.batchnorm import reestimate
 from models.checkpoint import load, save
+from pipeline import api
 from pipeline.options import limits_of
-from pipeline.trial import check_targets, trial
+from pipeline.trial import check_targets, size, trial
 from tests.compress.parts import TINY, tiny
 
 
@@ -138,3 +139,29 @@ def test_an_impossible_budget_is_refused_with_the_best_there_is(parts: tuple[Pat
     inside = Search(budget=Budget(max_params=100), prune=Prune(residual=False))
     with pytest.raises(ValueError, match=r"params=100 cannot be met: .* params; allow more, or --set prune.residual=true"):
         search(inside, tmp_path, model=model, images=images, baseline=onnx, trial=trial)
+
+
+@pytest.mark.slow
+def test_the_size_of_an_untrained_engine_is_that_of_a_trained_one(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    images, model, onnx = parts
+    network, _ = load(model)
+    (found,) = trial([network], "onnxruntime", options={}, threads=1, images=images, baseline=onnx, exact=True)
+    assert size(network, "onnxruntime", options={}, images=images) == found["size"]
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [{"budget": "params=100"}, {"budget": "macs=1k,latency=9s@onnxruntime"}, {"budget": "size=1kB"},
+     {"sweep": "params=100M,params=100"}],
+    ids=str,
+)  # fmt: skip
+def test_what_no_network_can_meet_is_refused_before_a_baseline_is_trained(
+    wishes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise AssertionError("a baseline is trained")
+
+    monkeypatch.setattr("pipeline.baseline.train", train)
+    changes = {"data.train_limit": 100, "data.test_limit": 20}
+    with pytest.raises(ValueError, match="cannot be met: at its smallest widths resnet20 has"):
+        api.compress("resnet20", out=tmp_path, targets=["onnxruntime"], changes=changes, **wishes)  # type: ignore[arg-type]
