@@ -197,7 +197,7 @@ def measured(name: str, recipe: Recipe, step: Stages, base: Base) -> tuple[float
     floats = EngineName("student", "fp32", name, targets.REFERENCE)
     builder = EngineBuilder.of(recipe, step, RUNTIME, base.images)
     int8 = builder.named(student, "int8")
-    engine = builder.build(int8, builder.as_built(builder.shippable(student)[int8]))
+    engine = builder.build(int8, builder.as_built(builder.place(student.onnx, student.ranges)))
     return in_pytorch(recipe, step, base.images, floats, student.checkpoint), builder.predict(int8, engine).metrics["top1"]
 
 

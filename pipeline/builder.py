@@ -1,12 +1,16 @@
 """Builds, measures and packs the engines of one target; each method runs one cached stage."""
 
-from collections.abc import Mapping, Sequence
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from calibration.place import place_qdq
 from core.cache import Artifact, Stages
 from core.config import Config
+from core.disk import is_full
 from core.engine_name import EngineName
 from core.text import one_line
 from export import targets
@@ -15,6 +19,24 @@ from export.half import Half, half
 from measure.engines import Measure, latency, predict
 from pipeline.recipe import Recipe
 from pipeline.student import Student
+
+
+@contextmanager
+def costs_its_row(name: EngineName, refused: dict[EngineName, str], what: str = "") -> Iterator[None]:
+    """An error inside costs the row of the engine `name`, not the run: it becomes the reason in `refused`, after `what`.
+
+    The libraries that convert and build raise types of their own. A full disk ends the run: nothing else could be built.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_full(error):
+            raise
+        kind = ""
+        if not isinstance(error, (ValueError, RuntimeError)):
+            kind = f"{type(error).__name__}: "
+            traceback.print_exc(file=sys.stderr)  # it may be a fault of ours
+        refused[name] = f"{what}{kind}{one_line(error)}"
 
 
 @dataclass(frozen=True)
@@ -49,10 +71,9 @@ class EngineBuilder:
     def named(self, student: Student, form: str) -> EngineName:
         return EngineName("student", form, student.variant, self.name)
 
-    def place(self, model: Artifact, ranges: Artifact, skip: tuple[str, ...] = ()) -> Artifact | None:
-        """`model` with Q/DQ and float32 scales, without Q/DQ at the nodes `skip`; None if the target has no INT8."""
-        if self.target.PLACEMENT is None:
-            return None
+    def place(self, model: Artifact, ranges: Artifact, skip: tuple[str, ...] = ()) -> Artifact:
+        """`model` with Q/DQ and float32 scales, without Q/DQ at the nodes `skip`; for a target that has INT8."""
+        assert self.target.PLACEMENT is not None
         placement = self.target.PLACEMENT.model_copy(update={"skip": skip})
         return self.step(place_qdq, placement, label=self.name, model=model, ranges=ranges)
 
@@ -64,14 +85,19 @@ class EngineBuilder:
         assert self.target.PLACEMENT is not None
         return self.to_half(int8, f"int8 {self.name}") if self.target.PLACEMENT.floats == "float16" else int8
 
-    def shippable(self, student: Student) -> dict[EngineName, Artifact]:
-        """The float32 files of the engines that could ship; none if the target has no INT8."""
-        int8 = self.place(student.onnx, student.ranges)
-        if int8 is None:
-            return {}
-        floats = self.target.half()
-        halves = {self.named(student, floats): student.onnx} if floats else {}
-        return halves | {self.named(student, "int8"): int8}
+    def shippable(self, student: Student) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
+        """The float32 files of the engines that could ship, none if the target has no INT8; and {engine: the reason} for INT8
+        that failed."""
+        found: dict[EngineName, Artifact] = {}
+        refused: dict[EngineName, str] = {}
+        if self.target.PLACEMENT is None:
+            return found, refused
+        if floats := self.target.half():
+            found[self.named(student, floats)] = student.onnx
+        name = self.named(student, "int8")
+        with costs_its_row(name, refused, "its quantization failed: "):
+            found[name] = self.place(student.onnx, student.ranges)
+        return found, refused
 
     def models(
         self, baseline: Artifact, students: Sequence[Student], shippable: Mapping[EngineName, Artifact]
@@ -80,21 +106,18 @@ class EngineBuilder:
 
         `shippable` are those of all `students`.
         """
-        found, refused = {self.baseline: baseline}, {}
+        found: dict[EngineName, Artifact] = {self.baseline: baseline}
+        refused: dict[EngineName, str] = {}
         for student in students:
             if student.onnx is not baseline:
                 found[self.named(student, "fp32")] = student.onnx
             if floats := self.target.half():
                 name = self.named(student, floats)
-                try:
+                with costs_its_row(name, refused):
                     found[name] = self.to_half(student.onnx, f"student {student.variant}".strip())
-                except ValueError as error:
-                    refused[name] = one_line(error)
             if (int8 := self.named(student, "int8")) in shippable:
-                try:
+                with costs_its_row(int8, refused):
                     found[int8] = self.as_built(shippable[int8])
-                except ValueError as error:
-                    refused[int8] = one_line(error)
         return found, refused
 
     def build(self, engine: EngineName, model: Artifact) -> Artifact:
@@ -103,13 +126,21 @@ class EngineBuilder:
 
     def build_all(self, models: Mapping[EngineName, Artifact]) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
         """The engines, and {engine: the reason} for failed builds."""
-        engines, refused = {}, {}
+        engines: dict[EngineName, Artifact] = {}
+        refused: dict[EngineName, str] = {}
         for name, model in models.items():
-            try:
+            with costs_its_row(name, refused, "its build failed: "):
                 engines[name] = self.build(name, model)
-            except (ValueError, RuntimeError) as error:  # build the other engines nevertheless
-                refused[name] = f"its build failed: {one_line(error)}"
         return engines, refused
+
+    def predict_all(self, engines: Mapping[EngineName, Artifact]) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
+        """The predictions of the engines, and {engine: the reason} for engines that were built and do not run."""
+        predictions: dict[EngineName, Artifact] = {}
+        refused: dict[EngineName, str] = {}
+        for name, engine in engines.items():
+            with costs_its_row(name, refused, "it was built and does not run: "):
+                predictions[name] = self.predict(name, engine)
+        return predictions, refused
 
     def predict(self, name: EngineName, engine: Artifact) -> Artifact:
         """The engine's predictions for every test image."""

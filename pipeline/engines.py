@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from core.cache import Artifact
+from core.engine_name import EngineName
 from measure.judge import judge_of
-from pipeline.builder import EngineBuilder
+from pipeline.builder import EngineBuilder, costs_its_row
 from pipeline.choose import quickest, unmeasured
 from pipeline.ladder import climb
 from pipeline.recipe import Recipe
@@ -21,20 +23,33 @@ def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Seq
         return TargetResult(name, unavailable=reason)
     if target.READS == "checkpoint":
         baseline, students = base.teacher, [replace(student, onnx=student.checkpoint) for student in students]
-    shippable = {key: model for student in students for key, model in builder.shippable(student).items()}
-    if reason and shippable:  # the students of a sweep cannot be measured here, so the first one is taken
-        first = shippable[builder.named(students[0], "int8")]
-        return TargetResult(name, unavailable=reason, bundle=builder.pack_to_build(first))
-    models, refused = builder.models(baseline, students, shippable)
+    shippable: dict[EngineName, Artifact] = {}
+    refused: dict[EngineName, str] = {}
+    for student in students:
+        found, failed = builder.shippable(student)
+        shippable |= found
+        refused |= failed
+    if reason:  # the students of a sweep cannot be measured here, so the first one is taken
+        first, bundle = builder.named(students[0], "int8"), None
+        with costs_its_row(first, refused):
+            bundle = builder.pack_to_build(shippable[first]) if first in shippable else None
+        return TargetResult(name, unavailable="; ".join([reason, *refused.values()]), bundle=bundle)
+    models, failed = builder.models(baseline, students, shippable)
+    refused |= failed
     engines, failed = builder.build_all(models)
     refused |= failed
+    predictions: dict[EngineName, Artifact] = {}
+    if builder.runs:
+        predictions, failed = builder.predict_all(engines)
+        refused |= failed
+        engines = {key: engines[key] for key in predictions}
     if not engines or (shippable and not any(key.could_ship for key in engines)):
         return TargetResult(name, unavailable=next(reversed(refused.values())))
     result = TargetResult(name, cannot_run=target.cannot_run(), engines=engines, refused=refused)
     if builder.runs:
-        predictions = {key: builder.predict(key, engine) for key, engine in engines.items()}
         climbed = climb(builder, students, predictions, recipe.ladder, recipe.rank_layers, judge)
         engines |= climbed.engines
+        refused |= climbed.refused
         shippable |= climbed.placed
         result = replace(
             result,

@@ -9,8 +9,9 @@ with the first rung that passes.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from calibration.rank_layers import RankLayers, RankLayersOf, rank_layers
 from core.cache import Artifact
@@ -18,7 +19,7 @@ from core.engine_name import EngineName
 from core.hardware import instruction_set
 from core.text import some
 from measure.judge import Judge
-from pipeline.builder import EngineBuilder
+from pipeline.builder import EngineBuilder, costs_its_row
 from pipeline.choose import drop, fails, kept_back
 from pipeline.recipe import Ladder
 from pipeline.student import Student
@@ -27,12 +28,13 @@ from reports.run_folder import Rung
 
 @dataclass(frozen=True)
 class Climbed:
-    """The rungs that were tried, with their engines, predictions and float32 files with Q/DQ."""
+    """The rungs that were tried, with their engines, predictions and float32 files with Q/DQ; and why others failed."""
 
     rungs: list[Rung]
     engines: dict[EngineName, Artifact]
     predictions: dict[EngineName, Artifact]
     placed: dict[EngineName, Artifact]
+    refused: dict[EngineName, str]
 
 
 def climb(
@@ -47,19 +49,22 @@ def climb(
 
     If all students fail, start from the one with the smallest drop.
     """
-    found = Climbed([], {}, {}, {})
+    found = Climbed([], {}, {}, {}, {})
     student = to_recover(builder, students, predictions, judge)
     if student is None:
         return found
     started = time.perf_counter()
-    for name, what, placed in rungs(builder, student, ladder, ranking):
-        engine = builder.build(name, builder.as_built(placed))
-        found.engines[name], found.placed[name] = engine, placed
-        found.predictions[name] = builder.predict(name, engine)
-        passes = not fails({**predictions, **found.predictions}, name, judge)
-        found.rungs.append(Rung(name, what, passes, round(time.perf_counter() - started, 1)))
-        if passes:
-            break
+    for name, what, place in rungs(builder, student, ladder, ranking, found.refused):
+        with costs_its_row(name, found.refused, "this rung of the recovery ladder failed: "):
+            placed = place()
+            engine = builder.build(name, builder.as_built(placed))
+            found.predictions[name] = builder.predict(name, engine)
+            found.engines[name], found.placed[name] = engine, placed
+        if name in found.predictions:
+            passes = not fails({**predictions, **found.predictions}, name, judge)
+            found.rungs.append(Rung(name, what, passes, round(time.perf_counter() - started, 1)))
+            if passes:
+                break
         started = time.perf_counter()
     return found
 
@@ -77,27 +82,32 @@ def to_recover(
 
 
 def rungs(
-    builder: EngineBuilder, student: Student, ladder: Ladder, ranking: RankLayers
-) -> Iterator[tuple[EngineName, str, Artifact]]:
-    """Name, description and Q/DQ file of every rung; each is computed only when the loop reaches it."""
+    builder: EngineBuilder, student: Student, ladder: Ladder, ranking: RankLayers, refused: dict[EngineName, str]
+) -> Iterator[tuple[EngineName, str, Callable[[], Artifact]]]:
+    """Name and description of every rung, and a function that makes its Q/DQ file.
+
+    If the layers cannot be ranked, the reason goes into `refused`, and there are no mixed rungs.
+    """
     placement = builder.target.PLACEMENT
     assert placement is not None
     if "mixed" in ladder.rungs:
         config = RankLayersOf(**ranking.model_dump(), placement=placement)
-        ranked = builder.step(rank_layers, config, label=builder.name, context=instruction_set(), model=student.onnx,
-                              ranges=student.ranges, images=builder.images)  # fmt: skip
-        order = [node for node, _ in json.loads((ranked.path / "rank_layers.json").read_text())]
+        order: list[str] = []
+        with costs_its_row(builder.named(student, "mixed"), refused, "its layers could not be ranked: "):
+            ranked = builder.step(rank_layers, config, label=builder.name, context=instruction_set(), model=student.onnx,
+                                  ranges=student.ranges, images=builder.images)  # fmt: skip
+            order = [node for node, _ in json.loads((ranked.path / "rank_layers.json").read_text())]
         for count in counts(int(ladder.most * len(order))):
             names = tuple(order[:count])
-            placed = builder.place(student.onnx, student.ranges, skip=names)
-            assert placed is not None
             layers = f"{count} of {len(order)} layers in floating point ({some(names, 3)})"
-            yield builder.named(student, f"mixed{count}"), layers, placed
+            yield builder.named(student, f"mixed{count}"), layers, partial(builder.place, student.onnx, student.ranges, names)
     if "quantize_aware" in ladder.rungs and student.trained_on is not None:
-        trained = student.trained_on()
-        placed = builder.place(trained.onnx, trained.ranges)
-        assert placed is not None
-        yield builder.named(student, "qat"), "quantization-aware distillation", placed
+        yield builder.named(student, "qat"), "quantization-aware distillation", partial(trained, builder, student.trained_on)
+
+
+def trained(builder: EngineBuilder, train: Callable[[], Student]) -> Artifact:
+    student = train()
+    return builder.place(student.onnx, student.ranges)
 
 
 def counts(most: int) -> list[int]:

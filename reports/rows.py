@@ -76,9 +76,13 @@ def rows_of(run: RunRecord, result: TargetResult, out: Path) -> list[Row]:
 
 def missing(name: EngineName, reason: str, ships: bool = False) -> Row:
     """The row of an engine that could not be built."""
-    precision = cast(Precision, name.form)
-    return Row(id=str(name), network=name.network, variant=name.variant or None, precision=precision, target=name.target,
-               status="unavailable", reason=reason, ships=ships)  # fmt: skip
+    return Row(id=str(name), network=name.network, variant=name.variant or None, precision=precision_of(name),
+               target=name.target, status="unavailable", reason=reason, ships=ships)  # fmt: skip
+
+
+def precision_of(name: EngineName) -> Precision:
+    """The precision that an engine of this name has; the ladder's forms are "mixed3" and "qat"."""
+    return "mixed" if name.form.startswith("mixed") else "int8" if name.form == "qat" else cast(Precision, name.form)
 
 
 def row_of(run: RunRecord, result: TargetResult, name: EngineName, engine: Artifact, out: Path) -> Row:

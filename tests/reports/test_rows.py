@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from reports.rows import collect, missing_requested
+from core.engine_name import EngineName
+from reports.rows import collect, missing, missing_requested
 from reports.schema import Report, Row
 
 MakeRun = Callable[..., Path]
@@ -159,3 +160,11 @@ def test_what_was_not_requested_is_not_missing(make_run: MakeRun) -> None:
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no finished run in .*; run `make compress"):
         collect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("form", "precision"), [("fp32", "fp32"), ("bf16", "bf16"), ("mixed", "mixed"), ("mixed13", "mixed"), ("qat", "int8")]
+)
+def test_every_engine_that_failed_has_a_row(form: str, precision: str) -> None:
+    row = missing(EngineName("student", form, "", "onnxruntime"), "its build failed: no kernel")
+    assert (row.precision, row.status, row.reason) == (precision, "unavailable", "its build failed: no kernel")

@@ -1,0 +1,163 @@
+"""The engines of one target, with stages that only note that they ran: what fails costs its row and never the run."""
+
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from core.cache import Artifact
+from core.config import Config
+from core.engine_name import EngineName
+from export import targets
+from pipeline.builder import EngineBuilder, costs_its_row
+from pipeline.engines import engines_of
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.student import Base, Student
+from reports.run_folder import TargetResult
+
+IMAGES, CLASSES = 1000, 10
+WRONG = {"baseline-fp32": 0, "student-fp32": 0, "student-fp16": 0, "student-int8": 100, "student-mixed1": 50,
+         "student-mixed2": 0, "student-qat": 0}  # fmt: skip
+
+
+@dataclass
+class Workshop:
+    """Takes the place of `Stages`. `failing` has the error of a stage by its name and label; `ran` the calls."""
+
+    root: Path
+    failing: dict[str, Exception] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+
+    def __call__(self, stage: Callable[..., Any], config: Config, *, label: str = "", **_: Any) -> Artifact:
+        name = f"{stage.__name__} {label}".strip()
+        self.ran.append(name)
+        if name in self.failing:
+            raise self.failing[name]
+        return getattr(self, stage.__name__, self.anything)(name.replace("/", ":"), label)
+
+    def anything(self, name: str, label: str) -> Artifact:
+        folder = self.root / name
+        folder.mkdir(exist_ok=True)
+        return Artifact(folder, {"metrics": {}})
+
+    def predict(self, name: str, label: str) -> Artifact:
+        made = self.anything(name, label)
+        labels = np.arange(IMAGES) % CLASSES
+        first = (labels + (np.arange(IMAGES) < WRONG[label.split("/")[0]])) % CLASSES
+        np.savez(made.path / "predictions.npz", top5=np.repeat(first[:, None], 5, axis=1), labels=labels)
+        return made
+
+    def rank_layers(self, name: str, label: str) -> Artifact:
+        made = self.anything(name, label)
+        (made.path / "rank_layers.json").write_text(json.dumps([[layer, 1.0] for layer in "abcd"]))
+        return made
+
+    def latency(self, name: str, label: str) -> Artifact:
+        timed = {key: {"p50": 1.0 if "int8" in key else 2.0} for key in WRONG}
+        return Artifact(self.anything(name, label).path, {"metrics": {"timed": timed}})
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+def pressed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> TargetResult:
+    """The result for onnxruntime, which here has 16-bit floats, too."""
+    given = {key.replace("__", "."): value for key, value in changes.items()}
+    recipe: Recipe = load_recipe("resnet18", None, given, ["onnxruntime"])
+    monkeypatch.setattr(targets.get("onnxruntime"), "half", lambda: "fp16")
+    images, checked, model, trained = (workshop.anything(name, "") for name in ("images", "checked", "model", "trained"))
+    (images.path / "dataset.json").write_text(json.dumps({"classes": [str(i) for i in range(CLASSES)]}))
+    np.savez(checked.path / "duplicates.npz", counted=np.full(IMAGES, True))
+
+    def train() -> Student:
+        workshop(train, Config())
+        return Student("", trained, trained, trained)
+
+    student = Student("", trained, trained, trained, train)
+    builder = EngineBuilder.of(recipe, workshop, "onnxruntime", images)  # type: ignore[arg-type]
+    return engines_of(builder, recipe, Base(images, checked, model, model), [student])
+
+
+def forms(names: Any) -> set[str]:
+    return {name.key for name in names}
+
+
+def test_the_ladder_ends_with_the_first_rung_that_passes(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = pressed(workshop, monkeypatch)
+    assert {rung.name.form: rung.passes for rung in result.rungs} == {"mixed1": False, "mixed2": True}
+    assert forms(result.engines) == set(WRONG) - {"student-qat"}
+    assert not result.refused and result.bundle
+
+
+@pytest.mark.parametrize(
+    ("fails", "rows", "rungs"),
+    [
+        ("place_qdq onnxruntime", {"student-int8"}, []),
+        ("half student", {"student-fp16"}, ["mixed1", "mixed2"]),
+        ("build student-int8/onnxruntime", {"student-int8"}, []),
+        ("build student-fp16/onnxruntime", {"student-fp16"}, ["mixed1", "mixed2"]),
+        ("build student-fp32/onnxruntime", {"student-fp32"}, ["mixed1", "mixed2"]),
+        ("predict student-fp16/onnxruntime", {"student-fp16"}, ["mixed1", "mixed2"]),
+        ("rank_layers onnxruntime", {"student-mixed"}, ["qat"]),
+        ("build student-mixed1/onnxruntime", {"student-mixed1"}, ["mixed2"]),
+        ("predict student-mixed2/onnxruntime", {"student-mixed2"}, ["mixed1", "qat"]),
+    ],
+)
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, TypeError, onnx.checker.ValidationError], ids=lambda e: e.__name__)
+def test_what_fails_costs_its_row(
+    fails: str, rows: set[str], rungs: list[str], error: type[Exception], workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop.failing[fails] = error("first\nsecond")
+    result = pressed(workshop, monkeypatch)
+    assert forms(result.refused) == rows
+    assert all(reason.endswith("first second") for reason in result.refused.values())
+    assert [rung.name.form for rung in result.rungs] == rungs
+    assert not forms(result.engines) & rows and set(result.engines) == set(result.predictions)
+    assert result.candidate in result.engines and result.bundle
+
+
+def test_a_training_that_fails_costs_the_row_of_its_rung(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop.failing = {"train": TypeError("no tracing"), "build student-mixed2/onnxruntime": RuntimeError("no kernel")}
+    result = pressed(workshop, monkeypatch)
+    assert forms(result.refused) == {"student-mixed2", "student-qat"}
+    assert [rung.name.form for rung in result.rungs] == ["mixed1"]
+    assert result.candidate
+
+
+def test_engines_that_the_device_builds_need_their_files(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = targets.get("onnxruntime")
+    monkeypatch.setattr(target, "unavailable", lambda: "no GPU here")
+    monkeypatch.setattr(target, "prepare", lambda: None)
+    prepared = pressed(workshop, monkeypatch)
+    assert prepared.bundle and prepared.unavailable == "no GPU here"
+    workshop.failing["<lambda> onnxruntime"] = ValueError("fc.bias holds 1e+05, float16 ends at 65504")
+    result = pressed(workshop, monkeypatch)
+    assert result.bundle is None
+    assert result.unavailable == "no GPU here; fc.bias holds 1e+05, float16 ends at 65504"
+
+
+NAME = EngineName("student", "int8", "", "onnxruntime")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), OSError(errno.ENOSPC, "No space left on device")])
+def test_an_interruption_and_a_full_disk_end_the_run(error: BaseException) -> None:
+    refused: dict[EngineName, str] = {}
+    with pytest.raises(type(error)), costs_its_row(NAME, refused):
+        raise error
+    assert not refused
+
+
+def test_a_fault_of_ours_keeps_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    refused: dict[EngineName, str] = {}
+    with costs_its_row(NAME, refused, "its build failed: "):
+        raise AttributeError("no such thing")
+    assert refused == {NAME: "its build failed: AttributeError: no such thing"}
+    assert "Traceback" in capsys.readouterr().err
