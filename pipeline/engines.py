@@ -8,14 +8,19 @@ from core.engine_name import EngineName
 from measure.judge import judge_of
 from pipeline.builder import EngineBuilder, costs_its_row
 from pipeline.choose import quickest, unmeasured
-from pipeline.ladder import climb
+from pipeline.ladder import climb, climbed_before
 from pipeline.recipe import Recipe
 from pipeline.student import Base, Student
 from reports.run_folder import TargetResult
 
 
-def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Sequence[Student]) -> TargetResult:
-    """The result for the target of `builder`; `recipe` has the settings of the ladder and the gate, `base` the test images."""
+def engines_of(
+    builder: EngineBuilder, recipe: Recipe, base: Base, students: Sequence[Student], before: TargetResult | None = None
+) -> TargetResult:
+    """The result for the target of `builder`; `recipe` has the settings of the ladder and the gate, `base` the test images.
+
+    `before` is the result of the last finished run in OUT.
+    """
     judge = judge_of(recipe.gate, base.images.path, base.checked.path)
     target, name, baseline = builder.target, builder.name, base.baseline
     reason = target.unavailable()
@@ -47,7 +52,8 @@ def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Seq
         return TargetResult(name, unavailable=next(reversed(refused.values())))
     result = TargetResult(name, cannot_run=target.cannot_run(), engines=engines, refused=refused)
     if builder.runs:
-        climbed = climb(builder, students, predictions, recipe.ladder, recipe.rank_layers, judge)
+        known = None if recipe.ladder.again else climbed_before(before, engines, predictions, judge)
+        climbed = known or climb(builder, students, predictions, recipe.ladder, recipe.rank_layers, judge)
         engines |= climbed.engines
         refused |= climbed.refused
         shippable |= climbed.placed
@@ -55,6 +61,7 @@ def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Seq
             result,
             predictions=predictions | climbed.predictions,
             rungs=tuple(climbed.rungs),
+            climbed_for=before.climbed_for if known and before else recipe.gate,
             latency=builder.time(engines),
         )
     if not shippable:

@@ -10,7 +10,7 @@ with the first rung that passes.
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from calibration.rank_layers import RankLayers, RankLayersOf, rank_layers
@@ -23,7 +23,7 @@ from pipeline.builder import EngineBuilder, costs_its_row
 from pipeline.choose import drop, fails, kept_back
 from pipeline.recipe import Ladder
 from pipeline.student import Student
-from reports.run_folder import Rung
+from reports.run_folder import Rung, TargetResult
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,41 @@ def climb(
             found.engines[name], found.placed[name] = engine, placed
         if name in found.predictions:
             passes = not fails({**predictions, **found.predictions}, name, judge)
-            found.rungs.append(Rung(name, what, passes, round(time.perf_counter() - started, 1)))
+            found.rungs.append(Rung(name, what, passes, round(time.perf_counter() - started, 1), placed))
             if passes:
                 break
         started = time.perf_counter()
     return found
+
+
+def climbed_before(
+    before: TargetResult | None,
+    engines: Mapping[EngineName, Artifact],
+    predictions: Mapping[EngineName, Artifact],
+    judge: Judge,
+) -> Climbed | None:
+    """The rungs of the last run in OUT, judged again; None unless nothing but the gate has changed since then.
+
+    `before` is the result of that run, `engines` and `predictions` are those of this run.
+    """
+    if before is None or before.climbed_for in (None, judge.gate):
+        return None
+    climbed = {rung.name: rung for rung in before.rungs}
+    unchanged = {name: engine.path for name, engine in engines.items()} == {
+        name: engine.path for name, engine in before.engines.items() if name not in climbed
+    }
+    if not unchanged or any(rung.placed is None for rung in before.rungs):
+        return None
+    every = {**predictions, **{name: before.predictions[name] for name in climbed}}
+    return Climbed(
+        rungs=[replace(rung, passes=not fails(every, rung.name, judge)) for rung in before.rungs],
+        engines={name: before.engines[name] for name in climbed},
+        predictions={name: before.predictions[name] for name in climbed},
+        placed={name: rung.placed for name, rung in climbed.items() if rung.placed},
+        refused={
+            name: reason for name, reason in before.refused.items() if name.form.startswith("mixed") or name.form == "qat"
+        },
+    )
 
 
 def to_recover(

@@ -21,12 +21,16 @@ from pipeline.plan import plan
 from pipeline.recipe import Recipe, check_trainable
 from pipeline.student import Base, Pressed, Student
 from pipeline.trial import check_targets
+from reports.run_folder import TargetResult
 
 
-def compress(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = None) -> Pressed:
+def compress(
+    recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = None, before: Mapping[str, TargetResult] | None = None
+) -> Pressed:
     """Run the pipeline.
 
     `sweep`: recipes by variant that differ from `recipe` in how they prune. Each makes a student, and the best one ships.
+    `before`: the results of the last finished run in the same folder, by target.
     """
     variants = sweep or {"": recipe}
     for variant in variants.values():
@@ -41,7 +45,8 @@ def compress(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = 
     plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}
     students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
     builders = [EngineBuilder.of(recipe, step, name, images) for name in recipe.targets]
-    return Pressed(base, students, [engines_of(builder, recipe, base, students) for builder in builders])
+    results = [engines_of(builder, recipe, base, students, (before or {}).get(builder.name)) for builder in builders]
+    return Pressed(base, students, results)
 
 
 def press(name: str, recipe: Recipe, step: Stages, base: Base, widths: Artifact | None) -> Student:

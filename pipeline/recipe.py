@@ -44,11 +44,13 @@ DEFAULT = "default.toml"  # for models without a recipe of their own
 class Ladder(Config):
     """The rungs to try if an INT8 engine fails the gate, see pipeline/ladder.py; none if `rungs` is empty.
 
-    `most` is the largest share of the layers that go back to floating point.
+    `most` is the largest share of the layers that go back to floating point. `again`: climb it also if nothing but the gate has
+    changed since the last run in OUT; without it, a changed gate only judges what that run has built.
     """
 
     rungs: tuple[Literal["mixed", "quantize_aware"], ...] = ("mixed", "quantize_aware")
     most: float = Field(default=0.5, gt=0, le=1)
+    again: bool = False
 
 
 class Recipe(Config):

@@ -14,7 +14,7 @@ from pipeline.page import compress
 from pipeline.recipe import Recipe
 from pipeline.student import Pressed
 from reports.render import render
-from reports.run_folder import RunRecord, TargetResult
+from reports.run_folder import RunRecord, TargetResult, targets_before
 from reports.schema import Environment, Report
 
 
@@ -37,7 +37,7 @@ def run(
     started = time.perf_counter()
     with locked(out):
         step = Stages(out / "stages")
-        pressed = compress(recipe, step, sweep)
+        pressed = compress(recipe, step, sweep, targets_before(out))
         RunRecord(
             created=now(),
             command=command,

@@ -37,6 +37,7 @@ def collect(out: Path) -> Report:
         *power_notes(run.counted, run.gate.max_drop),
         *findings(rows, gate),
         *(note for result in run.targets for note in rung_notes(result)),
+        *(note for result in run.targets for note in not_climbed_notes(result, run.gate, gate)),
         *budget_notes(stages, rows),
         *sweep_notes(rows, gate),
         *notes_of(rows, run.latency_limit),
@@ -120,6 +121,24 @@ def rung_notes(result: TargetResult) -> Iterator[str]:
     for rung in result.rungs:
         verdict = "passes the gate" if rung.passes else "also fails the gate"
         yield f"{rung.name}: {rung.what}; {verdict} (built and evaluated in {rung.seconds:.0f} s)."
+
+
+def not_climbed_notes(result: TargetResult, gate: Gate, judged: GateResult) -> Iterator[str]:
+    """A note if the candidate does not pass and the ladder was climbed for another gate than the one that judges."""
+    verdicts = {row.id: row.verdict for row in judged.rows}
+    stays = verdicts.get(str(result.candidate)) in (("fail", "inconclusive") if gate.strict else ("fail",))
+    if stays and result.climbed_for and result.climbed_for != gate:
+        yield (
+            f"The recovery ladder on {result.target} was climbed for {text_of(result.climbed_for)}, not for {text_of(gate)}: a "
+            'changed gate only judges what was built before. ARGS="--set ladder.again=true" climbs it for the new gate.'
+        )
+
+
+def text_of(gate: Gate) -> str:
+    """The gate as the user writes it."""
+    kept = "none" if gate.max_class_drop is None else f"{gate.max_class_drop:g}"
+    classes = "" if gate.max_class_drop == Gate().max_class_drop else f" gate.max_class_drop={kept}"
+    return f"MAX_DROP={gate.max_drop:g}{' STRICT=1' * gate.strict}{classes}"
 
 
 def judged_of(run: RunRecord, result: TargetResult, name: EngineName) -> tuple[Accuracy | None, Agreement | None, Drop | None]:

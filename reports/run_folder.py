@@ -19,12 +19,16 @@ RECORD = "run.json"
 
 @dataclass(frozen=True)
 class Rung:
-    """An engine that the recovery ladder tried: the change (`what`), whether it passes, the seconds to build and evaluate."""
+    """An engine that the recovery ladder tried: the change (`what`), whether it passes, the seconds to build and evaluate.
+
+    `placed` is its float32 file with Q/DQ; None for runs of earlier versions.
+    """
 
     name: EngineName
     what: str
     passes: bool
     seconds: float
+    placed: Artifact | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class TargetResult:
     unavailable    why no engine can be built here; then `bundle` may have the files that the device builds from
     cannot_run     why the engines cannot run here; then there are no predictions and no latency
     refused        {engine: why it could not be built}
+    climbed_for    the gate that the recovery ladder was last considered for; None where no engine can run
     candidate      the engine that ships if it passes; None if no engine could ship
     """
 
@@ -45,6 +50,7 @@ class TargetResult:
     predictions: Mapping[EngineName, Artifact] = field(default_factory=dict)
     latency: Artifact | None = None
     rungs: tuple[Rung, ...] = ()
+    climbed_for: Gate | None = None
     candidate: EngineName | None = None
     bundle: Artifact | None = None
 
@@ -132,9 +138,16 @@ class RunRecord:
                 "predictions": paths(result.predictions),
                 "latency": path(result.latency) if result.latency else None,
                 "rungs": [
-                    {"row": rung.name.key, "what": rung.what, "passes": rung.passes, "seconds": rung.seconds}
+                    {
+                        "row": rung.name.key,
+                        "what": rung.what,
+                        "passes": rung.passes,
+                        "seconds": rung.seconds,
+                        "placed": path(rung.placed) if rung.placed else None,
+                    }
                     for rung in result.rungs
                 ],
+                "climbed_for": result.climbed_for.model_dump() if result.climbed_for else None,
                 "candidate": result.candidate.key if result.candidate else None,
                 "bundle": path(result.bundle) if result.bundle else None,
             }
@@ -156,6 +169,14 @@ class RunRecord:
             "targets": [target(result) for result in self.targets],
         }
         (out / RECORD).write_text(json.dumps(record, indent=1))
+
+
+def targets_before(out: Path) -> dict[str, TargetResult]:
+    """The results of the last finished run in `out` by target; none if there is no such run, or if its stages are gone."""
+    try:
+        return {result.target: result for result in read_record(out).targets}
+    except (OSError, KeyError, ValueError):
+        return {}
 
 
 def read_record(out: Path) -> RunRecord:
@@ -185,8 +206,16 @@ def read_record(out: Path) -> RunRecord:
             predictions={named(key): stage(path) for key, path in entry.get("predictions", {}).items()},
             latency=optional("latency"),
             rungs=tuple(
-                Rung(named(rung["row"]), rung["what"], rung["passes"], rung["seconds"]) for rung in entry.get("rungs", [])
+                Rung(
+                    named(rung["row"]),
+                    rung["what"],
+                    rung["passes"],
+                    rung["seconds"],
+                    stage(rung["placed"]) if rung.get("placed") else None,
+                )
+                for rung in entry.get("rungs", [])
             ),
+            climbed_for=Gate(**entry["climbed_for"]) if entry.get("climbed_for") else None,
             candidate=named(entry["candidate"]) if entry.get("candidate") else None,
             bundle=optional("bundle"),
         )

@@ -1,9 +1,12 @@
-"""The engines of one target, with stages that only note that they ran: what fails costs its row and never the run."""
+"""The engines of one target, with stages that only note that they ran.
+
+What fails costs its row and never the run. A changed gate only judges what was built before.
+"""
 
 import errno
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +62,7 @@ class Workshop:
         return made
 
     def latency(self, name: str, label: str) -> Artifact:
-        timed = {key: {"p50": 1.0 if "int8" in key else 2.0} for key in WRONG}
+        timed = {key: {"p50": 1.0 if "int8" in key else 1.5 if "mixed" in key else 2.0} for key in WRONG}
         return Artifact(self.anything(name, label).path, {"metrics": {"timed": timed}})
 
 
@@ -68,7 +71,9 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path)
 
 
-def pressed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> TargetResult:
+def pressed(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, before: TargetResult | None = None, **changes: Any
+) -> TargetResult:
     """The result for onnxruntime, which here has 16-bit floats, too."""
     given = {key.replace("__", "."): value for key, value in changes.items()}
     recipe: Recipe = load_recipe("resnet18", None, given, ["onnxruntime"])
@@ -83,7 +88,8 @@ def pressed(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, **changes: Any)
 
     student = Student("", trained, trained, trained, train)
     builder = EngineBuilder.of(recipe, workshop, "onnxruntime", images)  # type: ignore[arg-type]
-    return engines_of(builder, recipe, Base(images, checked, model, model), [student])
+    workshop.ran.clear()
+    return engines_of(builder, recipe, Base(images, checked, model, model), [student], before)
 
 
 def forms(names: Any) -> set[str]:
@@ -161,3 +167,58 @@ def test_a_fault_of_ours_keeps_its_traceback(capsys: pytest.CaptureFixture[str])
         raise AttributeError("no such thing")
     assert refused == {NAME: "its build failed: AttributeError: no such thing"}
     assert "Traceback" in capsys.readouterr().err
+
+
+def climbed(workshop: Workshop) -> bool:
+    return bool({"rank_layers onnxruntime", "train"} & set(workshop.ran)) or any("mixed" in name for name in workshop.ran)
+
+
+@pytest.mark.parametrize("strict", [{}, {"gate__strict": True}])
+def test_a_stricter_gate_only_judges(strict: dict[str, bool], workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pressed(workshop, monkeypatch, gate__max_drop=20)
+    assert before.candidate == NAME and not climbed(workshop)
+    built = set(workshop.ran)
+    result = pressed(workshop, monkeypatch, before, gate__max_drop=-5, **strict)
+    assert set(workshop.ran) == built
+    assert result.engines == before.engines and not result.rungs
+    assert result.climbed_for == before.climbed_for is not None
+    again = pressed(workshop, monkeypatch, result, gate__max_drop=-5, **strict)
+    assert set(workshop.ran) == built and again.climbed_for == before.climbed_for
+
+
+def test_the_rungs_of_the_last_run_are_judged_again(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop.failing["train"] = TypeError("no tracing")
+    monkeypatch.setitem(WRONG, "student-mixed2", 30)
+    before = pressed(workshop, monkeypatch, gate__max_drop=1)
+    assert {rung.name.form: rung.passes for rung in before.rungs} == {"mixed1": False, "mixed2": False}
+    assert forms(before.refused) == {"student-qat"} and before.candidate and before.candidate.form == "fp16"
+    result = pressed(workshop, monkeypatch, before, gate__max_drop=5)
+    assert not climbed(workshop)
+    assert {rung.name.form: rung.passes for rung in result.rungs} == {"mixed1": False, "mixed2": True}
+    assert result.candidate and result.candidate.form == "mixed2" and result.bundle  # packed from its file with Q/DQ
+    assert (result.engines, result.predictions, result.refused) == (before.engines, before.predictions, before.refused)
+
+
+@pytest.mark.parametrize(
+    "reason", ["the same gate", "the user wants it", "other engines", "no run before", "an earlier version"]
+)
+def test_the_ladder_is_climbed_if_more_than_the_gate_has_changed(
+    reason: str, workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 1 if reason == "the same gate" else 20
+    before: TargetResult | None = pressed(workshop, monkeypatch, gate__max_drop=limit)
+    assert before
+    changes: dict[str, Any] = {}
+    if reason == "the user wants it":
+        changes["ladder__again"] = True
+    elif reason == "other engines":
+        (tmp_path / "other").mkdir()
+        workshop.root = tmp_path / "other"
+    elif reason == "no run before":
+        before = None
+    elif reason == "an earlier version":
+        before = replace(before, climbed_for=None)
+    result = pressed(workshop, monkeypatch, before, gate__max_drop=1, **changes)
+    assert climbed(workshop)
+    assert [rung.name.form for rung in result.rungs] == ["mixed1", "mixed2"]
+    assert result.climbed_for and result.climbed_for.max_drop == 1

@@ -75,6 +75,16 @@ def test_the_layer_that_eight_bits_break_goes_back_to_floats(
     assert "of 29 layers in floating point" in note
     assert (tmp_path / "bundle/onnxruntime/engine.onnx").stat().st_size == mixed["size_bytes"]
 
+    stages = {path.name for path in (tmp_path / "stages").iterdir()}
+    for limit, code in (("-90", 1), ("4.5", 0)):  # a changed limit judges again what is there, and nothing is built
+        assert run(monkeypatch, *command, "--max-drop", limit) == code
+        judged = rows_of(tmp_path)
+        assert {key for key in judged if key != "report"} == {key for key in rows if key != "report"}
+        assert {path.name.split("-")[0] for path in (tmp_path / "stages").iterdir() if path.name not in stages} <= {"bundle"}
+        notes = [note for note in judged["report"]["notes"] if "was climbed for MAX_DROP=5, not for MAX_DROP=" in note]
+        assert len(notes) == code
+    assert rows_of(tmp_path)[shipping]["ships"]
+
 
 @pytest.mark.slow
 def test_equalization_mends_it_before_the_ladder_is_needed(
