@@ -1,11 +1,14 @@
-"""Builds, measures and packs the engines of one target, and chooses the one that ships."""
+"""Builds, measures and packs the engines of one target, chooses one on the images that choose, and judges it once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from core.cache import Artifact
+from core.engine_name import EngineName
 from measure.judge import judge_of
+from measure.sequence import fixed_sequence
 from pipeline.builder import EngineBuilder
-from pipeline.choose import quickest, unmeasured
+from pipeline.choose import best, sequence, unmeasured, verdict
 from pipeline.ladder import climb
 from pipeline.recipe import Recipe
 from pipeline.student import Base, Student
@@ -13,8 +16,7 @@ from reports.run_folder import TargetResult
 
 
 def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Sequence[Student]) -> TargetResult:
-    """The result for the target of `builder`; `recipe` has the settings of the ladder and the gate, `base` the test images."""
-    judge = judge_of(recipe.gate, base.images.path, base.checked.path)
+    """The result for the target of `builder`; `recipe` has the settings of the ladder and the gate, `base` the images."""
     target, name, baseline = builder.target, builder.name, base.baseline
     reason = target.unavailable()
     if reason and target.prepare is None:
@@ -32,21 +34,45 @@ def engines_of(builder: EngineBuilder, recipe: Recipe, base: Base, students: Seq
         return TargetResult(name, unavailable=next(reversed(refused.values())))
     result = TargetResult(name, cannot_run=target.cannot_run(), engines=engines, refused=refused)
     if builder.runs:
-        predictions = {key: builder.predict(key, engine) for key, engine in engines.items()}
-        climbed = climb(builder, students, predictions, recipe.ladder, recipe.rank_layers, judge)
-        engines |= climbed.engines
-        shippable |= climbed.placed
-        result = replace(
-            result,
-            predictions=predictions | climbed.predictions,
-            rungs=tuple(climbed.rungs),
-            latency=builder.time(engines),
-        )
+        result, files = measured(builder, recipe, base, students, result, models | shippable)
+        return judged(builder, recipe, base, result, files)
     if not shippable:
         return result
-    candidates = [key for key in engines if key.could_ship]
-    if result.latency:
-        candidate = quickest(candidates, result.predictions, result.latency, judge)
-    else:
-        candidate = unmeasured(candidates, target.UNTIMED)
+    candidate = unmeasured([key for key in engines if key.could_ship], target.UNTIMED)
     return replace(result, candidate=candidate, bundle=builder.pack(engines[candidate], shippable[candidate]))
+
+
+def measured(
+    builder: EngineBuilder,
+    recipe: Recipe,
+    base: Base,
+    students: Sequence[Student],
+    built: TargetResult,
+    files: Mapping[EngineName, Artifact],
+) -> tuple[TargetResult, Mapping[EngineName, Artifact]]:
+    """`built` with the rungs of the ladder, the engines to be judged, all latencies, and all predictions for the images that
+    choose; and `files`, the float32 files of the engines, with those of the rungs."""
+    judge = judge_of(recipe.gate, base.images.path, base.checked.path, "val")
+    held_out = {key: builder.predict(key, engine, "val") for key, engine in built.engines.items()}
+    climbed = climb(builder, students, held_out, recipe.ladder, recipe.rank_layers, judge)
+    engines, held_out = {**built.engines, **climbed.engines}, held_out | climbed.predictions
+    latency = builder.time(engines)
+    candidates = [key for key in engines if key.could_ship]
+    order = sequence(best(candidates, held_out, latency, judge), held_out, judge) if candidates else ()
+    result = replace(built, engines=engines, held_out=held_out, rungs=tuple(climbed.rungs), latency=latency, judged=order)
+    return result, {**files, **climbed.placed}
+
+
+def judged(
+    builder: EngineBuilder, recipe: Recipe, base: Base, result: TargetResult, files: Mapping[EngineName, Artifact]
+) -> TargetResult:
+    """`result` with the predictions of the baseline and of `result.judged` for the images that judge, and what ships."""
+    judge = judge_of(recipe.gate, base.images.path, base.checked.path, "test")
+    opened = [name for name in (result.baseline, *result.judged) if name in result.engines]
+    predictions = {name: builder.predict(name, result.engines[name], "test") for name in opened}
+    result = replace(result, predictions=predictions)
+    if not result.judged:
+        return result
+    ships = fixed_sequence([verdict(predictions, name, judge) for name in result.judged], recipe.gate.strict)
+    candidate = result.judged[-1 if ships is None else ships]
+    return replace(result, candidate=candidate, bundle=builder.pack(result.engines[candidate], files[candidate]))

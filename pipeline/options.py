@@ -31,7 +31,7 @@ Targets = Annotated[
     str, typer.Option("--targets", help="names of targets, comma-separated; default: all that work on this machine")
 ]
 MaxDrop = Annotated[float | None, typer.Option(help="the gate fails at this drop of top-1, percentage points")]
-Strict = Annotated[bool, typer.Option(help="exit with code 1 also when the verdict is inconclusive")]
+Strict = Annotated[bool, typer.Option(help="nothing ships that is inconclusive or unmeasured; then the exit code is 1")]
 Budget = Annotated[
     str, typer.Option(help="limits of the student: params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")
 ]
@@ -44,6 +44,10 @@ Finetune = Annotated[
 Minutes = Annotated[float | None, typer.Option(help="train the student for about this many minutes (replaces distill.epochs)")]
 ExpectTop1 = Annotated[
     float | None, typer.Option(help="known top-1 of the checkpoint, percent; the run stops if it is far below this")
+]
+ChooseShare = Annotated[
+    float | None,
+    typer.Option(help="share of the test images that chooses, for a checkpoint without val/ beside test/; default: 1/3"),
 ]
 LatencyLimit = Annotated[
     float | None, typer.Option(help="milliseconds; the report names the largest batch size within this limit")

@@ -12,6 +12,7 @@ from core.engine_name import EngineName
 from measure.gate import Gate
 from measure.judge import Judge, judge_of
 from measure.predictions import Predictions, read_predictions
+from measure.verdict import Verdict
 from reports.schema import Dataset, Environment
 
 RECORD = "run.json"
@@ -19,11 +20,13 @@ RECORD = "run.json"
 
 @dataclass(frozen=True)
 class Rung:
-    """An engine that the recovery ladder tried: the change (`what`), whether it passes, the seconds to build and evaluate."""
+    """An engine that the recovery ladder tried: the change (`what`), its verdict on the images that choose, the seconds to
+    build and evaluate it. `too_few`: with so few images no further rung was tried."""
 
     name: EngineName
     what: str
-    passes: bool
+    verdict: Verdict
+    too_few: bool
     seconds: float
 
 
@@ -34,7 +37,10 @@ class TargetResult:
     unavailable    why no engine can be built here; then `bundle` may have the files that the device builds from
     cannot_run     why the engines cannot run here; then there are no predictions and no latency
     refused        {engine: why it could not be built}
-    candidate      the engine that ships if it passes; None if no engine could ship
+    held_out       the predictions of all engines that could run, for the images that choose
+    predictions    the predictions of the baseline and of the judged engines, for the images that judge
+    judged         the engines that were judged, from the mildest to the one that was chosen
+    candidate      the engine that ships if it passes: one of `judged`, where engines can run; None if no engine could ship
     """
 
     target: str
@@ -42,7 +48,9 @@ class TargetResult:
     cannot_run: str | None = None
     engines: Mapping[EngineName, Artifact] = field(default_factory=dict)
     refused: Mapping[EngineName, str] = field(default_factory=dict)
+    held_out: Mapping[EngineName, Artifact] = field(default_factory=dict)
     predictions: Mapping[EngineName, Artifact] = field(default_factory=dict)
+    judged: tuple[EngineName, ...] = ()
     latency: Artifact | None = None
     rungs: tuple[Rung, ...] = ()
     candidate: EngineName | None = None
@@ -59,8 +67,13 @@ class TargetResult:
 
     @cached_property
     def predicted(self) -> dict[EngineName, Predictions]:
-        """The predictions of all engines that could run."""
+        """The predictions for the images that judge."""
         return {name: read_predictions(stage.path) for name, stage in self.predictions.items()}
+
+    @cached_property
+    def predicted_held_out(self) -> dict[EngineName, Predictions]:
+        """The predictions for the images that choose."""
+        return {name: read_predictions(stage.path) for name, stage in self.held_out.items()}
 
     @property
     def compared(self) -> bool:
@@ -101,7 +114,12 @@ class RunRecord:
 
     @cached_property
     def judge(self) -> Judge:
-        return judge_of(self.gate, self.images.path, self.checked.path if self.checked else None)
+        return judge_of(self.gate, self.images.path, self.checked.path if self.checked else None, "test")
+
+    @cached_property
+    def chooser(self) -> Judge:
+        """Judges on the images that choose."""
+        return judge_of(self.gate, self.images.path, self.checked.path if self.checked else None, "val")
 
     @property
     def counted(self) -> int:
@@ -129,10 +147,18 @@ class RunRecord:
                 "cannot_run": result.cannot_run,
                 "engines": paths(result.engines),
                 "refused": {name.key: reason for name, reason in result.refused.items()},
+                "held_out": paths(result.held_out),
                 "predictions": paths(result.predictions),
+                "judged": [name.key for name in result.judged],
                 "latency": path(result.latency) if result.latency else None,
                 "rungs": [
-                    {"row": rung.name.key, "what": rung.what, "passes": rung.passes, "seconds": rung.seconds}
+                    {
+                        "row": rung.name.key,
+                        "what": rung.what,
+                        "verdict": rung.verdict,
+                        "too_few": rung.too_few,
+                        "seconds": rung.seconds,
+                    }
                     for rung in result.rungs
                 ],
                 "candidate": result.candidate.key if result.candidate else None,
@@ -156,6 +182,12 @@ class RunRecord:
             "targets": [target(result) for result in self.targets],
         }
         (out / RECORD).write_text(json.dumps(record, indent=1))
+
+
+def judged_before(entry: dict[str, Any]) -> list[str]:
+    """The engine that a run of an earlier version judged: its candidate, if that was measured."""
+    candidate = str(entry.get("candidate"))
+    return [candidate] if candidate in entry.get("predictions", {}) else []
 
 
 def read_record(out: Path) -> RunRecord:
@@ -182,10 +214,14 @@ def read_record(out: Path) -> RunRecord:
             cannot_run=entry.get("cannot_run"),
             engines={named(key): stage(path) for key, path in entry.get("engines", {}).items()},
             refused={named(key): reason for key, reason in entry.get("refused", {}).items()},
+            held_out={named(key): stage(path) for key, path in entry.get("held_out", {}).items()},
             predictions={named(key): stage(path) for key, path in entry.get("predictions", {}).items()},
+            judged=tuple(named(key) for key in entry.get("judged", judged_before(entry))),
             latency=optional("latency"),
             rungs=tuple(
-                Rung(named(rung["row"]), rung["what"], rung["passes"], rung["seconds"]) for rung in entry.get("rungs", [])
+                Rung(named(rung["row"]), rung["what"], rung["verdict"], rung["too_few"], rung["seconds"])
+                for rung in entry.get("rungs", [])
+                if "verdict" in rung  # earlier versions wrote whether it passes on the test images
             ),
             candidate=named(entry["candidate"]) if entry.get("candidate") else None,
             bundle=optional("bundle"),
