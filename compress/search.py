@@ -21,7 +21,7 @@ from pydantic import Field
 from scipy.optimize import nnls
 from torch import nn
 
-from compress.budget import Budget, Limit, Measured, refuse, unmet
+from compress.budget import Budget, Limit, Measured, OutOfReach, refuse, unmet
 from compress.cut import cut
 from compress.importance import accumulate_gradients
 from compress.prunable import CannotPrune
@@ -55,7 +55,7 @@ def search(
     `trial(networks, target, options=, threads=, images=, baseline=, exact=)` builds INT8 engines and returns for each network
     {"p50": ms, "size": bytes, "baseline": ms}. `baseline` is the folder of the FP32 baseline's model.onnx. With `exact` the
     engines are built exactly like those that ship.
-    Raises ValueError when the budget cannot be met, with the lowest measurements that are possible.
+    Raises OutOfReach when the budget cannot be met, with the lowest measurements that are possible.
     """
     network, spec = load(model)
     split = Split(images, "train")
@@ -88,7 +88,7 @@ def search(
         if unmet(limits, widest):
             widths, found = settle(graph, limits, bench, predictor(bench, limits, widest, narrowest), narrowest)
     except CannotPrune as reason:
-        raise ValueError(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL") from reason
+        raise OutOfReach(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL") from reason
     (out / "plan.json").write_text(json.dumps({"ratios": graph.ratios(widths)}, indent=1))
     lost = graph.loss(widths).sum() / graph.writers.sum()
     return {

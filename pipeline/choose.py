@@ -44,16 +44,20 @@ def best(
     return min(names, key=order)
 
 
-def sequence(chosen: EngineName, predictions: Mapping[EngineName, Artifact], judge: Judge) -> tuple[EngineName, ...]:
+def sequence(
+    chosen: EngineName, predictions: Mapping[EngineName, Artifact], judge: Judge, milder: str | None = None
+) -> tuple[EngineName, ...]:
     """The engines to be judged, from the mildest to `chosen`: see measure/sequence.py.
 
-    Milder than an 8-bit engine is the same student in 16-bit floats, or else in FP32, unless it has a worse verdict on the
-    images that choose. A student that is the baseline itself has no engine in FP32.
+    Milder is the 8-bit engine of the student `milder`, if there is one. Else it is the same student in 16-bit floats, or in
+    FP32. An engine that has a worse verdict than `chosen` on the images that choose is left out. A student that is the
+    baseline itself has no engine in FP32.
     """
-    if chosen.form in ("fp16", "bf16"):
-        return (chosen,)
     floats = [EngineName("student", form, chosen.variant, chosen.target) for form in ("fp16", "bf16", "fp32")]
-    mild = [name for name in floats if name in predictions][:1]
+    before = [] if milder is None else [EngineName("student", "int8", milder, chosen.target)]
+    mild = [name for name in (before or floats) if name in predictions][:1]
+    if chosen.form in ("fp16", "bf16") and not before:
+        return (chosen,)
     limit = BEST_TO_WORST.index(verdict(predictions, chosen, judge))
     return (*(name for name in mild if BEST_TO_WORST.index(verdict(predictions, name, judge)) <= limit), chosen)
 

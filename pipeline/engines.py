@@ -58,7 +58,11 @@ def measured(
     engines, held_out = {**built.engines, **climbed.engines}, held_out | climbed.predictions
     latency = builder.time(engines)
     candidates = [key for key in engines if key.could_ship]
-    order = sequence(best(candidates, held_out, latency, judge), held_out, judge) if candidates else ()
+    order: tuple[EngineName, ...] = ()
+    if candidates:
+        chosen = best(candidates, held_out, latency, judge)
+        milder = {student.variant: student.milder for student in students}
+        order = sequence(chosen, held_out, judge, milder.get(chosen.variant))
     result = replace(built, engines=engines, held_out=held_out, rungs=tuple(climbed.rungs), latency=latency, judged=order)
     return result, {**files, **climbed.placed}
 

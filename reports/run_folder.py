@@ -1,7 +1,7 @@
 """OUT/run.json: the stages of a run and its results for each target. The pipeline writes it, the report reads it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from core.engine_name import EngineName
 from measure.gate import Gate
 from measure.judge import Judge, judge_of
 from measure.predictions import Predictions, read_predictions
-from measure.verdict import Verdict
+from measure.verdict import Drop, Verdict
 from reports.schema import Dataset, Environment
 
 RECORD = "run.json"
@@ -28,6 +28,26 @@ class Rung:
     verdict: Verdict
     too_few: bool
     seconds: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """A network that the search over levels tried, in FP32.
+
+    share    of the baseline's MACs
+    epochs   of training after it was pruned from the level before
+    drop     on the images that choose
+    """
+
+    name: str
+    share: float
+    macs: float
+    epochs: int
+    drop: Drop
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.drop.verdict
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,8 @@ class TargetResult:
 class RunRecord:
     """A finished run. `students` are the FP32 ONNX exports by variant, `stages` all stages in the order of their use.
 
-    `checked` has the images that count in a verdict; None for runs of earlier versions.
+    `checked` has the images that count in a verdict; None for runs of earlier versions. `levels` are those that the search
+    tried, if there was one.
     """
 
     created: str
@@ -107,6 +128,7 @@ class RunRecord:
     students: Mapping[str, Artifact]
     stages: list[Artifact]
     targets: list[TargetResult]
+    levels: Sequence[Level] = ()
 
     def exported(self, name: EngineName) -> Artifact:
         """The export, in FP32 ONNX, that the engine was built from."""
@@ -180,6 +202,7 @@ class RunRecord:
             "students": {variant: path(stage) for variant, stage in self.students.items()},
             "stages": [{"path": path(s), "cached": s.manifest["cached"], "name": s.manifest["name"]} for s in self.stages],
             "targets": [target(result) for result in self.targets],
+            "levels": [{**vars(level), "drop": level.drop.model_dump()} for level in self.levels],
         }
         (out / RECORD).write_text(json.dumps(record, indent=1))
 
@@ -242,4 +265,5 @@ def read_record(out: Path) -> RunRecord:
         students={variant: stage(path) for variant, path in record["students"].items()},
         stages=[stage(entry["path"], cached=entry["cached"], name=entry["name"]) for entry in record["stages"]],
         targets=[target(entry) for entry in record["targets"]],
+        levels=[Level(**{**entry, "drop": Drop(**entry["drop"])}) for entry in record.get("levels", [])],
     )

@@ -195,6 +195,18 @@ class ClassDrop(ClassLoss):
     row: str
 
 
+class LevelTried(Part):
+    """A network that the search over levels tried, in FP32: its `share` of the baseline's MACs, the epochs it was trained for,
+    and its drop on the images that choose. `ships`: an engine of it ships."""
+
+    name: str
+    share: float
+    macs: float
+    epochs: int
+    drop: Drop
+    ships: bool = False
+
+
 class LostImage(Part):
     """A test image that the baseline gets right and the candidate wrong; if unlabelled (`label` None), one for which the two
     predict different classes.
@@ -214,7 +226,8 @@ class Report(Part):
     """The whole report. `requested` are the targets that the user named.
 
     `notes` are the notes of the stages and the findings. `per_class` has every class of the test images for each measured
-    candidate. `lost_images` has some of the images that `drop.lost` counts.
+    candidate. `lost_images` has some of the images that `drop.lost` counts. `levels` are those that
+    the search tried.
     """
 
     schema_: Literal["respress.report/1"] = Field(default="respress.report/1", alias="schema")
@@ -231,3 +244,4 @@ class Report(Part):
     notes: list[str]
     per_class: list[ClassDrop] = Field(default_factory=list)
     lost_images: list[LostImage] = Field(default_factory=list)
+    levels: list[LevelTried] = Field(default_factory=list)
