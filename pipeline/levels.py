@@ -1,9 +1,9 @@
 """The search for the hardest pruning within the gate's limit: levels of one family of networks, from mild to hard.
 
-Every level has fewer MACs than the one before. It is pruned from the recovered network of the level before, trained for a short
-time, and compared with the baseline on the images that choose. The first level that certainly loses more than the limit ends the
-search; between it and the last level that is left, the search tries the middle. The hardest level that is left gets the whole
-training; if it still fails then, the level below gets it. Nothing here reads the images that judge.
+Every level has fewer MACs than the one before. It is pruned from the recovered network of the level before, trained for a
+short time, and compared with the baseline on the images that choose. The first level that certainly loses more than the limit
+ends the search; between it and the last level that is left, the search tries the middle. The hardest level that is left gets
+the whole training; if it still fails then, the level below gets it. Nothing here reads the images that judge.
 """
 
 from collections.abc import Iterator

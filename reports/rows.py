@@ -28,6 +28,7 @@ from reports.schema import (
     GateResult,
     GateRow,
     Latency,
+    LevelTried,
     Metric,
     Precision,
     Report,
@@ -53,7 +54,7 @@ def collect(out: Path) -> Report:
         *findings(rows, gate),
         *(note for result in run.targets for note in rung_notes(result)),
         *budget_notes(stages, rows),
-        *sweep_notes(rows, gate),
+        *sweep_notes(rows, gate, "search" if run.levels else "SWEEP"),
         *notes_of(rows, run.latency_limit),
         *provenance_notes(stages, run.created, run.environment),
     ]
@@ -72,7 +73,13 @@ def collect(out: Path) -> Report:
         notes=list(dict.fromkeys(notes)),
         per_class=[entry for result in run.targets for entry in per_class(result, dataset, run.judge)],
         lost_images=[image for result in run.targets for image in lost_images(result, dataset, run.judge, image_name)],
+        levels=[LevelTried(**vars(level), ships=ships(rows, level.name)) for level in run.levels],
     )
+
+
+def ships(rows: list[Row], variant: str) -> bool:
+    """Whether an engine of the student `variant` ships on any target."""
+    return any(row.ships and row.variant == variant for row in rows)
 
 
 def missing_requested(report: Report) -> list[str]:

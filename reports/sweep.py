@@ -57,20 +57,21 @@ def trades(rows: list[Row]) -> list[Trade]:
     return found
 
 
-def sweep_notes(rows: list[Row], gate: GateResult) -> Iterator[str]:
+def sweep_notes(rows: list[Row], gate: GateResult, kind: str = "SWEEP") -> Iterator[str]:
+    """`kind` is what made several students."""
     for target in targets(rows):
         tried = candidates(rows, target)
         measured = [row for row in tried if row.chosen_on]
         passing = [row for row in measured if row.chosen_on and row.chosen_on.verdict != "fail"]
         if not measured:
-            yield f"SWEEP on {target}: none of the {len(tried)} engines could be evaluated here."
+            yield f"{kind} on {target}: none of the {len(tried)} engines could be evaluated here."
             continue
         ships = next((row for row in rows if row.target == target and row.ships), None)
         choice = f"{ships.name.key} ships" if ships else "none ships"
         edge = ", ".join(row.name.key for row in tried if row.front)
         yield (
-            f"SWEEP on {target}: {len(passing)} of {len(measured)} engines do not fail the gate of {gate.max_drop:g} points on "
-            f"the images that choose; {choice}. "
+            f"{kind} on {target}: {len(passing)} of {len(measured)} engines do not fail the gate of {gate.max_drop:g} points "
+            f"on the images that choose; {choice}. "
             + (f"No engine is both quicker and more accurate than {edge}. " if edge else "")
             + "They were compared on the images that choose; the verdict on the engine that ships is of other images."
         )
