@@ -34,9 +34,7 @@ MaxDrop = Annotated[float | None, typer.Option(help="the gate fails at this drop
 Strict = Annotated[bool, typer.Option(help="nothing ships that is inconclusive or unmeasured; then the exit code is 1")]
 Budget = Annotated[
     str,
-    typer.Option(
-        help="drop=1 (search the hardest pruning within 1 point), or limits of the student: params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target"
-    ),
+    typer.Option(help="drop=1: search the hardest pruning within 1 point; or params=10M,macs=2G,size=8MB,latency=4ms@target,…"),
 ]
 Sweep = Annotated[
     str, typer.Option(help="pruning ratios (0.3,0.5,0.7) or budgets to try; the fastest engine that passes the gate ships")
