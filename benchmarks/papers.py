@@ -62,7 +62,8 @@ def main(
     for name, file in chosen([checkpoint]):
         if not file:
             raise ValueError(f"--checkpoint {name}: expected <model>=FILE, comma-separated")
-        recipes[name] = load_recipe(name, None, {"data.name": data} | changes_of(changes) | {"checkpoint": file}, [RUNTIME])
+        whole = {"data.name": data, "data.choose_share": 0}  # published accuracies are of all test images
+        recipes[name] = load_recipe(name, None, whole | changes_of(changes) | {"checkpoint": file}, [RUNTIME])
     with ExitStack() as stack:
         for name in recipes:
             stack.enter_context(locked(runs / name))
@@ -198,13 +199,14 @@ def measured(name: str, recipe: Recipe, step: Stages, base: Base) -> tuple[float
     builder = EngineBuilder.of(recipe, step, RUNTIME, base.images)
     int8 = builder.named(student, "int8")
     engine = builder.build(int8, builder.as_built(builder.place(student.onnx, student.ranges)))
-    return in_pytorch(recipe, step, base.images, floats, student.checkpoint), builder.predict(int8, engine).metrics["top1"]
+    quantized = builder.predict(int8, engine, "test").metrics["top1"]
+    return in_pytorch(recipe, step, base.images, floats, student.checkpoint), quantized
 
 
 def in_pytorch(recipe: Recipe, step: Stages, images: Artifact, name: EngineName, model: Artifact) -> float:
     """Top-1 of `model` on the test images in PyTorch, float32."""
     reference = EngineBuilder.of(recipe, step, targets.REFERENCE, images)
-    return float(reference.predict(name, reference.build(name, model)).metrics["top1"])
+    return float(reference.predict(name, reference.build(name, model), "test").metrics["top1"])
 
 
 if __name__ == "__main__":

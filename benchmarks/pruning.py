@@ -114,7 +114,7 @@ def compared(
                 label, seeded = f"{tool}, {way}, seed {seed}", config.model_copy(update={"seed": seed})
                 trained = step(distill, seeded, label=label, student=student, teacher=guide, images=images)
                 engine = EngineName("student", "fp32", label, targets.REFERENCE)
-                top1.append(float(reference.predict(engine, reference.build(engine, trained)).metrics["top1"]))
+                top1.append(float(reference.predict(engine, reference.build(engine, trained), "test").metrics["top1"]))
                 minutes.append(trained.manifest["seconds"] / 60)
             found.append(Trained(tool, way, student.metrics["after"], top1, minutes))
     return images, found, remarks

@@ -110,7 +110,7 @@ def random_images(out: Path, count: int) -> None:
         np.save(out / f"{name}.images.npy", rng.integers(0, 256, (len(indices), 32, 32, 3), np.uint8))
         np.save(out / f"{name}.labels.npy", rng.integers(0, len(known["classes"]), len(indices)))
     spec = preprocessing(Data(name=DATA), None, known["preprocess"])
-    (out / "dataset.json").write_text(json.dumps(describe("random", "array", known["classes"], spec, chosen)))
+    (out / "dataset.json").write_text(json.dumps(describe("random", "array", known["classes"], spec, chosen, "train")))
 
 
 def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -79,8 +79,12 @@ def unmet(limits: Sequence[Limit], found: Measured) -> list[Limit]:
     return [limit for limit in limits if found[limit.key] > limit.most]
 
 
+class OutOfReach(ValueError):
+    """No network that pruning can make meets the limits."""
+
+
 def refuse(limits: Sequence[Limit], narrowest: Measured, arch: str, remedy: str = "allow more") -> None:
-    """Raise ValueError with the lowest measurements possible, when even the narrowest network exceeds a limit."""
+    """Raise OutOfReach with the lowest measurements possible, when even the narrowest network exceeds a limit."""
     if over := unmet(limits, narrowest):
         wanted, have = ",".join(limit.text for limit in over), ", ".join(limit.describe(narrowest) for limit in over)
-        raise ValueError(f"BUDGET {wanted} cannot be met: at its smallest widths {arch} has {have}; {remedy}")
+        raise OutOfReach(f"BUDGET {wanted} cannot be met: at its smallest widths {arch} has {have}; {remedy}")

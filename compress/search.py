@@ -21,7 +21,7 @@ from pydantic import Field
 from scipy.optimize import nnls
 from torch import nn
 
-from compress.budget import Budget, Limit, Measured, refuse, unmet
+from compress.budget import Budget, Limit, Measured, OutOfReach, refuse, unmet
 from compress.cut import cut
 from compress.importance import accumulate_gradients
 from compress.prunable import CannotPrune
@@ -55,7 +55,7 @@ def search(
     `trial(networks, target, options=, threads=, images=, baseline=, exact=)` builds INT8 engines and returns for each network
     {"p50": ms, "size": bytes, "baseline": ms}. `baseline` is the folder of the FP32 baseline's model.onnx. With `exact` the
     engines are built exactly like those that ship.
-    Raises ValueError when the budget cannot be met, with the lowest measurements that are possible.
+    Raises OutOfReach when the budget cannot be met, with the lowest measurements that are possible.
     """
     network, spec = load(model)
     split = Split(images, "train")
@@ -116,8 +116,8 @@ def remedy(config: Prune) -> str:
     return f"allow more{whole}"
 
 
-def cannot_be_met(reason: CannotPrune) -> ValueError:
-    return ValueError(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL")
+def cannot_be_met(reason: CannotPrune) -> OutOfReach:
+    return OutOfReach(f"BUDGET cannot be met: {reason}; pass no BUDGET for this MODEL")
 
 
 @dataclass

@@ -1,13 +1,13 @@
-"""A folder of images -> training images and test images, and their classes.
+"""A folder of images -> its splits, and their classes.
 
-DATA/train/<class>/*, DATA/val/<class>/*, DATA/test/<class>/*     any subset with val/ or test/; other spellings below
+DATA/train/<class>/*, DATA/val/<class>/*, DATA/test/<class>/*     any subset with val/ or test/; other spellings in spellings.py
 DATA/<class>/*                                                    split here
 DATA/*, or a split's folder, with a table of labels               see data/labels.py
 DATA/*                                                            unlabelled
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from core.text import some
 from data.filenames import printable
 from data.labelled import data_name, label_by_tables
-from data.listing import Listing, chosen_of, everything, examples, listing
+from data.listing import Listing, chosen_of, everything, examples, listing, unlabelled
 from data.spellings import split_of
 from data.walk import entries_of, is_folder
 
@@ -27,11 +27,14 @@ EXPECTED = (
 
 @dataclass
 class Found:
-    """The images in DATA: `parts` are the training images and the test images, or the test images alone."""
+    """The images in DATA by split: "test" and, if there are such images, "train" before it and "val" between them.
 
-    parts: list[Listing]
+    `split_here`: there is only "train", and it must still be split.
+    """
+
+    parts: dict[str, Listing]
     labelled: bool = True
-    split_here: bool = False  # there is one part, and it must still be split
+    split_here: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -56,6 +59,8 @@ def read(root: bytes) -> Found:
         )
     gates = [split for split in ("test", "val") if split in parts and judges(parts[split], train or parts.get("val"))]
     gates = gates or [split for split in ("test", "val") if split in parts and parts[split].labelled]
+    if train is None and set(parts) == {"val", "test"} and not gates:
+        return Found(by_use({split: unlabelled(part) for split, part in parts.items()}), labelled=False, notes=notes)
     if train is None and not gates:
         split, part = next(iter(parts.items()))
         raise ValueError(
@@ -67,9 +72,15 @@ def read(root: bytes) -> Found:
         if split not in gates:
             count = len(part.names) + len(part.loose)
             notes.append(f"{printable(folders[split])}/ has no labels ({count:,} images) and is not used; {judge}.")
-    if train is None:
-        return Found([parts[gates[0]]], notes=notes)
-    return Found([train, *(parts[gate] for gate in gates[:1])], split_here=not gates, notes=notes)
+    return Found(by_use({"train": train} | {gate: parts[gate] for gate in gates}), split_here=not gates, notes=notes)
+
+
+def by_use(parts: Mapping[str, Listing | None]) -> dict[str, Listing]:
+    """The parts that exist, in the order train, val, test; val alone becomes test."""
+    used = {"train": parts.get("train"), "val": parts.get("val"), "test": parts.get("test")}
+    if used["test"] is None:
+        used |= {"val": None, "test": used["val"]}
+    return {split: part for split, part in used.items() if part is not None}
 
 
 def split_folders(root: bytes) -> dict[str, bytes]:
@@ -116,9 +127,9 @@ def without_splits(root: bytes) -> Found:
     if part.splits:
         return by_column(root, part, notes)
     if part.labelled:
-        return Found([part], split_here=True, notes=notes)
+        return Found({"train": part}, split_here=True, notes=notes)
     if any(b"/" not in name for name in part.names):
-        return Found([part], labelled=False, notes=notes + folders_not_classes(root, folders, part))
+        return Found({"test": part}, labelled=False, notes=notes + folders_not_classes(root, folders, part))
     entries = entries_of(root)
     found = "is empty"
     if entries:
@@ -137,11 +148,12 @@ def by_column(root: bytes, part: Listing, notes: list[str]) -> Found:
         raise ValueError(
             f"DATA {data_name(root)}: the table of labels has the splits {some(unknown)}; expected train, val and test"
         )
-    gate = "test" if "test" in found else "val"
     if found == {"train"}:
-        return Found([part], split_here=True, notes=notes)
-    parts = [chosen_of(part, splits == split) for split in ("train", gate) if split in found]
-    parts[0].left_out, parts[0].dangling = part.left_out, part.dangling
+        return Found({"train": part}, split_here=True, notes=notes)
+    parts = by_use({split: chosen_of(part, splits == split) for split in found})
+    first = next(iter(parts.values()))
+    first.left_out, first.dangling = part.left_out, part.dangling
+    gate = "test" if "test" in found else "val"
     return Found(parts, notes=[*notes, f"The splits are those of the table; {gate} is the test set."])
 
 

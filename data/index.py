@@ -1,7 +1,12 @@
 """A data set's name or folder -> splits with labels (dataset.json, <split>.*).
 
-Training images are split once, by a fixed seed, into `train` and `val`: the pipeline makes all its choices on `val`. Only the
-gate uses `test`. If there are no training images, some of the other images are used for calibration and not for the gate.
+The pipeline makes all its choices on `val`; only the gate uses `test`. `chosen_on` has the source of the images of `val`:
+
+val      the user's own val/, if there is also a test/
+train    else, for a network that is trained here, a slice of the training images, which no training uses
+test     else, because a checkpoint may know its training images by heart, a part of the test images
+
+If there are no training images, some of the other images are used for calibration and not for the gate.
 """
 
 import hashlib
@@ -13,11 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from core.text import some
-from data import fetch, folder, public, readable, splits, walk
+from data import apart, fetch, folder, public, readable, splits, walk
 from data.depth import with_depth
+from data.division import (
+    Chosen,
+    Division,
+    Source,
+    check_classes_left,
+    check_not_empty,
+    choose,
+    count_of,
+    source_of,
+    training_of,
+    training_splits,
+)  # fmt: skip
 from data.filenames import Names, printable
 from data.listing import Listing, check_classes, divided, left_out
 from data.network import Network, class_order, read_network, same_classes
@@ -41,24 +56,22 @@ NAMED: dict[str, dict[str, Any]] = {
         ),
     },
 }  # fmt: skip
-Chosen = dict[str, np.ndarray]  # split -> indices of its images
+METRICS = ("name", "classes", "input_shape", "splits", "chosen_on", "judged_on", "labelled", "trainable", "notes")
+KNOWN_BY_HEART = (
+    "A slice of the training images chooses, because data.choose_share is 0. If the checkpoint knows its training images by "
+    "heart, its accuracy on them is too high, and so is the drop of every engine."
+)
 
 
-class Data(Preprocessing):
-    """The images, their number, and their preprocessing.
+class Data(Preprocessing, Division):
+    """The images, how they are divided, and their preprocessing.
 
     name           a known data set, or a folder: see data/folder.py for the layouts
-    holdout        share of the training images that is held out for choices (`val`)
-    train_limit    at most so many training images
-    test_limit     at most so many test images
     new_classes    the checkpoint gets a new head, so its own classes are not used
     """
 
     name: str = "fashion-mnist"
     cache: str = ".cache/data"
-    holdout: float = Field(default=0.05, gt=0, lt=1)
-    train_limit: int | None = Field(default=None, gt=0)
-    test_limit: int | None = Field(default=None, gt=0)
     new_classes: bool = False
 
 
@@ -79,8 +92,27 @@ def index(config: Data, out: Path, *, network: Path | None = None) -> dict[str, 
         what = "is a file" if Path(config.name).is_file() else "is neither a folder nor a known data set"
         raise ValueError(f"DATA {config.name!r} {what}; expected one of {', '.join(NAMED)}, or a folder: {folder.EXPECTED}")
     dataset["same_classes"] = same_classes(dataset["classes"], known)
+    write(dataset, out)
+    source: Source = dataset["chosen_on"]["source"]
+    if source == "val":
+        dataset["notes"] += apart.without_copies(out)
+    elif source == "test":
+        dataset["notes"] += apart.split_off(out, config.choose_share)
+    elif not trained_here(known):
+        dataset["notes"].append(KNOWN_BY_HEART)
+    dataset["splits"] = {split: len(np.load(out / f"{split}.labels.npy", mmap_mode="r")) for split in dataset["splits"]}
+    dataset["chosen_on"]["n"], dataset["judged_on"]["n"] = dataset["splits"]["val"], dataset["splits"]["test"]
+    write(dataset, out)
+    return {key: dataset[key] for key in METRICS}
+
+
+def write(dataset: dict[str, Any], out: Path) -> None:
     (out / "dataset.json").write_text(json.dumps(dataset, indent=1))  # in ASCII: a path need not be UTF-8
-    return {k: dataset[k] for k in ("name", "classes", "input_shape", "splits", "labelled", "trainable", "notes")}
+
+
+def trained_here(network: Network | None) -> bool:
+    """Whether the network is trained on these images by us, with the held-out ones left out."""
+    return network is None or network.new_classes
 
 
 def index_arrays(config: Data, out: Path, network: Network | None) -> dict[str, Any]:
@@ -89,17 +121,19 @@ def index_arrays(config: Data, out: Path, network: Network | None) -> dict[str, 
     outputs = np.asarray([classes.index(name) for name in known["classes"]], np.int64)
     root = fetch.fetch(config.name, Path(config.cache))
     images, labels = known["read"](root, "train")
-    train, val = splits.held_out(labels, config.holdout, config.train_limit)
+    source = source_of(config, trained_here=trained_here(network))
+    train, val = training_of(config, labels, source)
     test_images, test_labels = known["read"](root, "test")
     test = np.arange(len(test_labels))[: config.test_limit]
-    for name, pixels, targets, chosen in (
+    for name, pixels, targets, used in (
         ("train", images, labels, train), ("val", images, labels, val), ("test", test_images, test_labels, test),
     ):  # fmt: skip
-        np.save(out / f"{name}.images.npy", pixels[chosen])
-        np.save(out / f"{name}.labels.npy", outputs[targets[chosen]])
-    check_not_empty(config.name, {"train": train, "val": val, "test": test})
+        np.save(out / f"{name}.images.npy", pixels[used])
+        np.save(out / f"{name}.labels.npy", outputs[targets[used]])
+    chosen = {"train": train, "val": val, "test": test}
+    check_not_empty(config.name, chosen, source)
     spec = preprocessing(config, network, known["preprocess"])
-    return describe(config.name, "array", classes, spec, {"train": train, "val": val, "test": test})
+    return describe(config.name, "array", classes, spec, chosen, source)
 
 
 def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, Any]:
@@ -107,35 +141,36 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     place = os.fsencode(root)
     name = printable(os.path.basename(place))
     found = folder.read(place)
-    numbered = name_numbers(place, found.parts, network)
-    parts = split_here(str(root), found.parts[0]) if found.split_here else found.parts
+    numbered = name_numbers(place, list(found.parts.values()), network)
+    by_split = split_here(str(root), found.parts["train"]) if found.split_here else found.parts
+    parts = list(by_split.values())
     if found.labelled:
         check_classes(name, parts)
     classes = class_order(name, parts[0].classes if found.labelled else None, network)
-    trainable = len(parts) == 2
+    trainable = "train" in by_split
+    source = source_of(config, trained_here=trainable and trained_here(network), own="val" in by_split, trainable=trainable)
     spec = preprocessing(config, network, None if network is None else network.family)
 
     names = Names.of(image for part in parts for image in part.names)
     labels = np.concatenate([output_of(part, classes) for part in parts])
-    before = choose(config, labels, len(parts[0].names) if trainable else None)
-    optional = () if trainable else ("val",)
-    check_not_empty(name, before, optional)
+    before = choose(config, labels, {split: len(part.names) for split, part in by_split.items()}, source)
+    check_not_empty(name, before, source, trainable)
     used = np.concatenate(list(before.values()))
     used_names = Names.of(names[i] for i in used)
     facts = readable.survey(str(root), used_names, spec)
     chosen, unreadable = leave_out_unreadable(name, used_names, facts, used, before, out)
     spec, deep = with_depth(name, spec, facts)
-    check_classes_left(name, classes, labels, before, chosen, trainable)
-    check_not_empty(name, chosen, optional)
+    check_classes_left(name, classes, labels, before, chosen, training_splits(source) if trainable else None)
+    check_not_empty(name, chosen, source, trainable)
     for split, indices in chosen.items():
         Names.of(names[i] for i in indices).save(out, split)
         np.save(out / f"{split}.labels.npy", labels[indices])
     notes = how_split(name, found, chosen) + found.notes + numbered + unreadable + deep + readable.noted(facts, spec)
-    training, there = len(chosen["train"]) + len(chosen["val"]), len(parts[0].names)
+    training, there = count_of(chosen, training_splits(source)), len(parts[0].names)
     if trainable and config.train_limit is not None and training < there:
         notes.append(f"{training:,} of the {there:,} training images are used (data.train_limit).")
     return {
-        **describe(name, "folder", classes, spec, chosen),
+        **describe(name, "folder", classes, spec, chosen, source),
         "root": str(root),
         "fingerprint": fingerprint(config),
         "labelled": found.labelled,
@@ -144,7 +179,7 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     }
 
 
-def split_here(root: str, part: Listing) -> list[Listing]:
+def split_here(root: str, part: Listing) -> dict[str, Listing]:
     """`part` as training images and test images."""
     paths = [os.path.join(root, os.fsdecode(name)) for name in part.names]
     return divided(part, splits.by_content(paths, np.asarray(part.labels)))
@@ -152,19 +187,19 @@ def split_here(root: str, part: Listing) -> list[Listing]:
 
 def how_split(data: str, found: folder.Found, chosen: Chosen) -> list[str]:
     """A note if DATA itself does not define which images are for training and which for the test."""
-    training, gated = len(chosen["train"]) + len(chosen["val"]), len(chosen["test"])
+    gated = len(chosen["test"])
     if found.split_here:
+        training = count_of(chosen, ("train", "val"))
         return [
             f"{data} is not split into train/ and test/: {training:,} of its images are for training, the other {gated:,} are "
             "the test set (a fifth of every class, by a hash of the files' content). To choose yourself, make these folders."
         ]
-    if len(found.parts) == 2:
+    if "train" in found.parts:
         return []
     lack = "no train/" if found.labelled else "no labels"
-    return [
-        f"{data} has {lack}: {training:,} of its images, drawn by a fixed seed, are for calibration, the other {gated:,} are "
-        "the test set. Nothing is trained: no pruning, no distillation."
-    ]
+    calibrating = f"{data} has {lack}: {len(chosen['train']):,} of its images, drawn by a fixed seed, are for calibration"
+    others = f"{len(chosen['val']):,} of val/ choose" if "val" in found.parts else f"{gated:,} are the test set"
+    return [f"{calibrating}, the other {others}. Nothing is trained: no pruning, no distillation."]
 
 
 def output_of(part: Listing, classes: list[str]) -> np.ndarray:
@@ -172,15 +207,6 @@ def output_of(part: Listing, classes: list[str]) -> np.ndarray:
     place = {name: i for i, name in reversed(list(enumerate(classes)))}
     outputs = np.asarray([*(place[name] for name in part.classes), -1], np.int64)
     return outputs[np.asarray(part.labels, np.int64)]
-
-
-def choose(config: Data, labels: np.ndarray, training: int | None) -> Chosen:
-    """The splits; the first `training` images are for training, None: no images are."""
-    if training is not None:
-        train, val = splits.held_out(labels[:training], config.holdout, config.train_limit)
-        return {"train": train, "val": val, "test": training + splits.thinned(len(labels) - training, config.test_limit)}
-    train, others = splits.calibrating(labels, config.train_limit)
-    return {"train": train, "val": train[:0], "test": others[splits.thinned(len(others), config.test_limit)]}
 
 
 def leave_out_unreadable(
@@ -201,23 +227,6 @@ def leave_out_unreadable(
     return {split: indices[~np.isin(indices, bad)] for split, indices in chosen.items()}, notes
 
 
-def check_classes_left(
-    data: str, classes: list[str], labels: np.ndarray, before: Chosen, after: Chosen, trainable: bool
-) -> None:
-    """ValueError with the classes that have no readable image; if there are training images, no readable training image."""
-    counted = ("train", "val") if trainable else tuple(before)
-    had, has = (set(np.concatenate([labels[chosen[split]] for split in counted]).tolist()) for chosen in (before, after))
-    if lost := [classes[label] for label in sorted(had - has) if label >= 0]:
-        kind = "training image" if trainable else "image"
-        raise ValueError(f"DATA {data} has no readable {kind} of {some(lost)}; repair some, or remove their folders")
-
-
-def check_not_empty(data: str, chosen: Chosen, optional: tuple[str, ...] = ()) -> None:
-    if empty := [split for split, indices in chosen.items() if not len(indices) and split not in optional]:
-        expected = "2 images, one of them for calibration" if optional else "2 training images per class"
-        raise ValueError(f"DATA {data} leaves no images for {', '.join(empty)}; expected at least {expected}")
-
-
 def preprocessing(config: Data, network: Network | None, own: Preprocessing | None) -> Spec:
     """Priority: the user, then the files of the checkpoint, then the default of the data set or of the network's family."""
     levels = [config, *([network.given] if network else []), *([own] if own else [])]
@@ -226,7 +235,7 @@ def preprocessing(config: Data, network: Network | None, own: Preprocessing | No
     return merged(levels, network.in_channels if network else None)
 
 
-def describe(name: str, kind: str, classes: list[str], spec: Spec, chosen: Chosen) -> dict[str, Any]:
+def describe(name: str, kind: str, classes: list[str], spec: Spec, chosen: Chosen, source: Source) -> dict[str, Any]:
     side = spec["input_size"]
     return {
         "name": name,
@@ -234,6 +243,8 @@ def describe(name: str, kind: str, classes: list[str], spec: Spec, chosen: Chose
         "classes": classes,
         "input_shape": [spec["channels"], side, side],
         "splits": {split: len(indices) for split, indices in chosen.items()},
+        "chosen_on": {"source": source},
+        "judged_on": {"source": "test"},
         "preprocess": spec,
         "labelled": True,
         "trainable": True,

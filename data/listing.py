@@ -87,11 +87,16 @@ def everything(root: bytes, part: Listing) -> Listing:
     return found
 
 
-def divided(part: Listing, second: np.ndarray) -> list[Listing]:
-    """`part` in two: the images where `second` (bool [N]) is false, and those where it is true."""
-    first = chosen_of(part, ~second)
-    first.left_out, first.loose, first.dangling = part.left_out, part.loose, part.dangling
-    return [first, chosen_of(part, second)]
+def unlabelled(part: Listing) -> Listing:
+    """The images of `part`, which has no class folders, without classes."""
+    return Listing(part.loose, [-1] * len(part.loose), left_out=part.left_out, dangling=part.dangling)
+
+
+def divided(part: Listing, tested: np.ndarray) -> dict[str, Listing]:
+    """`part` in two: the test images are those where `tested` (bool [N]) is true, the others are for training."""
+    train = chosen_of(part, ~tested)
+    train.left_out, train.loose, train.dangling = part.left_out, part.loose, part.dangling
+    return {"train": train, "test": chosen_of(part, tested)}
 
 
 def chosen_of(part: Listing, chosen: np.ndarray) -> Listing:
@@ -101,13 +106,14 @@ def chosen_of(part: Listing, chosen: np.ndarray) -> Listing:
 
 
 def check_classes(data: str, parts: list[Listing]) -> None:
-    """ValueError if a class folder is empty, or if the test images have classes that train/ does not have."""
+    """ValueError if a class folder of the first part is empty, or if another part has classes that the first does not have."""
     used = set(parts[0].labels)
     stated = parts[0].table is not None  # a table may come with a list of more classes
     if empty := [name for label, name in enumerate(parts[0].classes) if label not in used and not stated]:
         raise ValueError(f"DATA {data} has classes without images: {some(empty)}; fill or remove their folders")
     known = set(parts[0].classes)
-    if unknown := [name for name in parts[-1].classes if name not in known]:
+    others = dict.fromkeys(name for part in parts[1:] for name in part.classes)
+    if unknown := [name for name in others if name not in known]:
         raise ValueError(
             f"DATA {data} has test images of classes that train/ does not have: {some(unknown)}; expected the same classes"
         )

@@ -7,9 +7,12 @@ less than photographs.
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import coo_array  # type: ignore[import-untyped, unused-ignore]
+from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped, unused-ignore]
 from scipy.spatial import cKDTree  # type: ignore[import-untyped, unused-ignore]
 from torch.utils.data import Dataset
 
@@ -76,6 +79,20 @@ def signatures(split: Split, indices: np.ndarray) -> Signatures:
     return Signatures(digests, pictures.astype(np.float32))
 
 
+def save_signatures(found: Signatures, images: Path, split: str) -> None:
+    np.savez(images / f"{split}.signatures.npz", digests=found.digests, tiny=found.tiny)
+
+
+def signatures_of(images: Path, split: str) -> Signatures:
+    """The signatures of all images of a split, as `save_signatures` left them if it did."""
+    file = images / f"{split}.signatures.npz"
+    if not file.exists():
+        whole = Split(images, split)
+        return signatures(whole, np.arange(len(whole)))
+    with np.load(file) as arrays:
+        return Signatures(arrays["digests"], arrays["tiny"])
+
+
 def digest(image: Image.Image) -> int:
     content = hashlib.blake2b(repr(image.size).encode() + image.tobytes(), digest_size=8)
     return int.from_bytes(content.digest())
@@ -119,6 +136,14 @@ def copies(found: Signatures, among: Signatures, within: float) -> np.ndarray:
         pairs.append(near_pairs(found.tiny, among.tiny, within))
     both = np.concatenate(pairs)
     return both[both[:, 0] != both[:, 1]] if found is among else both
+
+
+def groups_of(pairs: np.ndarray, count: int) -> np.ndarray:
+    """int64 [count]: for each image the first one that it is connected with by `pairs`."""
+    graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    _, first, own = np.unique(component, return_index=True, return_inverse=True)
+    return np.asarray(first[own], np.int64)
 
 
 def equal_pairs(digests: np.ndarray, among: np.ndarray) -> np.ndarray:

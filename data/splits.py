@@ -1,4 +1,4 @@
-"""The choice of training, held-out, calibration and test images. It is always the same, by a fixed seed or by content."""
+"""Which images train, calibrate, choose and judge. It is always the same, by a fixed seed or by content."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ import numpy as np
 
 CALIBRATION_SHARE, CALIBRATION_IMAGES = 0.2, 1024
 TEST_SHARE = 0.2
+FEWEST_TO_CHOOSE = 300  # with fewer images, hardly any engine passes
 
 
 def by_content(paths: Sequence[str], labels: np.ndarray) -> np.ndarray:
@@ -21,6 +22,29 @@ def by_content(paths: Sequence[str], labels: np.ndarray) -> np.ndarray:
         if len(distinct) > 1:
             chosen[members] = np.isin(hashes[members], distinct[: max(1, round(TEST_SHARE * len(distinct)))])
     return chosen
+
+
+def choosing(hashes: np.ndarray, group: np.ndarray, labels: np.ndarray, share: float) -> np.ndarray:
+    """bool [N]: `share` of the images, the same of every class, by the hashes of their content.
+
+    Images of one `group` [N] (copies of each other) are on the same side and count as one image. At least `FEWEST_TO_CHOOSE`
+    are chosen, but never more than half. The only image of a class is not chosen, except where no class has two.
+    """
+    by_hash = np.argsort(hashes, kind="stable")
+    _, first = np.unique(group[by_hash], return_index=True)
+    heads = by_hash[np.sort(first)]  # one image of every group, in the order of the hashes
+    _, own, sizes = np.unique(labels[heads], return_inverse=True, return_counts=True)
+    if sizes.max() == 1:
+        own, sizes = np.zeros(len(heads), np.int64), np.asarray([len(heads)])
+    rank = np.empty(len(heads), np.int64)
+    for label in range(len(sizes)):
+        rank[own == label] = np.arange(sizes[label])
+    most = len(heads) // 2
+    wanted = min(most, max(round(share * len(heads)), min(FEWEST_TO_CHOOSE, most)))
+    # In this order, all classes give about the same share at any time.
+    turn = np.where(sizes[own] > 1, (rank + 0.5) / sizes[own], np.inf)
+    order = np.argsort(turn, kind="stable")[:wanted]
+    return np.isin(group, group[heads[order[np.isfinite(turn[order])]]])
 
 
 def content_hash(path: str) -> str:
@@ -46,6 +70,11 @@ def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.
         members = order[labels[order] == label]
         held[members[: max(len(members) > 1, round(len(members) * holdout))]] = True
     return np.sort(order[~held[order]]), np.sort(order[held[order]])
+
+
+def drawn(count: int, limit: int | None) -> np.ndarray:
+    """At most `limit` of `count` indices, by a fixed seed."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
 def calibrating(labels: np.ndarray, limit: int | None) -> tuple[np.ndarray, np.ndarray]:

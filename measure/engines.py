@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -46,12 +46,18 @@ class Measure(Config):
     longest: float = Field(default=3.0, gt=0)
 
 
-def predict(config: Measure, out: Path, *, load: Load, engine: Path, images: Path) -> dict[str, Any]:
-    """Predict every test image. `predictions.npz` has the five best classes [N, 5] and the labels [N].
+class Predict(Measure):
+    """`split`: "val", the images that choose, or "test", those that judge."""
+
+    split: Literal["val", "test"] = "test"
+
+
+def predict(config: Predict, out: Path, *, load: Load, engine: Path, images: Path) -> dict[str, Any]:
+    """Predict every image of the split. `predictions.npz` has the five best classes [N, 5] and the labels [N].
 
     For unlabelled images (labels -1) there are predictions, but top-1, top-5 and the number of correct ones are None.
     """
-    split = Split(images, "test")
+    split = Split(images, config.split)
     run = load(engine, config.threads or hardware.cores())
     best = []
     with progress() as bar:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from core.config import Config
-from measure.statistics import images_to_settle, tango_upper
+from measure.statistics import images_to_settle, tango_lower, tango_upper
 from measure.verdict import Drop, Verdict
 
 SHARE = 0.05  # points; the user may have meant a smaller limit as a fraction of 1
@@ -63,6 +63,14 @@ def verdict_of(points: float, upper_95: float, max_drop: float) -> Verdict:
     if points >= max_drop:
         return "fail"
     return "pass" if upper_95 < max_drop else "inconclusive"
+
+
+def too_few(drop: Drop, max_drop: float) -> bool:
+    """Whether the images are too few to tell: this drop neither passes nor is surely above the limit, and no engine could pass
+    that differs from the baseline on as many images, not even if it gained as many as it lost."""
+    half = (drop.lost + drop.gained) // 2
+    surely_fails = bool(drop.failed_classes) or tango_lower(drop.lost, drop.gained, drop.n) > max_drop
+    return drop.verdict != "pass" and not surely_fails and tango_upper(half, half, drop.n) >= max_drop
 
 
 def power_notes(n: int, max_drop: float) -> list[str]:

@@ -1,13 +1,14 @@
 """The judge of an engine: the drop over all images and the loss of every class -> one verdict.
 
-The pipeline (for the ladder and for the choice of the engine that ships) and the report use the same judge.
-data/duplicates.py decides which images count.
+All choices are made with the verdicts on the images that choose, by the same rules as the gate. data/duplicates.py decides
+which images count.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,12 +70,15 @@ def named(classes: Sequence[str], label: int) -> str:
     return classes[label] if label < len(classes) else f"class {label}"
 
 
-def judge_of(gate: Gate, images: Path, checked: Path | None) -> Judge:
-    """The judge of a run: `images` is its `index`, `checked` its `check_images`; runs of earlier versions have none."""
+def judge_of(gate: Gate, images: Path, checked: Path | None, split: Literal["val", "test"] = "test") -> Judge:
+    """The judge of a run on the images of `split`.
+
+    `images` is its `index`, `checked` its `check_images`; runs of earlier versions have none.
+    """
     counted = None
     if checked is not None:
         with np.load(checked / "duplicates.npz") as arrays:
-            counted = arrays["counted"]
+            counted = arrays[{"val": "chooses", "test": "counted"}[split]]
     return Judge(gate, counted, json.loads((images / "dataset.json").read_text())["classes"])
 
 

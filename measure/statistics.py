@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import brentq  # type: ignore[import-untyped, unused-ignore]
-from scipy.special import ndtri  # type: ignore[import-untyped, unused-ignore]
+from scipy.special import ndtr, ndtri  # type: ignore[import-untyped, unused-ignore]
 
 # No test set is larger. A larger number would only repeat that the drop is nearly at the limit.
 MOST_IMAGES = 10**9
@@ -56,6 +56,13 @@ def p_above(lost: int, gained: int, n: int, limit: float) -> float:
     k = np.arange(int(binom.isf(1e-12, n, gained_rate)) + 1)
     tails = binom.sf(lost - gained + k - 1, n - k, lost_rate / (1 - gained_rate))
     return float(min(1.0, np.sum(binom.pmf(k, n, gained_rate) * tails)))
+
+
+def p_better(right: int, n: int, other_right: int, other_n: int) -> float:
+    """One-sided p-value of "`right` of `n` is no larger share than `other_right` of `other_n`" (other images; score test)."""
+    pooled = (right + other_right) / (n + other_n)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / n + 1 / other_n))
+    return float(ndtr(-(right / n - other_right / other_n) / error)) if error else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -63,6 +63,7 @@ def compress(
     finetune: options.Finetune = True,
     expect_top1: options.ExpectTop1 = None,
     minutes: options.Minutes = None,
+    choose_share: options.ChooseShare = None,
     latency_limit: options.LatencyLimit = None,
     stem: options.Stem = None,
     input_size: options.InputSize = None,
@@ -83,10 +84,13 @@ def compress(
     from pipeline import api
     from pipeline.out import default_out
     from pipeline.recipe import load_recipe
-    from reports.rows import missing_requested
+    from reports.rows import missing_requested, strict_applies
 
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
-    flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
+    flags |= options.given(
+        expect__top1=expect_top1, latency_limit=latency_limit, data__choose_share=choose_share, train__stem=stem,
+        load__stem=stem,
+    )  # fmt: skip
     overrides = options.together(options.changes_of(changes), flags)
     if out is None:
         named = options.together(overrides, options.given(checkpoint=checkpoint, data__name=data))
@@ -98,7 +102,7 @@ def compress(
         command=typed(),
     )  # fmt: skip
     tell(report, out)
-    raise typer.Exit(exit_code(report.gate.verdict, report.gate.strict, bool(missing_requested(report))))
+    raise typer.Exit(exit_code(report.gate.verdict, strict_applies(report), bool(missing_requested(report))))
 
 
 @app.command()
@@ -240,6 +244,8 @@ def state_of(target: "Target") -> str:
 def tell(report: "Report", out: Path) -> None:
     for note in report.notes:
         console.print(f"· {note}", markup=False)
+    if report.dataset.divided:
+        console.print(report.dataset.divided, markup=False)
     console.print(f"gate: [bold]{report.gate.verdict}[/bold] · {out / 'report.html'}")
 
 

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from calibration.place import place_qdq
 from core.cache import Artifact, Stages
@@ -16,7 +16,7 @@ from core.text import one_line
 from export import targets
 from export.bundle import Bundle, bundle, device_code
 from export.half import Half, half
-from measure.engines import Measure, latency, predict
+from measure.engines import Measure, Predict, latency, predict
 from pipeline.recipe import Recipe
 from pipeline.student import Student
 
@@ -133,19 +133,23 @@ class EngineBuilder:
                 engines[name] = self.build(name, model)
         return engines, refused
 
-    def predict_all(self, engines: Mapping[EngineName, Artifact]) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
+    def predict_all(
+        self, engines: Mapping[EngineName, Artifact], split: Literal["val", "test"]
+    ) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
         """The predictions of the engines, and {engine: the reason} for engines that were built and do not run."""
         predictions: dict[EngineName, Artifact] = {}
         refused: dict[EngineName, str] = {}
         for name, engine in engines.items():
             with costs_its_row(name, refused, "it was built and does not run: "):
-                predictions[name] = self.predict(name, engine)
+                predictions[name] = self.predict(name, engine, split)
         return predictions, refused
 
-    def predict(self, name: EngineName, engine: Artifact) -> Artifact:
-        """The engine's predictions for every test image."""
+    def predict(self, name: EngineName, engine: Artifact, split: Literal["val", "test"]) -> Artifact:
+        """The engine's predictions for the images that choose ("val"), or for those that judge ("test")."""
+        config = Predict(**self.measure.model_dump(), split=split)
         context, load = self.target.platform(), self.target.load
-        return self.step(predict, self.measure, label=str(name), context=context, load=load, engine=engine, images=self.images)
+        label = f"{name} on {split}"
+        return self.step(predict, config, label=label, context=context, load=load, engine=engine, images=self.images)
 
     def time(self, engines: Mapping[EngineName, Artifact]) -> Artifact:
         """The latencies of all engines in one stage. They take turns, so their latencies are comparable."""

@@ -19,5 +19,5 @@ def check(recipe: Recipe, step: Stages, images: Artifact, teacher: Artifact) -> 
     if recipe.checkpoint is not None:
         given["preprocess"] = step(check_preprocess, Fit(), model=teacher, images=images)
     reference = EngineBuilder.of(recipe, step, targets.REFERENCE, images)
-    predictions = reference.predict(reference.baseline, reference.build(reference.baseline, teacher))
+    predictions = reference.predict(reference.baseline, reference.build(reference.baseline, teacher), "test")
     step(check_baseline, recipe.expect, predictions=predictions, images=images, **given)

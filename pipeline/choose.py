@@ -1,13 +1,16 @@
-"""Engines of a target with their predictions and latencies -> the one that ships: the quickest that passes the gate."""
+"""Engines of a target with their predictions for the images that choose, and their latencies -> the engine to be judged.
+
+Nothing here sees the images that judge.
+"""
 
 from collections.abc import Mapping, Sequence
 
 from core.cache import Artifact
 from core.engine_name import EngineName
-from measure.gate import Gate
+from measure.gate import BEST_TO_WORST
 from measure.judge import Judge
 from measure.predictions import read_predictions
-from measure.verdict import Drop
+from measure.verdict import Drop, Verdict
 
 
 def drop(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> Drop | None:
@@ -19,24 +22,44 @@ def drop(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Ju
     return judge.drop(before, after)
 
 
-def kept_back(drop: Drop, gate: Gate) -> bool:
-    """Whether the gate keeps an engine with this drop from shipping."""
-    return drop.verdict == "fail" or (gate.strict and drop.verdict == "inconclusive")
-
-
-def fails(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> bool:
-    """Whether the gate keeps the engine from shipping; False if there is no baseline to compare with."""
+def verdict(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> Verdict:
+    """The verdict on the engine; "inconclusive" if there is no baseline to compare with."""
     found = drop(predictions, name, judge)
-    return found is not None and kept_back(found, judge.gate)
+    return found.verdict if found else "inconclusive"
 
 
-def quickest(
+def best(
     names: Sequence[EngineName], predictions: Mapping[EngineName, Artifact], latency: Artifact, judge: Judge
 ) -> EngineName:
-    """The quickest of the engines that pass; if none passes, the quickest of all."""
+    """Engines that pass come before inconclusive ones, of both the quickest; then those that fail, the smallest drop first."""
     timed = latency.metrics["timed"]
-    passing = [name for name in names if not fails(predictions, name, judge)]
-    return min(passing or names, key=lambda name: float(timed[name.key]["p50"]))
+
+    def order(name: EngineName) -> tuple[int, float, float]:
+        found = drop(predictions, name, judge)
+        if found is None:
+            return BEST_TO_WORST.index("inconclusive"), 0.0, float(timed[name.key]["p50"])
+        lost = found.points if found.verdict == "fail" else 0.0
+        return BEST_TO_WORST.index(found.verdict), lost, float(timed[name.key]["p50"])
+
+    return min(names, key=order)
+
+
+def sequence(
+    chosen: EngineName, predictions: Mapping[EngineName, Artifact], judge: Judge, milder: str | None = None
+) -> tuple[EngineName, ...]:
+    """The engines to be judged, from the mildest to `chosen`: see measure/sequence.py.
+
+    Milder is the 8-bit engine of the student `milder`, if there is one. Else it is the same student in 16-bit floats, or in
+    FP32. An engine that has a worse verdict than `chosen` on the images that choose is left out. A student that is the
+    baseline itself has no engine in FP32.
+    """
+    floats = [EngineName("student", form, chosen.variant, chosen.target) for form in ("fp16", "bf16", "fp32")]
+    before = [] if milder is None else [EngineName("student", "int8", milder, chosen.target)]
+    mild = [name for name in (before or floats) if name in predictions][:1]
+    if chosen.form in ("fp16", "bf16") and not before:
+        return (chosen,)
+    limit = BEST_TO_WORST.index(verdict(predictions, chosen, judge))
+    return (*(name for name in mild if BEST_TO_WORST.index(verdict(predictions, name, judge)) <= limit), chosen)
 
 
 def unmeasured(names: Sequence[EngineName], preferred: str) -> EngineName:

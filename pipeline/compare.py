@@ -73,6 +73,7 @@ def compare(entries: dict[str, Entry], wanted: list[str], out: Path, command: st
     would not be judged on the same labelled test images.
     """
     started = time.perf_counter()
+    entries = on_the_same_images(entries)
     failed: dict[str, str] = {}
     images: dict[str, Artifact] = {}
     runs: dict[str, Run] = {}
@@ -98,6 +99,20 @@ def compare(entries: dict[str, Entry], wanted: list[str], out: Path, command: st
         )
         render_comparison(comparison, out)
     return comparison
+
+
+def on_the_same_images(entries: dict[str, Entry]) -> dict[str, Entry]:
+    """`entries`; if one of them is a checkpoint, a part of the test images chooses for all, so that the same ones judge."""
+    if not any(entry.recipe.checkpoint for entry in entries.values()):
+        return entries
+
+    def changed(recipe: Recipe) -> Recipe:
+        return recipe.model_copy(update={"data": recipe.data.model_copy(update={"choose_from_test": True})})
+
+    return {
+        name: Entry(entry.model, changed(entry.recipe), {label: changed(recipe) for label, recipe in entry.sweep.items()})
+        for name, entry in entries.items()
+    }
 
 
 @contextmanager

@@ -1,10 +1,10 @@
-"""The recovery ladder: the rungs that are tried, in this order, if the INT8 engine of a target fails the gate.
+"""The recovery ladder: the rungs that are tried, in this order, if the INT8 engine of a target fails on the images that choose.
 
 1. mixed: the layers that 8 bits hurt most go back to floating point, few at first
 2. quantize_aware: the student is trained on with 8-bit rounding in its forward pass, then quantized like any other
 
 The ranges are already the best of several methods (calibration/). Every rung is an engine with its own row. The ladder ends
-with the first rung that passes.
+with the first rung that passes, or with the first that the images are too few to tell about.
 """
 
 import json
@@ -18,9 +18,11 @@ from core.cache import Artifact
 from core.engine_name import EngineName
 from core.hardware import instruction_set
 from core.text import some
+from measure.gate import Gate, too_few
 from measure.judge import Judge
+from measure.verdict import Drop
 from pipeline.builder import EngineBuilder, costs_its_row
-from pipeline.choose import drop, fails, kept_back
+from pipeline.choose import drop
 from pipeline.recipe import Ladder
 from pipeline.student import Student
 from reports.run_folder import Rung, TargetResult
@@ -45,9 +47,9 @@ def climb(
     ranking: RankLayers,
     judge: Judge,
 ) -> Climbed:
-    """Try rungs until one passes, if the INT8 engines of all `students` fail the gate.
+    """Try rungs until one passes, if the INT8 engines of all `students` fail.
 
-    If all students fail, start from the one with the smallest drop.
+    `predictions` are those for the images that choose. The student to start from is the one with the smallest drop.
     """
     found = Climbed([], {}, {}, {}, {})
     student = to_recover(builder, students, predictions, judge)
@@ -58,15 +60,23 @@ def climb(
         with costs_its_row(name, found.refused, "this rung of the recovery ladder failed: "):
             placed = place()
             engine = builder.build(name, builder.as_built(placed))
-            found.predictions[name] = builder.predict(name, engine)
+            found.predictions[name] = builder.predict(name, engine, "val")
             found.engines[name], found.placed[name] = engine, placed
         if name in found.predictions:
-            passes = not fails({**predictions, **found.predictions}, name, judge)
-            found.rungs.append(Rung(name, what, passes, round(time.perf_counter() - started, 1), placed))
-            if passes:
+            seconds = round(time.perf_counter() - started, 1)
+            rung = judged_again(Rung(name, what, "fail", False, seconds, placed), {**predictions, **found.predictions}, judge)
+            found.rungs.append(rung)
+            if rung.verdict == "pass" or rung.too_few:
                 break
         started = time.perf_counter()
     return found
+
+
+def judged_again(rung: Rung, predictions: Mapping[EngineName, Artifact], judge: Judge) -> Rung:
+    """`rung` with its verdict on the images that choose, whose `predictions` are those of all engines."""
+    lost = drop(predictions, rung.name, judge)
+    assert lost is not None
+    return replace(rung, verdict=lost.verdict, too_few=too_few(lost, judge.gate.max_drop))
 
 
 def climbed_before(
@@ -87,11 +97,11 @@ def climbed_before(
     }
     if not unchanged or any(rung.placed is None for rung in before.rungs):
         return None
-    every = {**predictions, **{name: before.predictions[name] for name in climbed}}
+    every = {**predictions, **{name: before.held_out[name] for name in climbed}}
     return Climbed(
-        rungs=[replace(rung, passes=not fails(every, rung.name, judge)) for rung in before.rungs],
+        rungs=[judged_again(rung, every, judge) for rung in before.rungs],
         engines={name: before.engines[name] for name in climbed},
-        predictions={name: before.predictions[name] for name in climbed},
+        predictions={name: before.held_out[name] for name in climbed},
         placed={name: rung.placed for name, rung in climbed.items() if rung.placed},
         refused={
             name: reason for name, reason in before.refused.items() if name.form.startswith("mixed") or name.form == "qat"
@@ -102,13 +112,20 @@ def climbed_before(
 def to_recover(
     builder: EngineBuilder, students: Sequence[Student], predictions: Mapping[EngineName, Artifact], judge: Judge
 ) -> Student | None:
-    """The student with the smallest drop; None unless the INT8 engines of all students fail the gate."""
+    """The student with the smallest drop; None unless the INT8 engines of all students have to be recovered."""
     judged = []
     for student in students:
         if (name := builder.named(student, "int8")) in predictions:
             judged.append((student, drop(predictions, name, judge)))
-    failed = [(found.points, i) for i, (_, found) in enumerate(judged) if found and kept_back(found, judge.gate)]
+    failed = [(found.points, i) for i, (_, found) in enumerate(judged) if found and recoverable(found, judge.gate)]
     return judged[min(failed)[1]][0] if failed and len(failed) == len(judged) else None
+
+
+def recoverable(drop: Drop, gate: Gate) -> bool:
+    """Whether an INT8 engine with this drop has to be recovered: it would not ship, and a rung could pass."""
+    if drop.verdict == "inconclusive":
+        return gate.strict and not too_few(drop, gate.max_drop)
+    return drop.verdict == "fail"
 
 
 def rungs(
@@ -141,7 +158,7 @@ def trained(builder: EngineBuilder, train: Callable[[], Student]) -> Artifact:
 
 
 def counts(most: int) -> list[int]:
-    """1, 2, 3, 5, 8, … up to `most`. Few numbers, because every rung costs a build and an evaluation on the test images."""
+    """1, 2, 3, 5, 8, … up to `most`. Few numbers, because every rung costs a build and an evaluation."""
     found, following = [], 1
     while following <= most:
         found.append(following)

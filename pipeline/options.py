@@ -17,7 +17,7 @@ BUDGETS: dict[str, tuple[str, dict[str, float], str | None]] = {
     "latency": ("max_latency", {"us": 1e-3, "ms": 1.0, "s": 1e3}, None),
     "speedup": ("min_speedup", {"": 1.0, "x": 1.0}, None),
 }
-EXPECTED = "params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@onnxruntime"
+EXPECTED = "drop=1, params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@onnxruntime"
 
 Model = Annotated[str, typer.Argument(help="a network of the family, such as resnet50, or package.module:factory")]
 Set = Annotated[
@@ -31,9 +31,10 @@ Targets = Annotated[
     str, typer.Option("--targets", help="names of targets, comma-separated; default: all that work on this machine")
 ]
 MaxDrop = Annotated[float | None, typer.Option(help="the gate fails at this drop of top-1, percentage points")]
-Strict = Annotated[bool, typer.Option(help="exit with code 1 also when the verdict is inconclusive")]
+Strict = Annotated[bool, typer.Option(help="nothing ships that is inconclusive or unmeasured; then the exit code is 1")]
 Budget = Annotated[
-    str, typer.Option(help="limits of the student: params=10M,macs=2G,size=8MB,latency=4ms@target,speedup=10@target")
+    str,
+    typer.Option(help="drop=1: search the hardest pruning within 1 point; or params=10M,macs=2G,size=8MB,latency=4ms@target,…"),
 ]
 Sweep = Annotated[
     str, typer.Option(help="pruning ratios (0.3,0.5,0.7) or budgets to try; the fastest engine that passes the gate ships")
@@ -44,6 +45,10 @@ Finetune = Annotated[
 Minutes = Annotated[float | None, typer.Option(help="train the student for about this many minutes (replaces distill.epochs)")]
 ExpectTop1 = Annotated[
     float | None, typer.Option(help="known top-1 of the checkpoint, percent; the run stops if it is far below this")
+]
+ChooseShare = Annotated[
+    float | None,
+    typer.Option(help="share of the test images that chooses, for a checkpoint without val/ beside test/; default: 1/3"),
 ]
 LatencyLimit = Annotated[
     float | None, typer.Option(help="milliseconds; the report names the largest batch size within this limit")
@@ -71,8 +76,8 @@ def common(
     data: str | None, max_drop: float | None, strict: bool, budget: str, finetune: bool, minutes: float | None
 ) -> dict[str, Any]:
     """The changes that `compress` and `compare` both know."""
-    return limits_of(budget) | given(
-        data__name=data, gate__max_drop=max_drop, gate__strict=strict or None, finetune=None if finetune else False,
+    return together(limits_of(budget), given(gate__max_drop=max_drop)) | given(
+        data__name=data, gate__strict=strict or None, finetune=None if finetune else False,
         distill__minutes=minutes,
     )  # fmt: skip
 
@@ -139,15 +144,20 @@ def together(changes: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
 def limits_of(budget: str) -> dict[str, Any]:
     """ "params=10M,latency=4ms@onnxruntime" -> {"budget.max_params": 1e7, "budget.max_latency": {"onnxruntime": 4.0}}.
 
-    Units are powers of ten, in any case: see `BUDGETS`. Raises ValueError for a part that cannot be read or comes twice, for a
+    "drop=1" is the gate's limit; alone, the hardest pruning within it is searched. Units are powers of ten, in any case: see
+    `BUDGETS`. Raises ValueError for a part that cannot be read or comes twice, for a
     number that is not above zero, and for a target that does not exist.
     """
     from export import targets  # here, so that --help does not wait for it
 
     parsed: dict[str, Any] = {}
-    for part in filter(None, map(str.strip, budget.split(","))):
+    parts = list(filter(None, map(str.strip, budget.split(","))))
+    for part in parts:
         kind, _, limit = part.partition("=")
         amount, at, target = (text.strip() for text in limit.partition("@"))
+        if kind.strip().lower() == "drop" and (points := amount_of(amount, {"": 1.0})):
+            parsed |= {"gate.max_drop": points} | ({"levels.on": True} if len(parts) == 1 else {})
+            continue
         field, units, default = BUDGETS.get(kind.strip().lower(), ("", {}, None))
         value = amount_of(amount, units)
         on = target if at else default

@@ -1,6 +1,7 @@
 """The whole pipeline on one page. `step` runs a stage or finds it in the cache; a variable is the stage's folder on disk."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,11 +18,12 @@ from pipeline.baseline import baseline_of
 from pipeline.builder import EngineBuilder
 from pipeline.check import check
 from pipeline.engines import engines_of
+from pipeline.levels import hardest
 from pipeline.plan import plan
 from pipeline.recipe import Recipe, check_trainable
 from pipeline.student import Base, Pressed, Student
 from pipeline.trial import check_targets
-from reports.run_folder import TargetResult
+from reports.run_folder import Level, TargetResult
 
 
 def compress(
@@ -42,11 +44,26 @@ def compress(
     check(recipe, step, images, teacher)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     base = Base(images, checked, teacher, baseline)
-    plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}
-    students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
+    levels: Sequence[Level] = ()
+    if recipe.levels.on and not sweep and images.metrics["trainable"]:
+        found = hardest(recipe, step, base)
+        levels, students = found.levels, of_levels(found.networks, recipe, step, base)
+    else:
+        plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}
+        students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
     builders = [EngineBuilder.of(recipe, step, name, images) for name in recipe.targets]
     results = [engines_of(builder, recipe, base, students, (before or {}).get(builder.name)) for builder in builders]
-    return Pressed(base, students, results)
+    return Pressed(base, students, results, levels)
+
+
+def of_levels(networks: Mapping[str, Artifact], recipe: Recipe, step: Stages, base: Base) -> list[Student]:
+    """The students of the search over levels, from the mildest to the hardest."""
+    students: list[Student] = []
+    for name, network in networks.items():
+        trained_on = None if network is base.teacher else partial(train_quantized, name, recipe, step, base, network)
+        student = exported(name, recipe, step, base, network, trained_on)
+        students.append(replace(student, milder=students[-1].variant if students else None))
+    return students
 
 
 def press(name: str, recipe: Recipe, step: Stages, base: Base, widths: Artifact | None) -> Student:

@@ -53,6 +53,21 @@ class Ladder(Config):
     again: bool = False
 
 
+class Levels(Config):
+    """The search for the hardest pruning within the gate's limit, see pipeline/levels.py.
+
+    on         None: where neither the recipe nor the user says how much to prune
+    shares     of the baseline's MACs that the levels have, from mild to hard
+    epochs     of the short training at every level; the level that is taken is trained for `distill.epochs` more
+    halvings   how often the interval is halved between the last level that is left and the first that is lost
+    """
+
+    on: bool | None = None
+    shares: tuple[float, ...] = (0.75, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08)
+    epochs: int = Field(default=1, ge=1)
+    halvings: int = Field(default=2, ge=0)
+
+
 class Recipe(Config):
     """One run. `targets` maps the engines to build to their options.
 
@@ -80,6 +95,7 @@ class Recipe(Config):
     calibrate: Calibrate = Calibrate()
     rank_layers: RankLayers = RankLayers()
     ladder: Ladder = Ladder()
+    levels: Levels = Levels()
     measure: Measure = Measure()
     bundle: Bundle = Bundle()
     triton: Triton = Triton()
@@ -124,6 +140,9 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
     built = {name: read(targets.get(name).Options, options.get(name, {}), f"{path.name}: targets.{name}: ") for name in chosen}
     recipe = read(Recipe, {**content, "targets": built}, f"{path.name}: ")
     check_sense(recipe)
+    if recipe.levels.on is None:
+        searches = recipe.finetune and not recipe.budget.limited and "pruning_ratio" not in content.get("prune", {})
+        recipe = recipe.model_copy(update={"levels": recipe.levels.model_copy(update={"on": searches})})
     if not recipe.finetune and recipe.data.train_limit is None:  # there is no need to check a million images
         enough = 4 * recipe.calibrate.images  # some of every class are held out
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train_limit": enough})})
@@ -136,6 +155,8 @@ def check_sense(recipe: Recipe) -> None:
         raise ValueError(f"MODEL {recipe.load.arch} has a stem and shortcuts of its own; leave out --stem and train.shortcut")
     if not recipe.finetune and recipe.budget.limited:
         raise ValueError("BUDGET needs pruning, but --no-finetune skips it; remove one of them")
+    if recipe.levels.on and (recipe.budget.limited or not recipe.finetune):
+        raise ValueError("levels.on=true searches how much to prune, and BUDGET or --no-finetune says it; pass one of them")
     if recipe.checkpoint is None and not recipe.finetune:
         raise ValueError("--no-finetune quantizes a trained network as it is; pass CHECKPOINT=file")
 

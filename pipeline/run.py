@@ -53,6 +53,7 @@ def run(
             students={student.variant: student.onnx for student in pressed.students},
             stages=step.used,
             targets=list(pressed.targets),
+            levels=pressed.levels,
         ).write(out)
         report = render(out)
         publish(report, recipe, pressed, out)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.cache import Artifact
-from reports.run_folder import TargetResult
+from reports.run_folder import Level, TargetResult
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Student:
     onnx          its FP32 export
     ranges        of `onnx`
     trained_on    returns the student after quantization-aware training; None if it cannot be trained
+    milder        the variant that the search found before it: its engines are judged first
     """
 
     variant: str
@@ -38,12 +39,14 @@ class Student:
     onnx: Artifact
     ranges: Artifact
     trained_on: Callable[[], "Student"] | None = None
+    milder: str | None = None
 
 
 @dataclass(frozen=True)
 class Pressed:
-    """The results of a run: its base, a student per variant, and the engines of every target."""
+    """The results of a run: its base, a student per variant, the engines of every target, and the levels that were tried."""
 
     base: Base
     students: Sequence[Student]
     targets: Sequence[TargetResult]
+    levels: Sequence[Level] = ()

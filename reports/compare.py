@@ -83,7 +83,8 @@ def candidate(report: Report, target: str) -> Row | None:
     """The row of the engine that ships if it passes, or the row with the reason why the target has no engine."""
     judged = {entry.id for entry in report.gate.rows}
     rows = [row for row in report.rows if row.target == target]
-    refused = (row for row in rows if row.status == "unavailable" and row.network == "student" and row.precision != "fp32")
+    without = ("prepared", "unavailable")
+    refused = (row for row in rows if row.status in without and row.network == "student" and row.precision != "fp32")
     return next((row for row in rows if row.id in judged), next(refused, None))
 
 
@@ -135,14 +136,14 @@ def why(row: Row, report: Report) -> str | None:
     strict = "STRICT requires a pass" if report.gate.strict else None
     if row.network == "baseline":
         return "the baseline, only for comparison"
-    if not row.ships and row.drop is None:
-        return row.reason or "it is not the candidate"
-    if row.status == "built" and row.drop is None:
-        return strict and f"not measured here, and {strict}"
-    if row.drop is None or (row.ships and row.drop.verdict == "pass"):
+    if row.ships:
         return None
-    if row.drop.verdict == "inconclusive":
-        return strict and f"inconclusive (up to {row.drop.upper_95:.2f} points may be lost), and {strict}"
+    if row.status == "built" and strict:
+        return f"not measured here, and {strict}"
+    if row.drop is None:
+        return row.reason or "it is not the candidate"
+    if row.standing == "inconclusive":
+        return f"inconclusive (up to {row.drop.upper_95:.2f} points may be lost), and {strict}"
     return f"loses {row.drop.points:.2f} points; the limit is {report.gate.max_drop:g}"
 
 

@@ -28,13 +28,13 @@ class Engine(Row):
         """Whether it ships, in words."""
         if not self.ships:
             return f"no: {self.why_not}"
-        if self.status == "unavailable":
+        if self.status == "prepared":
             return "yes, after build.sh of its bundle has built it on the device"
         return f"yes, unmeasured: {self.reason}" if self.reason else "yes"
 
     @property
     def label(self) -> str:
-        return f"{self.model} {self.precision if self.status != 'unavailable' else '(no engine)'}"
+        return f"{self.model} {self.precision if self.status in ('measured', 'built') else '(no engine)'}"
 
 
 class Choice(Part):

@@ -7,6 +7,8 @@ from reports.schema import GateResult, Row
 
 MOSTLY = 0.9
 MOST_CLASSES = 5
+MUCH_BETTER = 5.0  # points
+THEN = {"inconclusive": "is inconclusive", "fail": "fails"}
 UNLABELLED = (
     "The images have no labels, so no accuracy is known: the gate compares each engine's predictions with those of the FP32 "
     "baseline on the same target. Agreement does not show how often both are wrong."
@@ -21,6 +23,8 @@ def findings(rows: list[Row], gate: GateResult) -> list[str]:
         for row in rows
         for note in (
             *verdict_notes(row, gate),
+            *sequence_notes(row, rows),
+            *better_notes(row),
             *unmeasured_notes(row, gate),
             *speed_notes(row, rows),
             *size_notes(row, rows),
@@ -49,7 +53,7 @@ def half_of(row: Row, rows: list[Row]) -> Row | None:
 
 
 def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
-    if row.drop is None or row.id not in {entry.id for entry in gate.rows}:
+    if row.drop is None or row.standing is None:
         return
     drop = row.drop
     lost = "points of top-1 lost"
@@ -78,6 +82,38 @@ def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
         yield f"{row.id} is inconclusive: {found}. {settle}"
 
 
+def sequence_notes(row: Row, rows: list[Row]) -> Iterator[str]:
+    """A note if a milder engine ships in place of the chosen one, or if the verdict of a milder one counts."""
+    if row.standing is None or row.drop is None:
+        return
+    judged = [other for other in rows if other.target == row.target and other.standing]
+    milder = judged[: judged.index(row)]
+    instead = next((other for other in milder if other.ships), None)
+    if instead:
+        yield f"{instead.id} ships instead of {row.id}: it is milder, and was judged before it."
+    elif row.standing != row.drop.verdict:
+        before = next(other for other in milder if other.standing == row.standing)
+        yield (
+            f"{row.id} counts as {row.standing}: {before.id}, which is milder and was judged before it, {THEN[row.standing]}. "
+            "A harder engine passes only if the milder ones do; else one of several could pass by chance."
+        )
+
+
+def better_notes(row: Row) -> Iterator[str]:
+    """A note if the engine is far better than its baseline."""
+    for points, upper, where in (
+        *([(row.chosen_on.drop, row.chosen_on.upper_95, "choose")] if row.chosen_on else []),
+        *([(row.drop.points, row.drop.upper_95, "judge")] if row.drop else []),
+    ):
+        if points is not None and upper is not None and points < -MUCH_BETTER and upper < 0:
+            yield (
+                f"{row.id} is {-points:.1f} points better than its FP32 baseline on the images that {where}. Compression does "
+                "not do that: something differs that should not, such as the preprocessing, or the baseline was not trained "
+                "to its end."
+            )
+            return
+
+
 def class_text(classes: list[ClassLoss], agreement: bool) -> str:
     """ "class defect: recall 100.0 % -> 0.0 % (8 images)"; of many classes, those that lost most."""
     worst = sorted(classes, key=lambda entry: (-entry.points, -entry.n))
@@ -92,10 +128,13 @@ def class_text(classes: list[ClassLoss], agreement: bool) -> str:
 def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
     if row.status == "unavailable":
         yield f"{row.id} could not be built here: {row.reason}"
-    if row.status == "unavailable" and row.ships:
-        yield f"Build bundle/{row.target} on the device: copy it there and run build.sh, which also measures and verifies."
-    if row.status == "built" and row.ships:
-        strict = " STRICT counts it as inconclusive." if gate.strict else ""
+    if row.status == "prepared":
+        yield (
+            f"{row.id} is prepared, not built and not judged ({row.reason}). Build bundle/{row.target} on the device: copy it "
+            "there and run build.sh, which also measures and verifies."
+        )
+    if row.status == "built" and row.id in {entry.id for entry in gate.rows}:
+        strict = " It does not ship, because STRICT lets nothing ship that is unmeasured." if gate.strict else ""
         judged = "accuracy" if gate.metric == "top1" else "agreement with the FP32 baseline"
         yield (
             f"{row.id} was built but not measured here ({row.reason}); its {judged} and speed are unknown: "

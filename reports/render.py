@@ -97,7 +97,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters.update(numbers.FILTERS, rate=rate)
+    found.filters.update(numbers.FILTERS, rate=rate, only_chosen=only_chosen)
     return found
 
 
@@ -128,10 +128,15 @@ def text(report: Report, template: str, **more: Any) -> str:
     )
 
 
+def only_chosen(row: Row) -> bool:
+    """Whether the engine was only measured on the images that choose."""
+    return row.chosen_on is not None and row.accuracy is None and row.agreement is None and row.network == "student"
+
+
 def headline(report: Report) -> Headline | None:
     """The best candidate: first by measured, then by ships, then by target onnxruntime."""
     judged, rows = {entry.id for entry in report.gate.rows}, report.rows
-    candidates = [row for row in rows if row.id in judged or row.status == "unavailable"]
+    candidates = [row for row in rows if row.id in judged or row.status in ("prepared", "unavailable")]
     if not candidates:
         return None
     row = min(candidates, key=lambda row: (row.status != "measured", not row.ships, row.target != "onnxruntime"))

@@ -3,7 +3,7 @@
 Accuracy, agreement and drop are all computed from the stored predictions of the engine, so they cannot contradict each other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,15 +11,31 @@ from core.cache import Artifact
 from core.engine_name import EngineName
 from data.loader import Split
 from measure.gate import Gate, power_notes, worst
-from measure.predictions import accuracy_of, agreement_of
+from measure.judge import Judge
+from measure.predictions import Predictions, accuracy_of, agreement_of
+from measure.sequence import standings
 from measure.verdict import Accuracy, Agreement, Drop, Verdict
 from reports.batching import batch_at_limit, notes_of
 from reports.budget_notes import budget_notes
 from reports.classes import lost_images, per_class
+from reports.contamination import contamination_notes
 from reports.findings import findings
 from reports.provenance import provenance_notes, provenance_of
 from reports.run_folder import RunRecord, TargetResult, read_record
-from reports.schema import Environment, GateResult, GateRow, Latency, Metric, Precision, Report, Row, Stage, Throughput
+from reports.schema import (
+    ChosenOn,
+    Environment,
+    GateResult,
+    GateRow,
+    Latency,
+    LevelTried,
+    Metric,
+    Precision,
+    Report,
+    Row,
+    Stage,
+    Throughput,
+)
 from reports.sweep import sweep_notes, with_front
 
 
@@ -29,17 +45,17 @@ def collect(out: Path) -> Report:
     dataset = run.dataset
     rows = with_front([row for result in run.targets for row in rows_of(run, result, out)])
     candidates = {str(result.candidate_name) for result in run.targets}
-    judged = [row for row in rows if row.id in candidates]
-    gate = gate_result(judged, run.gate, "top1" if dataset.labelled else "agreement")
+    gate = gate_result([row for row in rows if row.id in candidates], run.gate, "top1" if dataset.labelled else "agreement")
     stages = [stage_of(stage, run.environment, out) for stage in run.stages]
     notes = [
         *(note for stage in stages for note in stage.metrics.get("notes", [])),
         *power_notes(run.counted, run.gate.max_drop),
+        *contamination_notes(rows),
         *findings(rows, gate),
         *(note for result in run.targets for note in rung_notes(result)),
         *(note for result in run.targets for note in not_climbed_notes(result, run.gate, gate)),
         *budget_notes(stages, rows),
-        *sweep_notes(rows, gate),
+        *sweep_notes(rows, gate, "search" if run.levels else "SWEEP"),
         *notes_of(rows, run.latency_limit),
         *provenance_notes(stages, run.created, run.environment),
     ]
@@ -58,27 +74,40 @@ def collect(out: Path) -> Report:
         notes=list(dict.fromkeys(notes)),
         per_class=[entry for result in run.targets for entry in per_class(result, dataset, run.judge)],
         lost_images=[image for result in run.targets for image in lost_images(result, dataset, run.judge, image_name)],
+        levels=[LevelTried(**vars(level), ships=ships(rows, level.name)) for level in run.levels],
     )
 
 
+def ships(rows: list[Row], variant: str) -> bool:
+    """Whether an engine of the student `variant` ships on any target."""
+    return any(row.ships and row.variant == variant for row in rows)
+
+
 def missing_requested(report: Report) -> list[str]:
-    """The targets that the user named and that cannot be built here."""
-    built = {EngineName.parse(candidate.id).target for candidate in report.gate.rows}
-    return [target for target in report.requested if target not in built]
+    """The targets that the user named and that can be neither built nor prepared here."""
+    had = {EngineName.parse(candidate.id).target for candidate in report.gate.rows}
+    had |= {row.target for row in report.rows if row.status == "prepared"}
+    return [target for target in report.requested if target not in had]
+
+
+def strict_applies(report: Report) -> bool:
+    """Whether STRICT counts for the exit code: not if there is nothing to judge because all engines are only prepared here."""
+    return report.gate.strict and (bool(report.gate.rows) or all(row.status != "prepared" for row in report.rows))
 
 
 def rows_of(run: RunRecord, result: TargetResult, out: Path) -> list[Row]:
     """A row per engine of the target; if there is no engine, one row with the reason."""
     if result.unavailable:
-        return [missing(result.candidate_name, result.unavailable, ships=result.bundle is not None)]
-    built = [row_of(run, result, name, engine, out) for name, engine in result.engines.items()]
+        return [missing(result.candidate_name, result.unavailable, prepared=result.bundle is not None)]
+    standing = standings_of(run, result)
+    built = [row_of(run, result, name, engine, standing.get(name), out) for name, engine in result.engines.items()]
     return built + [missing(name, reason) for name, reason in result.refused.items()]
 
 
-def missing(name: EngineName, reason: str, ships: bool = False) -> Row:
-    """The row of an engine that could not be built."""
+def missing(name: EngineName, reason: str, prepared: bool = False) -> Row:
+    """The row of an engine that could not be built. If it is prepared, the device builds it, and its bundle ships."""
     return Row(id=str(name), network=name.network, variant=name.variant or None, precision=precision_of(name),
-               target=name.target, status="unavailable", reason=reason, ships=ships)  # fmt: skip
+               target=name.target, status="prepared" if prepared else "unavailable", reason=reason, ships=prepared)  # fmt: skip
 
 
 def precision_of(name: EngineName) -> Precision:
@@ -86,7 +115,9 @@ def precision_of(name: EngineName) -> Precision:
     return "mixed" if name.form.startswith("mixed") else "int8" if name.form == "qat" else cast(Precision, name.form)
 
 
-def row_of(run: RunRecord, result: TargetResult, name: EngineName, engine: Artifact, out: Path) -> Row:
+def row_of(
+    run: RunRecord, result: TargetResult, name: EngineName, engine: Artifact, standing: Verdict | None, out: Path
+) -> Row:
     build, exported = engine.metrics, run.exported(name).metrics
     accuracy, agreement, drop = judged_of(run, result, name)
     latency, reference = latency_of(result.timed, name.key), latency_of(result.timed, result.baseline.key)
@@ -97,8 +128,9 @@ def row_of(run: RunRecord, result: TargetResult, name: EngineName, engine: Artif
         variant=name.variant or None,
         precision="mixed" if name.form.startswith("mixed") else build["precision"],
         target=name.target,
-        status="measured" if name in result.predictions else "built",
+        status="built" if result.cannot_run else "measured",
         reason=result.cannot_run,
+        chosen_on=chosen_on_of(run, result, name),
         artifact=f"{engine.path.relative_to(out)}/{build['file']}" if build["file"] else None,
         sha256=build["sha256"],
         size_bytes=build["size_bytes"],
@@ -107,20 +139,49 @@ def row_of(run: RunRecord, result: TargetResult, name: EngineName, engine: Artif
         accuracy=accuracy,
         agreement=agreement,
         drop=drop,
+        standing=standing,
         latency_ms=latency,
         throughput=throughput,
         batch_at_limit=batch_at_limit(throughput, run.latency_limit),
         speedup=reference.p50 / latency.p50 if reference and latency else None,
         int8_share=build["int8_share"],
-        ships=name == result.candidate and result.bundle is not None and not (drop and drop.verdict == "fail"),
+        ships=name == result.candidate and result.bundle is not None and allowed(standing, run.gate),
+    )
+
+
+def allowed(standing: Verdict | None, gate: Gate) -> bool:
+    """Whether the gate lets an engine with this verdict ship; None: it was not measured."""
+    return standing == "pass" or (standing != "fail" and not gate.strict)
+
+
+def standings_of(run: RunRecord, result: TargetResult) -> dict[EngineName, Verdict]:
+    """The verdicts of the judged engines, as they count in their sequence."""
+    drops = [judged_of(run, result, name)[2] for name in result.judged]
+    return dict(zip(result.judged, standings([drop.verdict if drop else "inconclusive" for drop in drops]), strict=True))
+
+
+def chosen_on_of(run: RunRecord, result: TargetResult, name: EngineName) -> ChosenOn | None:
+    """None if the engine was not measured on the images that choose."""
+    if name not in result.held_out:
+        return None
+    accuracy, agreement, drop = figures(result.predicted_held_out, name, run.chooser)
+    return ChosenOn(
+        top1=accuracy.top1 if accuracy else None,
+        agreement=agreement.percent if agreement else None,
+        n=len(result.predicted_held_out[name].labels),
+        drop=drop.points if drop else None,
+        upper_95=drop.upper_95 if drop else None,
+        verdict=drop.verdict if drop else None,
     )
 
 
 def rung_notes(result: TargetResult) -> Iterator[str]:
     """A note for each engine that the recovery ladder tried for the target."""
     for rung in result.rungs:
-        verdict = "passes the gate" if rung.passes else "also fails the gate"
-        yield f"{rung.name}: {rung.what}; {verdict} (built and evaluated in {rung.seconds:.0f} s)."
+        verdict = {"pass": "passes", "inconclusive": "is inconclusive", "fail": "also fails"}[rung.verdict]
+        few = " These images are too few for any engine to pass, so no further one was built." if rung.too_few else ""
+        seconds = f"built and evaluated in {rung.seconds:.0f} s"
+        yield f"{rung.name}: {rung.what}; {verdict} on the images that choose ({seconds}).{few}"
 
 
 def not_climbed_notes(result: TargetResult, gate: Gate, judged: GateResult) -> Iterator[str]:
@@ -141,16 +202,24 @@ def text_of(gate: Gate) -> str:
     return f"MAX_DROP={gate.max_drop:g}{' STRICT=1' * gate.strict}{classes}"
 
 
-def judged_of(run: RunRecord, result: TargetResult, name: EngineName) -> tuple[Accuracy | None, Agreement | None, Drop | None]:
+Figures = tuple[Accuracy | None, Agreement | None, Drop | None]
+
+
+def judged_of(run: RunRecord, result: TargetResult, name: EngineName) -> Figures:
+    return figures(result.predicted, name, run.judge)
+
+
+def figures(predicted: Mapping[EngineName, Predictions], name: EngineName, judge: Judge) -> Figures:
     """The engine's accuracy, or its agreement on unlabelled images, and its drop against the baseline of the same target."""
-    if name not in result.predictions:
+    if name not in predicted:
         return None, None, None
-    candidate, baseline = result.predicted[name], result.predicted.get(result.baseline)
-    accuracy = accuracy_of(candidate) if run.dataset.labelled else None
-    if name == result.baseline or baseline is None:
+    candidate, baseline = predicted[name], predicted.get(EngineName.baseline(name.target))
+    labelled = bool((candidate.labels >= 0).all())
+    accuracy = accuracy_of(candidate) if labelled else None
+    if baseline is None or candidate is baseline:
         return accuracy, None, None
-    drop = run.judge.drop(baseline, candidate)
-    if run.dataset.labelled:
+    drop = judge.drop(baseline, candidate)
+    if labelled:
         return accuracy, None, drop
     # A relative drop needs the baseline's accuracy, which is unknown here.
     return None, agreement_of(baseline, candidate), drop.model_copy(update={"relative_percent": None})
@@ -164,11 +233,10 @@ def latency_of(timed: dict[str, Any], key: str) -> Latency | None:
 
 
 def gate_result(candidates: list[Row], gate: Gate, metric: Metric) -> GateResult:
-    """With STRICT, the verdict is not a pass if a candidate ships without a measurement. Candidates that are built only on the
-    device do not count."""
-    candidates = [row for row in candidates if row.status != "unavailable"]
-    verdicts: list[Verdict] = [row.drop.verdict for row in candidates if row.drop]
-    if gate.strict and any(row.ships and row.drop is None for row in candidates):
+    """With STRICT, the verdict is not a pass if a candidate could not be measured. What is only prepared does not count."""
+    built = [row for row in candidates if row.status in ("measured", "built")]
+    verdicts: list[Verdict] = [row.standing for row in built if row.standing]
+    if gate.strict and any(row.standing is None for row in built):
         verdicts.append("inconclusive")
     return GateResult(
         metric=metric,
@@ -176,7 +244,7 @@ def gate_result(candidates: list[Row], gate: Gate, metric: Metric) -> GateResult
         max_class_drop=gate.class_limit,
         strict=gate.strict,
         verdict=worst(verdicts),
-        rows=[GateRow(id=row.id, verdict=row.drop.verdict if row.drop else "unmeasured") for row in candidates],
+        rows=[GateRow(id=row.id, verdict=row.standing or "unmeasured") for row in built],
     )
 
 

@@ -1,7 +1,7 @@
 """OUT/run.json: the stages of a run and its results for each target. The pipeline writes it, the report reads it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from core.engine_name import EngineName
 from measure.gate import Gate
 from measure.judge import Judge, judge_of
 from measure.predictions import Predictions, read_predictions
+from measure.verdict import Drop, Verdict
 from reports.schema import Dataset, Environment
 
 RECORD = "run.json"
@@ -19,16 +20,37 @@ RECORD = "run.json"
 
 @dataclass(frozen=True)
 class Rung:
-    """An engine that the recovery ladder tried: the change (`what`), whether it passes, the seconds to build and evaluate.
-
-    `placed` is its float32 file with Q/DQ; None for runs of earlier versions.
+    """An engine that the recovery ladder tried: the change (`what`), its verdict on the images that choose, the seconds to
+    build and evaluate it. `too_few`: with so few images no further rung was tried. `placed` is its float32 file with Q/DQ;
+    None for runs of earlier versions.
     """
 
     name: EngineName
     what: str
-    passes: bool
+    verdict: Verdict
+    too_few: bool
     seconds: float
     placed: Artifact | None = None
+
+
+@dataclass(frozen=True)
+class Level:
+    """A network that the search over levels tried, in FP32.
+
+    share    of the baseline's MACs
+    epochs   of training after it was pruned from the level before
+    drop     on the images that choose
+    """
+
+    name: str
+    share: float
+    macs: float
+    epochs: int
+    drop: Drop
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.drop.verdict
 
 
 @dataclass(frozen=True)
@@ -39,7 +61,10 @@ class TargetResult:
     cannot_run     why the engines cannot run here; then there are no predictions and no latency
     refused        {engine: why it could not be built}
     climbed_for    the gate that the recovery ladder was last considered for; None where no engine can run
-    candidate      the engine that ships if it passes; None if no engine could ship
+    held_out       the predictions of all engines that could run, for the images that choose
+    predictions    the predictions of the baseline and of the judged engines, for the images that judge
+    judged         the engines that were judged, from the mildest to the one that was chosen
+    candidate      the engine that ships if it passes: one of `judged`, where engines can run; None if no engine could ship
     """
 
     target: str
@@ -47,7 +72,9 @@ class TargetResult:
     cannot_run: str | None = None
     engines: Mapping[EngineName, Artifact] = field(default_factory=dict)
     refused: Mapping[EngineName, str] = field(default_factory=dict)
+    held_out: Mapping[EngineName, Artifact] = field(default_factory=dict)
     predictions: Mapping[EngineName, Artifact] = field(default_factory=dict)
+    judged: tuple[EngineName, ...] = ()
     latency: Artifact | None = None
     rungs: tuple[Rung, ...] = ()
     climbed_for: Gate | None = None
@@ -65,8 +92,13 @@ class TargetResult:
 
     @cached_property
     def predicted(self) -> dict[EngineName, Predictions]:
-        """The predictions of all engines that could run."""
+        """The predictions for the images that judge."""
         return {name: read_predictions(stage.path) for name, stage in self.predictions.items()}
+
+    @cached_property
+    def predicted_held_out(self) -> dict[EngineName, Predictions]:
+        """The predictions for the images that choose."""
+        return {name: read_predictions(stage.path) for name, stage in self.held_out.items()}
 
     @property
     def compared(self) -> bool:
@@ -83,7 +115,8 @@ class TargetResult:
 class RunRecord:
     """A finished run. `students` are the FP32 ONNX exports by variant, `stages` all stages in the order of their use.
 
-    `checked` has the images that count in a verdict; None for runs of earlier versions.
+    `checked` has the images that count in a verdict; None for runs of earlier versions. `levels` are those that the search
+    tried, if there was one.
     """
 
     created: str
@@ -100,6 +133,7 @@ class RunRecord:
     students: Mapping[str, Artifact]
     stages: list[Artifact]
     targets: list[TargetResult]
+    levels: Sequence[Level] = ()
 
     def exported(self, name: EngineName) -> Artifact:
         """The export, in FP32 ONNX, that the engine was built from."""
@@ -107,7 +141,12 @@ class RunRecord:
 
     @cached_property
     def judge(self) -> Judge:
-        return judge_of(self.gate, self.images.path, self.checked.path if self.checked else None)
+        return judge_of(self.gate, self.images.path, self.checked.path if self.checked else None, "test")
+
+    @cached_property
+    def chooser(self) -> Judge:
+        """Judges on the images that choose."""
+        return judge_of(self.gate, self.images.path, self.checked.path if self.checked else None, "val")
 
     @property
     def counted(self) -> int:
@@ -135,13 +174,16 @@ class RunRecord:
                 "cannot_run": result.cannot_run,
                 "engines": paths(result.engines),
                 "refused": {name.key: reason for name, reason in result.refused.items()},
+                "held_out": paths(result.held_out),
                 "predictions": paths(result.predictions),
+                "judged": [name.key for name in result.judged],
                 "latency": path(result.latency) if result.latency else None,
                 "rungs": [
                     {
                         "row": rung.name.key,
                         "what": rung.what,
-                        "passes": rung.passes,
+                        "verdict": rung.verdict,
+                        "too_few": rung.too_few,
                         "seconds": rung.seconds,
                         "placed": path(rung.placed) if rung.placed else None,
                     }
@@ -167,6 +209,7 @@ class RunRecord:
             "students": {variant: path(stage) for variant, stage in self.students.items()},
             "stages": [{"path": path(s), "cached": s.manifest["cached"], "name": s.manifest["name"]} for s in self.stages],
             "targets": [target(result) for result in self.targets],
+            "levels": [{**vars(level), "drop": level.drop.model_dump()} for level in self.levels],
         }
         (out / RECORD).write_text(json.dumps(record, indent=1))
 
@@ -177,6 +220,12 @@ def targets_before(out: Path) -> dict[str, TargetResult]:
         return {result.target: result for result in read_record(out).targets}
     except (OSError, KeyError, ValueError):
         return {}
+
+
+def judged_before(entry: dict[str, Any]) -> list[str]:
+    """The engine that a run of an earlier version judged: its candidate, if that was measured."""
+    candidate = str(entry.get("candidate"))
+    return [candidate] if candidate in entry.get("predictions", {}) else []
 
 
 def read_record(out: Path) -> RunRecord:
@@ -203,17 +252,21 @@ def read_record(out: Path) -> RunRecord:
             cannot_run=entry.get("cannot_run"),
             engines={named(key): stage(path) for key, path in entry.get("engines", {}).items()},
             refused={named(key): reason for key, reason in entry.get("refused", {}).items()},
+            held_out={named(key): stage(path) for key, path in entry.get("held_out", {}).items()},
             predictions={named(key): stage(path) for key, path in entry.get("predictions", {}).items()},
+            judged=tuple(named(key) for key in entry.get("judged", judged_before(entry))),
             latency=optional("latency"),
             rungs=tuple(
                 Rung(
                     named(rung["row"]),
                     rung["what"],
-                    rung["passes"],
+                    rung["verdict"],
+                    rung["too_few"],
                     rung["seconds"],
                     stage(rung["placed"]) if rung.get("placed") else None,
                 )
                 for rung in entry.get("rungs", [])
+                if "verdict" in rung  # earlier versions wrote whether it passes on the test images
             ),
             climbed_for=Gate(**entry["climbed_for"]) if entry.get("climbed_for") else None,
             candidate=named(entry["candidate"]) if entry.get("candidate") else None,
@@ -235,4 +288,5 @@ def read_record(out: Path) -> RunRecord:
         students={variant: stage(path) for variant, path in record["students"].items()},
         stages=[stage(entry["path"], cached=entry["cached"], name=entry["name"]) for entry in record["stages"]],
         targets=[target(entry) for entry in record["targets"]],
+        levels=[Level(**{**entry, "drop": Drop(**entry["drop"])}) for entry in record.get("levels", [])],
     )

@@ -25,15 +25,40 @@ class Environment(Part):
     versions: dict[str, str]
 
 
+SOURCES = {"val": "images of val/", "train": "images held out of training", "test": "of the test images"}
+
+
+class ImagesOf(Part):
+    """The images of a purpose: their source (`data/index.py`) and their number."""
+
+    source: Literal["val", "train", "test"]
+    n: int
+
+
 class Dataset(Part):
-    """The images of all measurements; `splits` has their numbers, `preprocess` is the spec of data/preprocess.py."""
+    """The images of all measurements; `splits` has their numbers, `preprocess` is the spec of data/preprocess.py.
+
+    `chosen_on` are the images that all choices were made on, `judged_on` those of the verdicts; None in earlier versions.
+    """
 
     name: str
     classes: list[str]
     input_shape: list[int]
     splits: dict[str, int | None]
+    chosen_on: ImagesOf | None = None
+    judged_on: ImagesOf | None = None
     labelled: bool = True
     preprocess: dict[str, Any]
+
+    @property
+    def divided(self) -> str | None:
+        """The images that choose and those that judge, in words; None in earlier versions."""
+        if self.chosen_on is None or self.judged_on is None:
+            return None
+        return (
+            f"chosen on {self.chosen_on.n:,} {SOURCES[self.chosen_on.source]}, judged on {self.judged_on.n:,} "
+            f"{'others' if self.chosen_on.source == 'test' else 'test images'}"
+        )
 
 
 class Stage(Part):
@@ -84,11 +109,27 @@ class BatchAtLimit(Part):
     images_per_s: float
 
 
+class ChosenOn(Part):
+    """The figures of an engine on the `n` images that choose; they are slightly too good for the engine that was chosen.
+
+    `drop` and `upper_95` in points, None for the baseline. Without labels `agreement` (percent) takes the place of `top1`.
+    """
+
+    top1: float | None = None
+    agreement: float | None = None
+    n: int
+    drop: float | None = None
+    upper_95: float | None = None
+    verdict: Verdict | None = None
+
+
 class Row(Part):
     """One engine, or the reason why there is none. A value that was not measured is None.
 
-    `variant` distinguishes the students of a sweep. `front`: no other engine of the target that could ship is both as quick and
-    as accurate.
+    `variant` distinguishes the students of a sweep. `chosen_on` has the figures on the images that choose; `accuracy`,
+    `agreement` and `drop` are those on the images that judge, which only the baseline and the judged engines have. `standing`:
+    the verdict of a judged engine that counts, the worst of its own (in `drop`) and of those of milder engines, which were
+    judged before it. `front`: no other engine of the target that could ship is both as quick and as accurate.
     """
 
     id: str
@@ -96,8 +137,9 @@ class Row(Part):
     variant: str | None = None
     precision: Precision
     target: str
-    status: Literal["measured", "built", "unavailable"]
+    status: Literal["measured", "built", "prepared", "unavailable"]
     reason: str | None = None
+    chosen_on: ChosenOn | None = None
     artifact: str | None = None
     sha256: str | None = None
     size_bytes: int | None = None
@@ -106,6 +148,7 @@ class Row(Part):
     accuracy: Accuracy | None = None
     agreement: Agreement | None = None
     drop: Drop | None = None
+    standing: Verdict | None = None
     latency_ms: Latency | None = None
     throughput: list[Throughput] = Field(default_factory=list)
     batch_at_limit: BatchAtLimit | None = None
@@ -130,7 +173,9 @@ class GateRow(Part):
 
 
 class GateResult(Part):
-    """`verdict` is the worst of the measured candidates, "inconclusive" if none could be measured.
+    """`verdict` is the worst of `rows`, "inconclusive" if none could be measured.
+
+    `rows` has for each target the engine that ships, or the chosen one if none ships, with the verdict that counts.
 
     `max_class_drop` is the number of points that a single class may lose, None: no limit. `metric` is top-1 for labelled
     images and agreement with the baseline's predictions for unlabelled images.
@@ -148,6 +193,18 @@ class ClassDrop(ClassLoss):
     """The loss of a candidate (`row`) in one class."""
 
     row: str
+
+
+class LevelTried(Part):
+    """A network that the search over levels tried, in FP32: its `share` of the baseline's MACs, the epochs it was trained for,
+    and its drop on the images that choose. `ships`: an engine of it ships."""
+
+    name: str
+    share: float
+    macs: float
+    epochs: int
+    drop: Drop
+    ships: bool = False
 
 
 class LostImage(Part):
@@ -169,7 +226,8 @@ class Report(Part):
     """The whole report. `requested` are the targets that the user named.
 
     `notes` are the notes of the stages and the findings. `per_class` has every class of the test images for each measured
-    candidate. `lost_images` has some of the images that `drop.lost` counts.
+    candidate. `lost_images` has some of the images that `drop.lost` counts. `levels` are those that
+    the search tried.
     """
 
     schema_: Literal["respress.report/1"] = Field(default="respress.report/1", alias="schema")
@@ -186,3 +244,4 @@ class Report(Part):
     notes: list[str]
     per_class: list[ClassDrop] = Field(default_factory=list)
     lost_images: list[LostImage] = Field(default_factory=list)
+    levels: list[LevelTried] = Field(default_factory=list)

@@ -1,6 +1,7 @@
 """The engines of a sweep -> the front (engines that no other beats), drawn and as notes.
 
-Candidates are rows of students in the precisions that could ship. A student in FP32 is only for comparison.
+Candidates are rows of students in the precisions that could ship. A student in FP32 is only for comparison. All accuracies here
+are those on the images that choose: on the others, only one engine was measured.
 """
 
 from collections.abc import Iterator
@@ -27,12 +28,13 @@ def targets(rows: list[Row]) -> list[str]:
 
 
 def point(row: Row) -> Point:
-    failed = row.drop is not None and row.drop.verdict == "fail"
+    found = row.chosen_on
+    failed = found is not None and found.verdict == "fail"
     return Point(
         label=row.name.key.removeprefix("student-"),
         x=row.latency_ms.p50 if row.latency_ms else None,
-        y=row.accuracy.top1 if row.accuracy else row.agreement.percent if row.agreement else None,
-        kind="baseline" if row.network == "baseline" else "fail" if failed else "pass" if row.drop else "unmeasured",
+        y=(found.top1 if found.top1 is not None else found.agreement) if found else None,
+        kind="baseline" if row.network == "baseline" else "fail" if failed else "pass" if found else "unmeasured",
     )
 
 
@@ -55,20 +57,21 @@ def trades(rows: list[Row]) -> list[Trade]:
     return found
 
 
-def sweep_notes(rows: list[Row], gate: GateResult) -> Iterator[str]:
+def sweep_notes(rows: list[Row], gate: GateResult, kind: str = "SWEEP") -> Iterator[str]:
+    """`kind` is what made several students."""
     for target in targets(rows):
         tried = candidates(rows, target)
-        judged = [row for row in tried if row.drop]
-        passing = [row for row in judged if row.drop and row.drop.verdict != "fail"]
-        if not judged:
-            yield f"SWEEP on {target}: none of the {len(tried)} engines could be evaluated here."
+        measured = [row for row in tried if row.chosen_on]
+        passing = [row for row in measured if row.chosen_on and row.chosen_on.verdict != "fail"]
+        if not measured:
+            yield f"{kind} on {target}: none of the {len(tried)} engines could be evaluated here."
             continue
-        ships = next((row.name.key for row in tried if row.ships), None)
-        choice = f"{ships} ships, the quickest of them" if ships else "none ships"
+        ships = next((row for row in rows if row.target == target and row.ships), None)
+        choice = f"{ships.name.key} ships" if ships else "none ships"
         edge = ", ".join(row.name.key for row in tried if row.front)
         yield (
-            f"SWEEP on {target}: {len(passing)} of {len(judged)} engines do not fail the gate of {gate.max_drop:g} points; "
-            f"{choice}. "
+            f"{kind} on {target}: {len(passing)} of {len(measured)} engines do not fail the gate of {gate.max_drop:g} points "
+            f"on the images that choose; {choice}. "
             + (f"No engine is both quicker and more accurate than {edge}. " if edge else "")
-            + "All were measured on the same images, so the accuracy of the best one is slightly too high by chance."
+            + "They were compared on the images that choose; the verdict on the engine that ships is of other images."
         )

@@ -16,6 +16,13 @@ def picture(seed: int, size: tuple[int, int] = (24, 20), mode: str = "RGB") -> I
     return coarse.resize(size, Image.Resampling.BICUBIC).convert(mode)
 
 
+def distinct(root: Path) -> Path:
+    """Every image of `root` with content of its own."""
+    for i, path in enumerate(sorted(root.rglob("*.png"))):
+        picture(1000 + i).save(path)
+    return root
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     """Makes my-images of {"train/cat": number of images, "train/readme.txt": content}; "" is the folder itself."""

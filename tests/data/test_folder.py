@@ -11,7 +11,7 @@ import pytest
 from data.index import Data, fingerprint, index
 from data.loader import Split, batches
 from data.splits import calibrating
-from tests.data.conftest import Tree, picture
+from tests.data.conftest import Tree, distinct, picture
 
 
 def network(folder: Path, classes: int = 3, channels: int = 3, labels: list[str] | None = None, **said: Any) -> Path:
@@ -48,17 +48,20 @@ def test_the_gate_is_test_where_there_is_one(tree: Tree, out: Path) -> None:
 
 @pytest.mark.parametrize("part", ("val", "test"))
 def test_without_training_images_a_slice_calibrates(tree: Tree, out: Path, part: str) -> None:
-    root = tree({f"{part}/cat": 30, f"{part}/dog": 10, f"{part}/lone": 1})
+    root = distinct(tree({f"{part}/cat": 30, f"{part}/dog": 10, f"{part}/lone": 1}))
     found = index(Data(name=str(root)), out)
-    assert found["splits"] == {"train": 8, "val": 0, "test": 33}
+    assert found["splits"] == {"train": 8, "val": 16, "test": 17}
     assert found["labelled"] and not found["trainable"]
     assert found["notes"] == [
         "my-images has no train/: 8 of its images, drawn by a fixed seed, are for calibration, the other 33 are the test set. "
-        "Nothing is trained: no pruning, no distillation."
+        "Nothing is trained: no pruning, no distillation.",
+        "16 of the 33 test images of my-images choose, by a hash of their content, and the other 17 judge. To choose on other "
+        "images, put them into val/ beside test/.",
     ]
     assert np.bincount(Split(out, "train").labels, minlength=3).tolist() == [6, 2, 0]
-    assert set(names(out, "train")).isdisjoint(names(out, "test"))
-    assert len(list(batches(Split(out, "val"), 4))) == 0
+    assert np.bincount(Split(out, "val").labels, minlength=3).tolist() == [12, 4, 0]
+    together = [name for split in ("train", "val", "test") for name in names(out, split)]
+    assert len(set(together)) == len(together) == 41
     chosen = names(out, "train")
     index(Data(name=str(root)), out)
     assert names(out, "train") == chosen
@@ -78,22 +81,22 @@ def test_the_slice_is_bounded_and_fair() -> None:
 
 
 def test_limits_hold_for_every_form(tree: Tree, out: Path) -> None:
-    root = tree({"val/cat": 30, "val/dog": 10})
+    root = distinct(tree({"val/cat": 30, "val/dog": 10}))
     found = index(Data(name=str(root), train_limit=4, test_limit=6), out)
-    assert found["splits"] == {"train": 4, "val": 0, "test": 6}
+    assert found["splits"] == {"train": 4, "val": 3, "test": 3}
     assert set(Split(out, "test").labels) == {0, 1}
 
 
 @pytest.mark.parametrize("labels", (None, ["one", "two", "three"]))
 def test_unlabelled_images_calibrate_a_checkpoint(tree: Tree, out: Path, tmp_path: Path, labels: list[str] | None) -> None:
-    root = tree({"": 9, "holiday/deeper": 1})
+    root = distinct(tree({"": 9, "holiday/deeper": 1}))
     found = index(Data(name=str(root)), out, network=network(tmp_path / "network", labels=labels))
     assert found["classes"] == (labels or ["class 0", "class 1", "class 2"])
-    assert found["splits"] == {"train": 2, "val": 0, "test": 8}
+    assert found["splits"] == {"train": 2, "val": 4, "test": 4}
     assert not found["labelled"] and not found["trainable"] and "no labels" in found["notes"][0]
     x, y = next(batches(Split(out, "test"), 100))
-    assert x.shape == (8, 3, 224, 224) and y.tolist() == [-1] * 8
-    assert sorted(names(out, "train") + names(out, "test"))[-1] == "holiday/deeper/000.png"
+    assert x.shape == (4, 3, 224, 224) and y.tolist() == [-1] * 4
+    assert sorted(names(out, "train") + names(out, "val") + names(out, "test"))[-1] == "holiday/deeper/000.png"
 
 
 def test_unlabelled_images_need_a_checkpoint(tree: Tree, out: Path) -> None:
@@ -200,7 +203,7 @@ def test_the_names_of_an_array_are_numbers(out: Path) -> None:
 
 
 def test_the_order_of_labels_txt_is_that_of_the_outputs(tree: Tree, out: Path, tmp_path: Path) -> None:
-    root = tree({"val/cat": 2, "val/bird": 2})
+    root = distinct(tree({"val/cat": 5, "val/bird": 5}))
     found = index(Data(name=str(root)), out, network=network(tmp_path / "n", labels=["dog", "cat", "bird"]))
     assert found["classes"] == ["dog", "cat", "bird"]
     split = Split(out, "test")
@@ -246,14 +249,14 @@ def test_a_new_head_may_be_for_any_classes(
 def test_a_known_set_has_the_networks_channels_and_order(out: Path, tmp_path: Path) -> None:
     plain, grey = tmp_path / "plain", network(tmp_path / "grey", 10, 3)
     plain.mkdir()
-    index(Data(train_limit=40, test_limit=8), plain)
+    index(Data(train_limit=40, test_limit=8, choose_share=0), plain)
     names_of_plain = json.loads((plain / "dataset.json").read_text())["classes"]
-    assert index(Data(train_limit=40, test_limit=8), out, network=grey)["input_shape"] == [3, 32, 32]
+    assert index(Data(train_limit=40, test_limit=8, choose_share=0), out, network=grey)["input_shape"] == [3, 32, 32]
     x, labels = next(batches(Split(out, "test"), 8))
     one, _ = next(batches(Split(plain, "test"), 8))
     assert np.array_equal(x.numpy(), np.repeat(one.numpy(), 3, axis=1))
     turned = network(tmp_path / "turned", 10, 1, labels=names_of_plain[::-1])
-    assert index(Data(train_limit=40, test_limit=8), out, network=turned)["classes"] == names_of_plain[::-1]
+    assert index(Data(train_limit=40, test_limit=8, choose_share=0), out, network=turned)["classes"] == names_of_plain[::-1]
     assert Split(out, "test").labels.tolist() == (9 - labels.numpy()).tolist()
     with pytest.raises(ValueError, match="1000 classes, DATA fashion-mnist has 10"):
-        index(Data(train_limit=40, test_limit=8), out, network=network(tmp_path / "large", 1000, 1))
+        index(Data(train_limit=40, test_limit=8, choose_share=0), out, network=network(tmp_path / "large", 1000, 1))

@@ -10,7 +10,7 @@ from PIL import Image
 from data import walk
 from data.index import Data, index
 from data.loader import Split
-from tests.data.conftest import Tree, picture
+from tests.data.conftest import Tree, distinct, picture
 from tests.data.test_folder import names, network
 
 NOT_SPLIT = (
@@ -33,8 +33,8 @@ def test_splits_in_any_spelling(tree: Tree, out: Path, train: str, gate: str) ->
 
 @pytest.mark.parametrize("gate", ("valid", "Testing", "eval"))
 def test_a_gate_alone_in_any_spelling(tree: Tree, out: Path, gate: str) -> None:
-    found = index(Data(name=str(tree({f"{gate}/a": 10, f"{gate}/b": 10}))), out)
-    assert found["splits"] == {"train": 4, "val": 0, "test": 16} and "has no train/" in found["notes"][0]
+    found = index(Data(name=str(distinct(tree({f"{gate}/a": 10, f"{gate}/b": 10})))), out)
+    assert found["splits"] == {"train": 4, "val": 8, "test": 8} and "has no train/" in found["notes"][0]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +78,6 @@ def test_training_images_are_split_where_only_they_have_labels(tree: Tree, out: 
 STRAY: Content = {"README.md": b"", "Thumbs.db": b"", ".DS_Store": b"", "desktop.ini": b"", "__MACOSX/a": 2, "@eaDir": 2}
 
 
-def distinct(root: Path) -> Path:
-    """Every image of `root` with content of its own."""
-    for i, path in enumerate(sorted(root.rglob("*.png"))):
-        picture(1000 + i).save(path)
-    return root
-
-
 @pytest.mark.parametrize("with_network", (False, True))
 def test_class_folders_on_one_level_are_split_here(tree: Tree, out: Path, tmp_path: Path, with_network: bool) -> None:
     root = distinct(tree({"cat": 50, "dog/deeper": 20, "lone": 1, **STRAY}))
@@ -93,13 +86,20 @@ def test_class_folders_on_one_level_are_split_here(tree: Tree, out: Path, tmp_pa
     known = network(tmp_path / "n", 3) if with_network else None
     found = index(Data(name=str(root)), out, network=known)
     assert found["classes"] == ["cat", "dog", "lone"] and found["labelled"] and found["trainable"]
-    assert np.bincount(Split(out, "test").labels, minlength=3).tolist() == [10, 4, 0]
-    assert found["splits"] == {"train": 54, "val": 3, "test": 14}
-    assert found["notes"] == [
+    tested = [Split(out, split).labels for split in (("val", "test") if with_network else ("test",))]
+    assert np.bincount(np.concatenate(tested), minlength=3).tolist() == [10, 4, 0]
+    assert found["splits"] == ({"train": 57, "val": 7, "test": 7} if with_network else {"train": 54, "val": 3, "test": 14})
+    notes = [
         NOT_SPLIT.format(57, 14),
         "3 files have suffixes that are not of images and were left out (.md, .db, .ini)",
         "1 image is outside of the class folders and was left out (stray.png)",
     ]
+    if with_network:
+        notes.append(
+            "7 of the 14 test images of my-images choose, by a hash of their content, and the other 7 judge. To choose on "
+            "other images, put them into val/ beside test/."
+        )
+    assert found["notes"] == notes
 
 
 def test_the_split_depends_on_content_alone(tree: Tree, out: Path) -> None:
@@ -135,8 +135,8 @@ def test_equal_files_are_on_one_side(tree: Tree, out: Path) -> None:
     ],
 )  # fmt: skip
 def test_images_beside_folders(tree: Tree, out: Path, tmp_path: Path, content: Content, labelled: bool, message: str) -> None:
-    found = index(Data(name=str(tree(content))), out, network=network(tmp_path / "n", 2))
-    assert found["labelled"] is labelled and found["notes"][1:] == ([message] if message else [])
+    found = index(Data(name=str(distinct(tree(content)))), out, network=network(tmp_path / "n", 2))
+    assert found["labelled"] is labelled and found["notes"][1:-1] == ([message] if message else [])
     assert sum(found["splits"].values()) == (10 if labelled else sum(n for n in content.values() if isinstance(n, int)))
 
 

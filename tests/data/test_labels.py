@@ -9,9 +9,8 @@ import pytest
 
 from data.index import Data, index
 from data.loader import Split
-from tests.data.conftest import Tree
+from tests.data.conftest import Tree, distinct
 from tests.data.test_folder import names, network
-from tests.data.test_forms import distinct
 
 COUNT = 20
 KINDS = ["cat" if i % 2 else "dog" for i in range(COUNT)]

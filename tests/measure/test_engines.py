@@ -9,7 +9,17 @@ import pytest
 
 from data.index import Data, index
 from export import targets
-from measure.engines import Measure, Runner, affordable, largest_batch, latency, predict, throughput, throughput_of
+from measure.engines import (
+    Measure,
+    Predict,
+    Runner,
+    affordable,
+    largest_batch,
+    latency,
+    predict,
+    throughput,
+    throughput_of,
+)
 from reports.schema import Throughput
 from tests.conftest import Small
 
@@ -115,7 +125,7 @@ def test_no_engine_gets_a_larger_batch_than_it_was_built_for(small: Small, engin
 
         return counted
 
-    assert predict(Measure(), tmp_path, load=load, engine=engine, images=small.images)["n"] == 64
+    assert predict(Predict(), tmp_path, load=load, engine=engine, images=small.images)["n"] == 64
     assert batches_run == {5, 4}, "64 images are twelve batches of 5 and one of 4"
 
 

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from measure.gate import Gate, drop_of, exit_code, worst
+from measure.gate import Gate, drop_of, exit_code, too_few, worst
 from measure.verdict import Verdict
 
 
@@ -76,3 +76,17 @@ def test_exit_code(verdict: Verdict, strict: bool, missing: bool, code: int) -> 
 def test_a_limit_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValidationError):
         Gate(max_drop=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "n", "few"),
+    [
+        (0, 0, 200, True), (0, 0, 300, False), (3, 1, 300, True), (60, 30, 3333, False), (5, 5, 500, True), (5, 5, 1000, False),
+        (1, 0, 50, True),  # 2 points, which may be chance
+        (20, 0, 50, False),  # it surely fails
+    ],
+)  # fmt: skip
+def test_whether_the_images_are_too_few_to_tell(lost: int, gained: int, n: int, few: bool) -> None:
+    drop = drop_of(correct_except(n, range(gained)), correct_except(n, range(gained, gained + lost)), 1.0)
+    assert (drop.lost, drop.gained) == (lost, gained)
+    assert too_few(drop, 1.0) is few

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm  # type: ignore[import-untyped, unused-ignore]
 
-from measure.statistics import images_to_settle, tango_interval, tango_upper, upper_limit
+from measure.statistics import images_to_settle, p_better, tango_interval, tango_upper, upper_limit
 
 COUNTS = [
     (0, 0, 50),
@@ -108,3 +108,16 @@ def test_images_to_settle_at_the_edges() -> None:
     assert images_to_settle(10, 0, 1000, 1.0) is None, "a drop of exactly the limit never passes"
     assert images_to_settle(9_999_999, 0, 1_000_000_000, 1.0) is None, "more images than anybody has"
     assert images_to_settle(0, 0, 1000, 1.0) == 1000, "settled already"
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "other_right", "other_n", "p"),
+    [
+        (2999, 3000, 9339, 10_000, 0.0),  # a network on images it was trained on
+        (50, 100, 50, 100, 0.5),
+        (10, 10, 20, 20, 1.0),  # both get all right
+        (95, 100, 90, 100, 0.0897),  # z = 0.05 / sqrt(0.925 * 0.075 * 2 / 100) = 1.342
+    ],
+)
+def test_two_shares_of_different_images(right: int, n: int, other_right: int, other_n: int, p: float) -> None:
+    assert p_better(right, n, other_right, other_n) == pytest.approx(p, abs=1e-3)

@@ -16,7 +16,8 @@ from data.index import Data, index
 from models.checkpoint import Load, load_checkpoint
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
-from pipeline.compare import check_same, requested
+from pipeline.compare import Entry, check_same, on_the_same_images, requested
+from pipeline.recipe import load_recipe
 from tests.widths import narrow
 
 FACTORIES = """
@@ -87,7 +88,8 @@ def test_two_models_side_by_side(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     both, names = "compared_networks:narrow,compared_networks:wide", ["compared_networks:narrow", "compared_networks:wide"]
-    assert run(monkeypatch, tmp_path, both, images, "--max-drop", "100") == 0
+    alike = ["--set", "data.choose_from_test=true"]  # as where one of the networks is a checkpoint
+    assert run(monkeypatch, tmp_path, both, images, "--max-drop", "100", *alike) == 0
     engines = engines_of(tmp_path)
     assert list(engines) == [f"{name}/{key}" for name in names for key in ("baseline-fp32", "student-int8")] + ["table"]
     for name in names:
@@ -122,7 +124,7 @@ def test_two_models_side_by_side(
     (tmp_path / "bad.pth").write_text("no weights")
     three = f"{both},resnet18={tmp_path / 'bad.pth'}"
     capsys.readouterr()
-    assert run(monkeypatch, tmp_path, three, images, "--max-drop", "100") == 2
+    assert run(monkeypatch, tmp_path, three, images, "--max-drop", "100", *alike) == 2
     refused = engines_of(tmp_path)["resnet18/student-int8"]
     assert refused["status"] == "unavailable" and "bad.pth" in refused["why_not"] and not refused["ships"]
     assert capsys.readouterr().err == f"error: resnet18: {refused['why_not']}\n"
@@ -130,7 +132,7 @@ def test_two_models_side_by_side(
     assert {key: again[key] for key in engines if key != "table"} == {key: engines[key] for key in engines if key != "table"}
     assert refused["why_not"] in (tmp_path / "compare.md").read_text()
 
-    assert run(monkeypatch, tmp_path, both, images, "--max-drop", "-100") == 1
+    assert run(monkeypatch, tmp_path, both, images, "--max-drop", "-100", *alike) == 1
     engines = engines_of(tmp_path)
     assert engines["table"]["choices"] == [] and engines["table"]["notes"] == ["No model passes the gate of -100 points here."]
     assert "the limit is -100" in engines[f"{names[0]}/student-int8"]["why_not"]
@@ -182,6 +184,15 @@ def test_a_network_may_come_with_several_checkpoints() -> None:
     found = requested("resnet18, resnet50=a/x.pth, resnet50=y.pth, resnet50")
     assert [network.name for network in found] == ["resnet18", "resnet50-x", "resnet50-y", "resnet50-trained"]
     assert [network.checkpoint for network in found] == [None, Path("a/x.pth"), Path("y.pth"), None]
+
+
+@pytest.mark.parametrize(("checkpoint", "from_test"), [(None, False), ("mine.pth", True)])
+def test_with_a_checkpoint_the_same_images_judge_all(checkpoint: str | None, from_test: bool) -> None:
+    trained = load_recipe("resnet18", None, {}, ["onnxruntime"])
+    given = load_recipe("resnet18", None, {"checkpoint": checkpoint} if checkpoint else {}, ["onnxruntime"])
+    entries = on_the_same_images({"a": Entry("resnet18", trained, {"0.3": trained}), "b": Entry("resnet18", given, {})})
+    recipes = [recipe for entry in entries.values() for recipe in (entry.recipe, *entry.sweep.values())]
+    assert [recipe.data.choose_from_test for recipe in recipes] == [from_test] * 3
 
 
 def test_all_must_be_judged_on_the_same_labelled_images(images: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data.loader import Split
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
 
@@ -103,11 +104,20 @@ def test_the_baseline_is_what_plain_pytorch_gets(own: Path, tmp_path: Path, monk
     model = ResNet(family_spec("resnet18", num_classes=2)).eval()
     model.load_state_dict({k.removeprefix("module."): t for k, t in torch.load(own / "mine.pth")["state_dict"].items()})
     x, y = plain(own / "data/val")
+    files = [f"val/{label}/{path.name}" for label in ("Äpfel", "梨") for path in sorted((own / "data/val" / label).iterdir())]
     with torch.inference_mode():
-        right = int((model(x).argmax(1) == y).sum())
-    assert right > 20  # of 30: it learnt something
+        right = (model(x).argmax(1) == y).numpy()
+    assert right.sum() > 20  # of 30: it learnt something
+    (images,) = (tmp_path / "stages").glob("index-*")
+    counted = {}
+    for split in ("val", "test"):
+        names = [Split(images, split).name(i) for i in range(15)]
+        counted[split] = int(right[[files.index(name) for name in names]].sum())
+    assert report["dataset"]["chosen_on"] == {"source": "test", "n": 15} and report["dataset"]["judged_on"]["n"] == 15
     for target in ("torch", "onnxruntime"):
-        assert rows_of(report)[f"baseline-fp32/{target}"]["accuracy"]["correct"] == right
+        baseline = rows_of(report)[f"baseline-fp32/{target}"]
+        assert baseline["accuracy"]["correct"] == counted["test"]
+        assert baseline["chosen_on"]["top1"] == pytest.approx(100 * counted["val"] / 15)
     assert report["dataset"]["classes"] == ["Äpfel", "梨"]
     assert {entry["label"] for entry in report["per_class"]} == {"Äpfel", "梨"}
     bundle = tmp_path / "bundle/onnxruntime"
@@ -140,7 +150,7 @@ def test_without_training_images_it_only_quantizes(
     assert int8["ships"] and int8["int8_share"] > 0.99
     assert report["gate"]["metric"] == ("top1" if labelled else "agreement")
     assert (int8["accuracy"] is None) == (int8["agreement"] is not None) == (not labelled)
-    assert report["dataset"]["splits"]["train"] + report["dataset"]["splits"]["test"] == 80
+    assert report["dataset"]["splits"] == {"train": 16, "val": 32, "test": 32}
     assert any("for calibration" in note for note in report["notes"])
     if not labelled:
         assert "accuracy" in (tmp_path / "out/report.md").read_text()  # what agreement is not

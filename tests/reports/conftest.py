@@ -12,6 +12,7 @@ import pytest
 from data.filenames import Names
 
 MakeRun = Callable[..., Path]
+HELD_OUT = 500
 KEYS = ("baseline-fp32", "student-fp32", "student-int8")
 CLASSES = [
     "T-shirt/top",
@@ -54,6 +55,7 @@ def write_images(stage: Path, dataset: dict[str, Any], n: int, labelled: bool, f
 def make_run(tmp_path: Path) -> MakeRun:
     """`make_run(wrong={key: images got wrong}, …)` -> OUT with run.json; onnxruntime measured, tensorrt only built.
 
+    `held_out`: like `wrong`, but of the 500 images that choose; `judged`: the judged engines, of which the last was chosen.
     `labelled=False`: the images have no labels; `tuned=False`: no student in FP32, its network is the baseline;
     `notes`: what the stages train and prune had to say; `root` and `files`: a folder of images in place of an array.
     """
@@ -62,6 +64,9 @@ def make_run(tmp_path: Path) -> MakeRun:
         *,
         n: int = 1000,
         wrong: dict[str, Sequence[int]] | None = None,
+        held_out: dict[str, Sequence[int]] | None = None,
+        judged: Sequence[str] = ("student-int8",),
+        candidate: str = "student-int8",
         p50: tuple[float, float, float] = (4.0, 1.0, 0.5),
         sizes: tuple[int, int, int] = (170_000_000, 40_000_000, 10_500_000),
         int8_share: float = 0.98,
@@ -85,9 +90,11 @@ def make_run(tmp_path: Path) -> MakeRun:
             (path / "manifest.json").write_text(json.dumps(manifest))
             return f"stages/{name}"
 
-        def predict(key: str) -> str:
-            folder = stage(f"predict-{key}", {})
-            np.savez(out / folder / "predictions.npz", **predictions(n, (wrong or {}).get(key, range(20)), labelled))
+        def predict(key: str, split: str) -> str:
+            folder = stage(f"predict-{key}-{split}", {})
+            count, missed = (n, wrong) if split == "test" else (HELD_OUT, held_out)
+            found = predictions(count, (missed or {}).get(key, range(20)), labelled)
+            np.savez(out / folder / "predictions.npz", **found)
             return folder
 
         def engines(target: str) -> dict[str, str]:
@@ -115,7 +122,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             "name": "fashion-mnist",
             "classes": CLASSES,
             "input_shape": [1, 28, 28],
-            "splits": {"train": 60000, "val": 6000, "test": n},
+            "splits": {"train": 60000, "val": HELD_OUT, "test": n},
+            "chosen_on": {"source": "train", "n": HELD_OUT},
+            "judged_on": {"source": "test", "n": n},
             "kind": "array" if files is None else "folder",
             "root": str(root),
             "preprocess": PREPROCESS,
@@ -138,11 +147,13 @@ def make_run(tmp_path: Path) -> MakeRun:
             "target": "onnxruntime",
             "engines": engines("onnxruntime"),
             "cannot_run": None if measured else "needs another CPU",
-            "candidate": "student-int8",
+            "candidate": candidate,
             "bundle": stage("bundle-onnxruntime", {}),
         }
         if measured:
-            onnxruntime["predictions"] = {key: predict(key) for key in keys}
+            onnxruntime["held_out"] = {key: predict(key, "val") for key in keys}
+            onnxruntime["predictions"] = {key: predict(key, "test") for key in ("baseline-fp32", *judged)}
+            onnxruntime["judged"] = list(judged)
             onnxruntime["latency"] = stage("latency", {"batch": 1, "threads": 2, "timed": timed, "throughput": throughput})
         run = {
             "created": "2025-11-22T04:00:00+00:00",

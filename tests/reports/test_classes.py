@@ -221,7 +221,7 @@ def test_copies_count_in_the_accuracy_and_not_in_the_verdict(make_run: MakeRun) 
     out = make_run(wrong={"baseline-fp32": [], "student-int8": range(10)})
     (out / "stages/check_images").mkdir()
     counted = np.arange(1000) < 400
-    np.savez(out / "stages/check_images/duplicates.npz", counted=counted)
+    np.savez(out / "stages/check_images/duplicates.npz", counted=counted, chooses=np.ones(500, bool))
     manifest = {"name": "check_images", "metrics": {"counted": 400, "notes": []}}
     (out / "stages/check_images/manifest.json").write_text(json.dumps(manifest))
     run = json.loads((out / "run.json").read_text())

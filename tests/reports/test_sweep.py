@@ -3,23 +3,23 @@
 import numpy as np
 
 from measure.gate import drop_of
-from measure.verdict import Accuracy
-from reports.schema import GateResult, Latency, Row
+from reports.schema import ChosenOn, GateResult, Latency, Row
 from reports.sweep import sweep_notes, trades, with_front
 
 N = 1000
 
 
 def row(key: str, p50: float | None, wrong: int, ships: bool = False) -> Row:
-    """`wrong` of 1,000 images; the baseline gets all right and 10 points may be lost."""
+    """`wrong` of the 1,000 images that choose; the baseline gets all right and 10 points may be lost."""
     right = np.arange(N) >= wrong
+    drop = None if key.startswith("baseline") else drop_of(np.ones(N, bool), right, 10.0)
     engine, _, label = key.partition("[")
     network, precision = engine.split("-")
     return Row(
         id=f"{key}/onnxruntime", network=network, precision=precision, target="onnxruntime", status="measured",
         variant=label.removesuffix("]") or None, ships=ships,
-        accuracy=Accuracy(top1=float(right.mean() * 100), top5=100, correct=int(right.sum()), n=N),
-        drop=None if network == "baseline" else drop_of(np.ones(N, bool), right, 10.0),
+        chosen_on=ChosenOn(top1=float(right.mean() * 100), n=N, drop=drop and drop.points, upper_95=drop and drop.upper_95,
+                           verdict=drop and drop.verdict),
         latency_ms=None if p50 is None else Latency(batch=1, threads=2, n=100, p50=p50, p90=p50, p99=p50, mean=p50),
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ def test_the_drawing_has_the_baseline_and_every_candidate() -> None:
 
 def test_the_note_says_what_ships_and_why() -> None:
     (note,) = sweep_notes(with_front(ROWS), GATE)
-    assert "3 of 4 engines do not fail the gate of 10 points; student-int8[0.5] ships" in note
+    assert "3 of 4 engines do not fail the gate of 10 points on the images that choose; student-int8[0.5] ships" in note
     assert "more accurate than student-int8[0.3], student-int8[0.5]." in note
     nothing = [one.model_copy(update={"ships": False}) for one in (ROWS[0], ROWS[-1])]
     (note,) = sweep_notes(nothing, GATE)
@@ -66,6 +66,6 @@ def test_the_note_says_what_ships_and_why() -> None:
 
 
 def test_the_note_says_that_no_engine_could_run() -> None:
-    not_run = row("student-int8[0.3]", None, 0).model_copy(update={"accuracy": None, "drop": None, "status": "built"})
+    not_run = row("student-int8[0.3]", None, 0).model_copy(update={"chosen_on": None, "status": "built"})
     (note,) = sweep_notes([not_run], GATE)
     assert note == "SWEEP on onnxruntime: none of the 1 engines could be evaluated here."

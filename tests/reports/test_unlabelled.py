@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from measure.engines import Measure, predict
+from measure.engines import Predict, predict
 from measure.statistics import tango_upper
 from reports.render import render
 from reports.rows import collect
@@ -42,7 +42,8 @@ def test_nothing_has_an_accuracy(make_run: MakeRun) -> None:
     baseline = row(report, "baseline-fp32/onnxruntime")
     assert baseline.status == "measured" and baseline.latency_ms is not None
     assert baseline.agreement is None and baseline.drop is None
-    assert row(report, "student-fp32/onnxruntime").agreement is not None
+    held_out = row(report, "student-fp32/onnxruntime").chosen_on
+    assert held_out is not None and held_out.agreement is not None and held_out.top1 is None
     assert row(report, "student-int8/tensorrt").status == "built"
 
 
@@ -87,7 +88,7 @@ def test_reports_speak_of_agreement_only(make_run: MakeRun, name: str, measured:
 def test_predict_leaves_what_needs_labels_open(make_run: MakeRun, tmp_path: Path) -> None:
     images = make_run(labelled=False, n=30) / "stages/index"
     metrics = predict(
-        Measure(batch_size=4), tmp_path, load=lambda engine, threads: by_brightness, engine=tmp_path, images=images
+        Predict(batch_size=4), tmp_path, load=lambda engine, threads: by_brightness, engine=tmp_path, images=images
     )
     assert metrics == {"top1": None, "top5": None, "correct": None, "n": 30}
     with np.load(tmp_path / "predictions.npz") as arrays:
@@ -97,7 +98,7 @@ def test_predict_leaves_what_needs_labels_open(make_run: MakeRun, tmp_path: Path
 
 def test_predict_counts_where_there_are_labels(make_run: MakeRun, tmp_path: Path) -> None:
     images = make_run(n=30) / "stages/index"
-    metrics = predict(Measure(batch_size=4), tmp_path, load=lambda engine, threads: always_two, engine=tmp_path, images=images)
+    metrics = predict(Predict(batch_size=4), tmp_path, load=lambda engine, threads: always_two, engine=tmp_path, images=images)
     assert metrics == {"top1": 10.0, "top5": 50.0, "correct": 3, "n": 30}
 
 
