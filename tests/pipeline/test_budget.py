@@ -57,7 +57,7 @@ def test_budgets_are_read(text: str, limits: dict[str, object]) -> None:
 )  # fmt: skip
 def test_what_is_no_budget_is_told_in_one_line(text: str) -> None:
     with pytest.raises(
-        ValueError, match="expected params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@"
+        ValueError, match="expected drop=1, params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@"
     ) as message:
         limits_of(f"macs=1G,{text}")
     assert "\n" not in str(message.value)

@@ -55,9 +55,14 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         return Artifact(folder, {})
 
-    def shippable(self, student: Student) -> dict[EngineName, Artifact]:
+    def shippable(self, student: Student) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
         forms = [form for form in ("fp16", "int8") if form in self.p50]
-        return {self.named(student, form): self.artifact(f"{form}[{student.variant}]") for form in forms}
+        return {self.named(student, form): self.artifact(f"{form}[{student.variant}]") for form in forms}, {}
+
+    def predict_all(
+        self, engines: Mapping[EngineName, Artifact], split: str
+    ) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
+        return {name: self.predict(name, engine, split) for name, engine in engines.items()}, {}
 
     def models(
         self, baseline: Artifact, students: Sequence[Student], shippable: Mapping[EngineName, Artifact]

@@ -11,6 +11,7 @@ import pytest
 from measure.gate import exit_code
 from reports.render import render
 from reports.rows import collect, missing_requested, strict_applies
+from reports.run_folder import read_record
 from reports.schema import Report, Row
 
 MakeRun = Callable[..., Path]
@@ -60,12 +61,31 @@ def test_the_reports_keep_them_apart(make_run: MakeRun, labelled: bool) -> None:
     chosen = next(name for name in columns if name.startswith("chosen on:") and "drop" not in name and "different" not in name)
     held_to = next(name for name in columns if name.startswith("judged on:"))
     assert candidate[chosen] == "99.20" and judged[chosen] == "98.60"
-    assert candidate[held_to] == "not judged" and candidate["verdict"] == "candidate" and candidate["ships"] == "no"
+    assert candidate[held_to] == "not judged" and candidate["verdict"] == "for comparison" and candidate["ships"] == "no"
     assert judged[held_to] == ("98.00" if labelled else "100.00") and judged["verdict"] == "pass" and judged["ships"] == "yes"
     assert cells["student-int8", "tensorrt"][held_to] == "–", "what was only built is no candidate that was measured"
     told = "chosen on 500 images held out of training, judged on 1,000 test images"
     html = " ".join((out / "report.html").read_text().split())
-    assert told in text and told in html and "not judged" in html and ">candidate<" in html
+    assert told in text and told in html and "not judged" in html and ">for comparison<" in html
+
+
+def test_report_json_and_the_record_keep_what_was_judged(make_run: MakeRun) -> None:
+    out = make_run(judged=BOTH)
+    render(out)
+    record = read_record(out)
+    record.write(out)
+    assert read_record(out) == record, "what is written is what was read"
+    rows = {entry["id"]: entry for entry in json.loads((out / "report.json").read_text())["rows"]}
+    assert rows["student-int8/onnxruntime"]["chosen_on"] == {
+        "top1": 96.0, "agreement": None, "n": 500, "drop": 0.0, "upper_95": pytest.approx(0.54, abs=0.01), "verdict": "pass",
+    }  # fmt: skip
+
+
+def test_a_candidate_that_was_not_chosen_is_marked(make_run: MakeRun) -> None:
+    out = make_run(judged=("student-fp32",), candidate="student-fp32")
+    render(out)
+    (line,) = [line for line in (out / "report.md").read_text().splitlines() if line.startswith("| student-int8 | int8 | onnx")]
+    assert "| not judged | – | – | – | candidate |" in line and ">candidate<" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
