@@ -1,0 +1,127 @@
+"""The search over levels: which levels it tries, where it stops, and what it takes. Nothing is trained here."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.budget import OutOfReach
+from core.cache import Artifact
+from measure.gate import Gate, drop_of
+from measure.verdict import Drop
+from pipeline import levels
+from pipeline.levels import UNPRUNED, Found, hardest
+from pipeline.recipe import Levels as Settings
+from pipeline.recipe import load_recipe
+from reports.run_folder import Level
+
+N = 4000
+SHARES = (0.75, 0.5, 0.35, 0.25)
+
+
+def dropped(points: float) -> Drop:
+    """The drop of a network that loses `points` and gains nothing."""
+    lost = round(points / 100 * N)
+    return drop_of(np.ones(N, bool), np.arange(N) >= lost, 1.0)
+
+
+class Scripted(levels.Levels):
+    """Levels whose drops are given by share, after the short and after the whole training."""
+
+    short_drops: Mapping[float, float]
+    whole_drops: Mapping[float, float]
+    reach: float
+
+    def __init__(self, recipe: Any, step: Any, base: Any) -> None:
+        self.recipe, self.step, self.base = recipe, step, base
+        self.whole, self.tried, self.networks = 100.0, {}, {}
+
+    def level(self, share: float, start: Artifact) -> str:
+        if share < self.reach:
+            raise OutOfReach("no")
+        name = f"{100 * share:.0f}%"
+        self.starts = {**getattr(self, "starts", {}), name: start}
+        nearest = min(self.short_drops, key=lambda known: abs(known - share))
+        self.networks[name] = Artifact(Path(name), {})
+        self.tried[name] = Level(name, share, 100 * share, 1, dropped(self.short_drops[nearest]))
+        return name
+
+    def trained(self, name: str) -> Level:
+        share = self.tried[name].share
+        nearest = min(self.whole_drops, key=lambda known: abs(known - share))
+        self.networks[name] = Artifact(Path(f"{name} trained"), {})
+        self.tried[name] = Level(name, share, 100 * share, 3, dropped(self.whole_drops[nearest]))
+        return self.tried[name]
+
+
+def found(
+    monkeypatch: pytest.MonkeyPatch,
+    short: Mapping[float, float],
+    whole: Mapping[float, float],
+    halvings: int = 0,
+    reach: float = 0.0,
+) -> Found:
+    scripted = type("Given", (Scripted,), {"short_drops": short, "whole_drops": whole, "reach": reach})
+    monkeypatch.setattr(levels, "Levels", scripted)
+    recipe: Any = SimpleNamespace(levels=Settings(shares=SHARES, halvings=halvings), gate=Gate(max_drop=1.0), student=None)
+    base: Any = SimpleNamespace(teacher=Artifact(Path("teacher"), {}))
+    step: Any = lambda stage, config, **inputs: inputs["teacher"]  # noqa: E731
+    return hardest(recipe, step, base)
+
+
+def names(result: Found) -> list[str]:
+    return [str(network.path) for network in result.networks.values()]
+
+
+def test_the_hardest_level_that_does_not_certainly_lose_too_much_is_trained_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = found(monkeypatch, {0.75: 0.1, 0.5: 0.5, 0.35: 1.1, 0.25: 3.0}, {0.35: 0.4})
+    assert names(result) == ["teacher", "50%", "35% trained"]
+    assert [level.name for level in result.levels] == ["75%", "50%", "35%", "25%"]
+    assert [level.epochs for level in result.levels] == [1, 1, 3, 1]
+
+
+def test_nothing_harder_is_tried_after_a_level_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = found(monkeypatch, {0.75: 0.1, 0.5: 5.0, 0.35: 0.0, 0.25: 0.0}, {0.75: 0.1})
+    assert [level.name for level in result.levels] == ["75%", "50%"]
+    assert names(result) == ["teacher", "75% trained"]
+
+
+def test_the_interval_between_a_level_that_is_left_and_one_that_is_lost_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {0.75: 0.1, 0.5: 0.5, 0.42: 0.6, 0.38: 4.0, 0.35: 5.0}
+    result = found(monkeypatch, short, {0.42: 0.3}, halvings=2)
+    assert [level.name for level in result.levels] == ["75%", "50%", "35%", "42%", "38%"]
+    assert names(result) == ["teacher", "50%", "42% trained"]
+
+
+def test_a_level_that_fails_after_the_whole_training_gives_way_to_the_one_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = found(monkeypatch, {0.75: 0.1, 0.5: 0.9, 0.35: 1.2, 0.25: 3.0}, {0.75: 0.0, 0.5: 0.5, 0.35: 1.1})
+    assert names(result) == ["teacher", "75%", "50% trained"]
+
+
+@pytest.mark.parametrize("reach", [0.0, 1.0], ids=["all levels lose too much", "no channel can be removed"])
+def test_without_a_level_the_network_as_it_came_is_left(monkeypatch: pytest.MonkeyPatch, reach: float) -> None:
+    result = found(monkeypatch, {0.75: 9.0}, {0.75: 9.0}, halvings=2, reach=reach)
+    assert list(result.networks) == [UNPRUNED] and names(result) == ["teacher"]
+
+
+def test_the_search_is_on_unless_something_says_how_much_to_prune(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.toml"
+    plain.write_text("[train]\nepochs = 1\n[distill]\nepochs = 1\n")
+    fixed = tmp_path / "fixed.toml"
+    fixed.write_text("[prune]\npruning_ratio = 0.3\n[train]\nepochs = 1\n[distill]\nepochs = 1\n")
+    cases: list[tuple[Path, dict[str, Any], bool]] = [
+        (plain, {}, True),
+        (fixed, {}, False),
+        (fixed, {"levels.on": True}, True),
+        (plain, {"prune.pruning_ratio": 0.4}, False),
+        (plain, {"budget.max_params": 1e6}, False),
+        (plain, {"levels.on": False}, False),
+        (plain, {"finetune": False, "checkpoint": "x.pth"}, False),
+    ]
+    for file, changes, expected in cases:
+        assert load_recipe("resnet20", file, changes, []).levels.on is expected, changes
+    with pytest.raises(ValueError, match="pass one of them"):
+        load_recipe("resnet20", plain, {"levels.on": True, "budget.max_params": 1e6}, [])
