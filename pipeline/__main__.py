@@ -19,7 +19,6 @@ from core.text import one_line
 from pipeline import __version__, options
 
 if TYPE_CHECKING:
-    from export.targets import Target
     from reports.comparison import Comparison
     from reports.schema import Report
 
@@ -216,29 +215,10 @@ def report(out: Annotated[Path, typer.Argument(help="folder of a finished run or
 @app.command()
 def doctor() -> None:
     """List the targets: which work on this machine, and why the others do not."""
-    from core import hardware
-    from export import targets
+    from pipeline.doctor import states
 
-    cpu, gpu = hardware.cpu(), hardware.gpu()
-    machine = {
-        "CPU": f"{cpu['cpu']}, {cpu['cores']} cores, {' '.join(cpu['isa']) or 'no known SIMD extension'}",
-        "GPU": ", ".join(gpu.values()) if gpu else "no NVIDIA GPU found",
-    }
-    for name, state in (machine | {name: state_of(targets.get(name)) for name in targets.names()}).items():
+    for name, state in states().items():
         console.print(f"{name:14} {state}", markup=False)
-
-
-def state_of(target: "Target") -> str:
-    """What the target can do here, or why it cannot and what to install."""
-    if reason := target.unavailable():
-        later = "" if target.prepare is None else "; its bundle has build.sh, which builds on the device"
-        return f"cannot build: {reason}{later}"
-    precisions = ["FP32", (target.half() or "").upper(), "INT8" if target.PLACEMENT else ""]
-    if target.PLACEMENT and target.PLACEMENT.reduce_range:
-        precisions[-1] += " (7-bit weights: this CPU has no VNNI)"
-    able = ", ".join(filter(None, precisions))
-    hindrance = target.cannot_run()
-    return f"builds {able}; cannot run: {hindrance}" if hindrance else f"works: {able}"
 
 
 def tell(report: "Report", out: Path) -> None:

@@ -19,7 +19,7 @@ def test_the_rungs_and_the_gate_they_were_climbed_for_are_read_as_they_were_writ
     out = make_run()
     record = read_record(out)
     first, *others = record.targets
-    rung = Rung(MIXED, "1 of 4 layers in floating point", False, 3.0, first.engines[first.baseline])
+    rung = Rung(MIXED, "1 of 4 layers in floating point", "fail", False, 3.0, first.engines[first.baseline])
     climbed = replace(first, rungs=(rung,), climbed_for=Gate(max_drop=0.5, strict=True))
     replace(record, targets=[climbed, *others]).write(out)
     again = read_record(out).targets[0]
