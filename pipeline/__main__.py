@@ -79,17 +79,14 @@ def compress(
     changes: options.Set = [],  # noqa: B006 - typer only reads it
 ) -> None:
     """Press MODEL: prune, distil, quantize, build, measure, gate."""
-    from measure.gate import exit_code
     from pipeline import api
     from pipeline.out import default_out
     from pipeline.recipe import load_recipe
-    from reports.rows import missing_requested, strict_applies
+    from reports.rows import exit_code
 
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
-    flags |= options.given(
-        expect__top1=expect_top1, latency_limit=latency_limit, data__choose_share=choose_share, train__stem=stem,
-        load__stem=stem,
-    )  # fmt: skip
+    flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
+    flags |= options.given(data__choose_share=choose_share)
     overrides = options.together(options.changes_of(changes), flags)
     if out is None:
         named = options.together(overrides, options.given(checkpoint=checkpoint, data__name=data))
@@ -97,11 +94,10 @@ def compress(
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
         budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
-        changes=overrides,
-        command=typed(),
+        changes=overrides, command=typed(),
     )  # fmt: skip
     tell(report, out)
-    raise typer.Exit(exit_code(report.gate.verdict, strict_applies(report), bool(missing_requested(report))))
+    raise typer.Exit(exit_code(report))
 
 
 @app.command()
@@ -224,9 +220,8 @@ def doctor() -> None:
 def tell(report: "Report", out: Path) -> None:
     for note in report.notes:
         console.print(f"· {note}", markup=False)
-    if report.dataset.divided:
-        console.print(report.dataset.divided, markup=False)
-    console.print(f"gate: [bold]{report.gate.verdict}[/bold] · {out / 'report.html'}")
+    images = f" ({report.dataset.divided})" if report.dataset.divided else ""
+    console.print(f"gate: [bold]{report.gate.verdict}[/bold]{images} · {out / 'report.html'}")
 
 
 def tell_comparison(found: "Comparison", out: Path) -> None:

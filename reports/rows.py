@@ -11,6 +11,7 @@ from core.cache import Artifact
 from core.engine_name import EngineName
 from data.loader import Split
 from measure.gate import Gate, power_notes, worst
+from measure.gate import exit_code as exit_code_of
 from measure.judge import Judge
 from measure.predictions import Predictions, accuracy_of, agreement_of
 from measure.sequence import standings
@@ -90,9 +91,10 @@ def missing_requested(report: Report) -> list[str]:
     return [target for target in report.requested if target not in had]
 
 
-def strict_applies(report: Report) -> bool:
-    """Whether STRICT counts for the exit code: not if there is nothing to judge because all engines are only prepared here."""
-    return report.gate.strict and (bool(report.gate.rows) or all(row.status != "prepared" for row in report.rows))
+def exit_code(report: Report) -> int:
+    """The exit code of the run. STRICT does not count if there is nothing to judge because all engines are only prepared."""
+    prepared = not report.gate.rows and any(row.status == "prepared" for row in report.rows)
+    return exit_code_of(report.gate.verdict, report.gate.strict and not prepared, bool(missing_requested(report)))
 
 
 def rows_of(run: RunRecord, result: TargetResult, out: Path) -> list[Row]:
