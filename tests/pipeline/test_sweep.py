@@ -49,7 +49,7 @@ def test_the_quickest_student_that_passes_ships(tmp_path: Path, monkeypatch: pyt
     assert trained == ["train", "distill 0.5", "distill 0.9"]  # the baseline once
 
     # the same two students, and a gate that nothing passes
-    code, report = run(monkeypatch, tmp_path, "--sweep", "0.5,0.9", "--max-drop", "-100")
+    code, report = run(monkeypatch, tmp_path, "--sweep", "0.5,0.9", "--max-drop", "-100", "--set", "ladder.again=true")
     rows = {row["id"]: row for row in report["rows"] if row["target"] == "onnxruntime"}
     assert code == 1 and not any(row["ships"] for row in rows.values())
     best = min(("0.5", "0.9"), key=lambda label: rows[f"student-int8[{label}]/onnxruntime"]["chosen_on"]["drop"])
