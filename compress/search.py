@@ -39,12 +39,16 @@ TRIES = 8
 
 
 class Search(Config):
-    """The budget, the settings of `prune`, and how engines are built (options by target) and timed."""
+    """The budget, the settings of `prune`, and how engines are built (options by target) and timed.
+
+    `notes`: whether the report says what the limits come to; not if no user set them.
+    """
 
     budget: Budget
     prune: Prune = Prune()
     targets: dict[str, dict[str, Any]] = Field(default_factory=dict)
     threads: int | None = None
+    notes: bool = True
 
 
 def search(
@@ -101,6 +105,7 @@ def search(
             f"BUDGET {limit.text}: before fine-tuning, {spec.arch} has {limit.describe(found)} with the widths found, and "
             f"{limit.describe(widest)} unpruned."
             for limit in limits
+            if config.notes
         ],
     }
 

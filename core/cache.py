@@ -59,7 +59,7 @@ class Stages:
         final = self.folder(stage, config, context, inputs)
         manifest = final / MANIFEST
         if manifest.exists():
-            console.print(f"[dim]{name}: cached[/dim]")
+            console.print(f"{name}: cached", style="dim", markup=False)
             artifact = Artifact(final, {**json.loads(manifest.read_text()), "name": name, "cached": True})
         else:
             artifact = self.run(stage, config, name, final, {k: passed(v) for k, v in inputs.items()})
@@ -85,7 +85,7 @@ class Stages:
         return self.root / f"{stage.__name__}-{key[:12]}"
 
     def run(self, stage: Callable[..., Any], config: Config, name: str, final: Path, arguments: dict[str, Any]) -> Artifact:
-        console.print(f"[bold]{name}[/bold]")
+        console.print(name, style="bold", markup=False)
         partial = final.with_name(final.name + ".partial")
         partial.mkdir(exist_ok=True)
         (partial / MANIFEST).unlink(missing_ok=True)  # of a run that died just before the folder got its final name
@@ -105,7 +105,7 @@ class Stages:
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
         partial.rename(final)
-        console.print(f"[dim]{name}: {manifest['seconds']:.1f} s[/dim]")
+        console.print(f"{name}: {manifest['seconds']:.1f} s", style="dim", markup=False)
         return Artifact(final, manifest)
 
 

@@ -3,7 +3,7 @@
 Every level has fewer MACs than the one before. It is pruned from the recovered network of the level before, trained for a
 short time, and compared with the baseline on the images that choose. The first level that certainly loses more than the limit
 ends the search; between it and the last level that is left, the search tries the middle. The hardest level that is left gets
-the whole training; if it still fails then, the level below gets it. Nothing here reads the images that judge.
+the whole training; if it does not pass then, the level below gets it. Nothing here reads the images that judge.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ from core.cache import Artifact, Stages
 from core.console import console
 from core.engine_name import EngineName
 from export import targets
+from measure.gate import too_few
 from measure.judge import judge_of
-from measure.statistics import tango_lower
-from measure.verdict import Drop
+from measure.statistics import tango_lower, tango_upper
 from models.checkpoint import load
 from models.cost import cost
 from pipeline.builder import EngineBuilder
@@ -48,7 +48,8 @@ def hardest(recipe: Recipe, step: Stages, base: Base) -> Found:
     while left:
         hard = left.pop()
         trained = levels.trained(hard)
-        if trained.verdict != "fail":
+        blind = trained.verdict == "inconclusive" and too_few(trained.drop, recipe.gate.max_drop)
+        if trained.verdict == "pass" or blind:
             milder = [level for level in left if levels.tried[level].verdict != "fail"][-1:]
             networks |= {name: levels.networks[name] for name in (*milder, hard)}
             break
@@ -93,7 +94,7 @@ class Levels:
         """Prune `start` to a `share` of the baseline's MACs and train it for a short time; the name of the level."""
         name = f"{100 * share:.0f}% of MACs"
         images, teacher = self.base.images, self.base.teacher
-        config = Search(budget=Budget(max_macs=share * self.whole), prune=self.recipe.prune)
+        config = Search(budget=Budget(max_macs=share * self.whole), prune=self.recipe.prune, notes=False)
         plan = self.step(search, config, label=name, model=start, images=images, baseline=self.base.baseline, trial=no_trial)
         pruned = self.step(prune, self.recipe.prune, label=name, model=start, images=images, plan=plan)
         network = self.step(distill, self.short, label=name, student=pruned, teacher=teacher, images=images)
@@ -125,8 +126,12 @@ class Levels:
         return self.tried[name]
 
     def is_lost(self, name: str) -> bool:
-        found: Drop = self.tried[name].drop
-        return tango_lower(found.lost, found.gained, found.n) > self.recipe.gate.max_drop
+        """Whether the level certainly loses more than the limit. On images so few that no network could pass, what it seems to
+        lose counts: else the search would go on until nothing is left of the network.
+        """
+        found, limit = self.tried[name].drop, self.recipe.gate.max_drop
+        blind = tango_upper(0, 0, found.n) >= limit
+        return found.points >= limit if blind else tango_lower(found.lost, found.gained, found.n) > limit
 
 
 def no_trial(*_: object, **__: object) -> list[dict[str, float]]:

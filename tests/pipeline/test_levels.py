@@ -11,6 +11,7 @@ import pytest
 from compress.budget import OutOfReach
 from core.cache import Artifact
 from measure.gate import Gate, drop_of
+from measure.statistics import tango_lower
 from measure.verdict import Drop
 from pipeline import levels
 from pipeline.levels import UNPRUNED, Found, hardest
@@ -99,6 +100,21 @@ def test_the_interval_between_a_level_that_is_left_and_one_that_is_lost_is_halve
 def test_a_level_that_fails_after_the_whole_training_gives_way_to_the_one_below(monkeypatch: pytest.MonkeyPatch) -> None:
     result = found(monkeypatch, {0.75: 0.1, 0.5: 0.9, 0.35: 1.2, 0.25: 3.0}, {0.75: 0.0, 0.5: 0.5, 0.35: 1.1})
     assert names(result) == ["teacher", "75%", "50% trained"]
+
+
+def test_an_inconclusive_level_gives_way_where_more_images_could_have_passed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = found(monkeypatch, {0.75: 0.1, 0.5: 0.9, 0.35: 3.0}, {0.75: 0.0, 0.5: 0.9})
+    assert dropped(0.9).verdict == "inconclusive"
+    assert names(result) == ["teacher", "75% trained"]
+
+
+def test_on_few_images_the_search_does_not_go_on_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.pipeline.test_levels.N", 80)
+    short = {0.75: 0.0, 0.5: 0.0, 0.35: 1.3, 0.25: 2.6}
+    assert tango_lower(round(0.013 * 80), 0, 80) < 1
+    result = found(monkeypatch, short, {0.5: 0.0})
+    assert [level.name for level in result.levels] == ["75%", "50%", "35%"]
+    assert names(result) == ["teacher", "75%", "50% trained"], "no level can pass on 80 images, so the first one is taken"
 
 
 @pytest.mark.parametrize("reach", [0.0, 1.0], ids=["all levels lose too much", "no channel can be removed"])
