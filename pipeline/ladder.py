@@ -4,7 +4,8 @@
 2. quantize_aware: the student is trained on with 8-bit rounding in its forward pass, then quantized like any other
 
 The ranges are already the best of several methods (calibration/). Every rung is an engine with its own row. The ladder ends
-with the first rung that passes, or with the first that the images are too few to tell about.
+with the first rung that passes. Where the images are too few to show that any engine passes, it also ends with a rung that is
+inconclusive or no better than the one before.
 """
 
 import json
@@ -22,7 +23,7 @@ from measure.gate import Gate, too_few
 from measure.judge import Judge
 from measure.verdict import Drop
 from pipeline.builder import EngineBuilder, costs_its_row
-from pipeline.choose import drop
+from pipeline.choose import drop, verdict
 from pipeline.recipe import Ladder
 from pipeline.student import Student
 from reports.run_folder import Rung, TargetResult
@@ -55,7 +56,9 @@ def climb(
     student = to_recover(builder, students, predictions, judge)
     if student is None:
         return found
-    started = time.perf_counter()
+    int8 = drop(predictions, builder.named(student, "int8"), judge)
+    assert int8 is not None
+    before, started = int8.points, time.perf_counter()
     for name, what, place in rungs(builder, student, ladder, ranking, found.refused):
         with costs_its_row(name, found.refused, "this rung of the recovery ladder failed: "):
             placed = place()
@@ -64,19 +67,16 @@ def climb(
             found.engines[name], found.placed[name] = engine, placed
         if name in found.predictions:
             seconds = round(time.perf_counter() - started, 1)
-            rung = judged_again(Rung(name, what, "fail", False, seconds, placed), {**predictions, **found.predictions}, judge)
-            found.rungs.append(rung)
-            if rung.verdict == "pass" or rung.too_few:
+            lost = drop({**predictions, **found.predictions}, name, judge)
+            assert lost is not None
+            same = lost.verdict == "inconclusive" or lost.points >= before
+            untold = same and too_few(lost, judge.gate.max_drop)
+            found.rungs.append(Rung(name, what, lost.verdict, untold, seconds, placed))
+            if lost.verdict == "pass" or untold:
                 break
+            before = lost.points
         started = time.perf_counter()
     return found
-
-
-def judged_again(rung: Rung, predictions: Mapping[EngineName, Artifact], judge: Judge) -> Rung:
-    """`rung` with its verdict on the images that choose, whose `predictions` are those of all engines."""
-    lost = drop(predictions, rung.name, judge)
-    assert lost is not None
-    return replace(rung, verdict=lost.verdict, too_few=too_few(lost, judge.gate.max_drop))
 
 
 def climbed_before(
@@ -99,7 +99,7 @@ def climbed_before(
         return None
     every = {**predictions, **{name: before.held_out[name] for name in climbed}}
     return Climbed(
-        rungs=[judged_again(rung, every, judge) for rung in before.rungs],
+        rungs=[replace(rung, verdict=verdict(every, rung.name, judge)) for rung in before.rungs],
         engines={name: before.engines[name] for name in climbed},
         predictions={name: before.held_out[name] for name in climbed},
         placed={name: rung.placed for name, rung in climbed.items() if rung.placed},

@@ -220,7 +220,8 @@ def test_a_worse_one_is_not_judged_before_the_chosen_one(tmp_path: Path, fp32: i
         ([60, 35, 60, 60, 60], HELD_OUT, ["fail", "inconclusive", "fail", "fail", "fail"], "mixed2"),
         ([2, 1, 0, 0, 0], 250, ["inconclusive"], "mixed1"),  # 250 images cannot show that any engine passes
         ([8, 2, 0, 0, 0], 250, ["fail", "inconclusive"], "mixed2"),
-        ([8, 4, 4, 4, 4], 250, ["fail", "fail"], "mixed2"),  # the second may fail by chance; it loses least
+        ([8, 4, 4, 4, 4], 250, ["fail", "fail", "fail"], "mixed2"),  # the third is no better than the second
+        ([40, 8, 0, 0, 0], 250, ["fail", "fail", "inconclusive"], "mixed3"),  # what still gets better goes on
     ],
 )
 def test_the_ladder_ends_at_a_pass_or_where_the_images_are_too_few_to_tell(
