@@ -22,7 +22,7 @@ from models.resnet import ResNet
 class Teaching(Schedule):
     """`alpha` is the weight of the teacher's logits, 1 - alpha that of the labels; `alpha = 0` is plain fine-tuning.
 
-    The defaults were chosen on resnet20 with half its MACs (benchmarks/RESULTS.md, "Recovery").
+    The defaults were chosen on resnet20 with half its MACs (benchmarks/RESULTS.md, "Recovery after pruning").
 
     lr            for a student that starts from the teacher's weights: at 0.1 it forgets more than a few epochs repair
     loss          how the predictions are compared: "kl", or "dist", which compares only their correlation
