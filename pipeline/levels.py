@@ -1,7 +1,7 @@
 """The search for the hardest pruning within the gate's limit: levels of one family of networks, from mild to hard.
 
 Every level has fewer MACs than the one before. It is pruned from the recovered network of the level before, trained for a
-short time, and compared with the baseline on the images that choose. The first level that certainly loses more than the limit
+short time, and compared with the baseline on the images that choose. The first level that certainly loses too much
 ends the search; between it and the last level that is left, the search tries the middle. The hardest level that is left gets
 the whole training; if it does not pass then, the level below gets it. Nothing here reads the images that judge.
 """
@@ -70,7 +70,7 @@ class Levels:
         self.short: Distill = recipe.distill.model_copy(update={"epochs": recipe.levels.epochs, "minutes": None})
 
     def left(self) -> Iterator[str]:
-        """Try levels; the names of those that do not certainly lose more than the limit, from mild to hard."""
+        """Try levels; the names of those that do not certainly lose too much, from mild to hard."""
         network = self.step(derive_student, self.recipe.student, teacher=self.base.teacher)
         mild, lost = 1.0, 0.0  # shares of the baseline's MACs: of the last level that is left, of one that is lost
         shares = list(self.recipe.levels.shares)
@@ -126,11 +126,11 @@ class Levels:
         return self.tried[name]
 
     def is_lost(self, name: str) -> bool:
-        """Whether the level certainly loses more than the limit. On images so few that no network could pass, what it seems to
-        lose counts: else the search would go on until nothing is left of the network.
+        """Whether the level certainly loses more than the whole training can repair. On images so few that no network could
+        pass, what it seems to lose counts: else the search would go on until nothing is left of the network.
         """
-        found, limit = self.tried[name].drop, self.recipe.gate.max_drop
-        blind = tango_upper(0, 0, found.n) >= limit
+        found, limit = self.tried[name].drop, self.recipe.levels.slack * self.recipe.gate.max_drop
+        blind = tango_upper(0, 0, found.n) >= self.recipe.gate.max_drop
         return found.points >= limit if blind else tango_lower(found.lost, found.gained, found.n) > limit
 
 

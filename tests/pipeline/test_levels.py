@@ -64,10 +64,13 @@ def found(
     whole: Mapping[float, float],
     halvings: int = 0,
     reach: float = 0.0,
+    slack: float = 1.0,
 ) -> Found:
     scripted = type("Given", (Scripted,), {"short_drops": short, "whole_drops": whole, "reach": reach})
     monkeypatch.setattr(levels, "Levels", scripted)
-    recipe: Any = SimpleNamespace(levels=Settings(shares=SHARES, halvings=halvings), gate=Gate(max_drop=1.0), student=None)
+    recipe: Any = SimpleNamespace(
+        levels=Settings(shares=SHARES, halvings=halvings, slack=slack), gate=Gate(max_drop=1.0), student=None
+    )
     base: Any = SimpleNamespace(teacher=Artifact(Path("teacher"), {}))
     step: Any = lambda stage, config, **inputs: inputs["teacher"]  # noqa: E731
     return hardest(recipe, step, base)
@@ -82,6 +85,12 @@ def test_the_hardest_level_that_does_not_certainly_lose_too_much_is_trained_whol
     assert names(result) == ["teacher", "50%", "35% trained"]
     assert [level.name for level in result.levels] == ["75%", "50%", "35%", "25%"]
     assert [level.epochs for level in result.levels] == [1, 1, 3, 1]
+
+
+def test_a_level_may_lose_more_after_the_short_training_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {0.75: 0.7, 0.5: 1.9, 0.35: 4.0}
+    assert names(found(monkeypatch, short, {0.5: 0.2, 0.75: 0.0}, slack=2.0)) == ["teacher", "75%", "50% trained"]
+    assert names(found(monkeypatch, short, {0.5: 0.2, 0.75: 0.0})) == ["teacher", "75% trained"]
 
 
 def test_nothing_harder_is_tried_after_a_level_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
