@@ -48,7 +48,7 @@ def find_ratio(config: Level, out: Path, *, model: Path, images: Path) -> dict[s
     least = config.removed - POINT
     if removed(high) < least:
         raise ValueError(
-            f"pruning removes at most {removed(high):.1%} of the MACs of {spec.arch}, and {config.removed:.1%} were asked for; "
+            f"pruning removes at most {removed(high):.1%} of the MACs of {spec.arch}, and {config.removed:.1%} were wanted; "
             "pass a smaller share"
         )
     while high - low > 1:

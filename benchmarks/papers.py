@@ -153,7 +153,7 @@ class Network:
         return f"{self.model}, drop after few epochs"
 
     def about(self, shares: list[float]) -> str:
-        """The conditions, and how the table is to be read; `shares` of the MACs were asked for."""
+        """The conditions, and how the table is to be read; `shares` are those of the MACs that the user gave."""
         images, training = self.base.images.metrics, self.recipe.distill
         return (
             f"{conditions('benchmarks.papers', PACKAGES)}; {images['name']}, {images['splits']['train']:,} training images, "

@@ -70,9 +70,9 @@ def climb(
             lost = drop({**predictions, **found.predictions}, name, judge)
             assert lost is not None
             same = lost.verdict == "inconclusive" or lost.points >= before
-            untold = same and too_few(lost, judge.gate.max_drop)
-            found.rungs.append(Rung(name, what, lost.verdict, untold, seconds, placed))
-            if lost.verdict == "pass" or untold:
+            undecidable = same and too_few(lost, judge.gate.max_drop)
+            found.rungs.append(Rung(name, what, lost.verdict, undecidable, seconds, placed))
+            if lost.verdict == "pass" or undecidable:
                 break
             before = lost.points
         started = time.perf_counter()

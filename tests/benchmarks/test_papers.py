@@ -35,7 +35,7 @@ def test_the_ratio_is_the_smallest_that_removes_the_share(
 
 
 def test_a_share_that_cannot_be_removed_is_refused(small: Small, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"removes at most .* of the MACs of resnet18, and 99.9% were asked for"):
+    with pytest.raises(ValueError, match=r"removes at most .* of the MACs of resnet18, and 99.9% were wanted"):
         find_ratio(Level(removed=0.999), tmp_path, model=tiny(tmp_path / "model", WIDE), images=small.images)
 
 

@@ -25,7 +25,7 @@ Wrong = Mapping[str, int]  # form of an engine -> how many of the images it gets
 
 
 class Bench:
-    """A target whose engines get as many images wrong as they are told to: `held_out` of those that choose, `test` of those
+    """A target whose engines get as many images wrong as a test says: `held_out` of those that choose, `test` of those
     that judge. `opened` has what was predicted."""
 
     name = "onnxruntime"
@@ -91,12 +91,12 @@ class Bench:
         self.opened[split].append(name.key)
         found = self.artifact(f"predict-{split}-{name}")
         labels = np.arange(self.n[split]) % 10
-        answers = labels.copy()
+        predicted = labels.copy()
         if name != self.baseline:
-            answers[: self.wrong[split][name.key.removeprefix("student-")]] += 1
+            predicted[: self.wrong[split][name.key.removeprefix("student-")]] += 1
         if self.shuffled and split == "test":
             labels = np.random.default_rng(0).permutation(labels)
-        top5 = (answers[:, None] + np.arange(5)) % 10
+        top5 = (predicted[:, None] + np.arange(5)) % 10
         np.savez(found.path / "predictions.npz", top5=top5, labels=labels)
         return found
 

@@ -30,7 +30,7 @@ WRONG = {"baseline-fp32": 0, "student-fp32": 0, "student-fp16": 0, "student-int8
 
 
 @dataclass
-class Workshop:
+class NotedStages:
     """Takes the place of `Stages`. `failing` has the error of a stage by its name and label; `ran` the calls."""
 
     root: Path
@@ -67,28 +67,28 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path)
+def stages(tmp_path: Path) -> NotedStages:
+    return NotedStages(tmp_path)
 
 
 def pressed(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, before: TargetResult | None = None, **changes: Any
+    stages: NotedStages, monkeypatch: pytest.MonkeyPatch, before: TargetResult | None = None, **changes: Any
 ) -> TargetResult:
     """The result for onnxruntime, which here has 16-bit floats, too."""
     given = {key.replace("__", "."): value for key, value in changes.items()}
     recipe: Recipe = load_recipe("resnet18", None, given, ["onnxruntime"])
     monkeypatch.setattr(targets.get("onnxruntime"), "half", lambda: "fp16")
-    images, checked, model, trained = (workshop.anything(name, "") for name in ("images", "checked", "model", "trained"))
+    images, checked, model, trained = (stages.anything(name, "") for name in ("images", "checked", "model", "trained"))
     (images.path / "dataset.json").write_text(json.dumps({"classes": [str(i) for i in range(CLASSES)]}))
     np.savez(checked.path / "duplicates.npz", counted=np.full(IMAGES, True), chooses=np.full(IMAGES, True))
 
     def train() -> Student:
-        workshop(train, Config())
+        stages(train, Config())
         return Student("", trained, trained, trained)
 
     student = Student("", trained, trained, trained, train)
-    builder = EngineBuilder.of(recipe, workshop, "onnxruntime", images)  # type: ignore[arg-type]
-    workshop.ran.clear()
+    builder = EngineBuilder.of(recipe, stages, "onnxruntime", images)  # type: ignore[arg-type]
+    stages.ran.clear()
     return engines_of(builder, recipe, Base(images, checked, model, model), [student], before)
 
 
@@ -96,8 +96,8 @@ def forms(names: Any) -> set[str]:
     return {name.key for name in names}
 
 
-def test_the_ladder_ends_with_the_first_rung_that_passes(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = pressed(workshop, monkeypatch)
+def test_the_ladder_ends_with_the_first_rung_that_passes(stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = pressed(stages, monkeypatch)
     assert {rung.name.form: rung.verdict == "pass" for rung in result.rungs} == {"mixed1": False, "mixed2": True}
     assert forms(result.engines) == set(WRONG) - {"student-qat"}
     assert not result.refused and result.bundle
@@ -119,10 +119,10 @@ def test_the_ladder_ends_with_the_first_rung_that_passes(workshop: Workshop, mon
 )
 @pytest.mark.parametrize("error", [ValueError, RuntimeError, TypeError, onnx.checker.ValidationError], ids=lambda e: e.__name__)
 def test_what_fails_costs_its_row(
-    fails: str, rows: set[str], rungs: list[str], error: type[Exception], workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    fails: str, rows: set[str], rungs: list[str], error: type[Exception], stages: NotedStages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workshop.failing[fails] = error("first\nsecond")
-    result = pressed(workshop, monkeypatch)
+    stages.failing[fails] = error("first\nsecond")
+    result = pressed(stages, monkeypatch)
     assert forms(result.refused) == rows
     assert all(reason.endswith("first second") for reason in result.refused.values())
     assert [rung.name.form for rung in result.rungs] == rungs
@@ -130,22 +130,22 @@ def test_what_fails_costs_its_row(
     assert result.candidate in result.engines and result.bundle
 
 
-def test_a_training_that_fails_costs_the_row_of_its_rung(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    workshop.failing = {"train": TypeError("no tracing"), "build student-mixed2/onnxruntime": RuntimeError("no kernel")}
-    result = pressed(workshop, monkeypatch)
+def test_a_training_that_fails_costs_the_row_of_its_rung(stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages.failing = {"train": TypeError("no tracing"), "build student-mixed2/onnxruntime": RuntimeError("no kernel")}
+    result = pressed(stages, monkeypatch)
     assert forms(result.refused) == {"student-mixed2", "student-qat"}
     assert [rung.name.form for rung in result.rungs] == ["mixed1"]
     assert result.candidate
 
 
-def test_engines_that_the_device_builds_need_their_files(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_that_the_device_builds_need_their_files(stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
     target = targets.get("onnxruntime")
     monkeypatch.setattr(target, "unavailable", lambda: "no GPU here")
     monkeypatch.setattr(target, "prepare", lambda: None)
-    prepared = pressed(workshop, monkeypatch)
+    prepared = pressed(stages, monkeypatch)
     assert prepared.bundle and prepared.unavailable == "no GPU here"
-    workshop.failing["<lambda> onnxruntime"] = ValueError("fc.bias holds 1e+05, float16 ends at 65504")
-    result = pressed(workshop, monkeypatch)
+    stages.failing["<lambda> onnxruntime"] = ValueError("fc.bias holds 1e+05, float16 ends at 65504")
+    result = pressed(stages, monkeypatch)
     assert result.bundle is None
     assert result.unavailable == "no GPU here; fc.bias holds 1e+05, float16 ends at 65504"
 
@@ -169,37 +169,37 @@ def test_a_fault_of_ours_keeps_its_traceback(capsys: pytest.CaptureFixture[str])
     assert "Traceback" in capsys.readouterr().err
 
 
-def climbed(workshop: Workshop) -> bool:
-    built = any(name.startswith("build student-mixed") for name in workshop.ran)
-    return built or bool({"rank_layers onnxruntime", "train"} & set(workshop.ran))
+def climbed(stages: NotedStages) -> bool:
+    built = any(name.startswith("build student-mixed") for name in stages.ran)
+    return built or bool({"rank_layers onnxruntime", "train"} & set(stages.ran))
 
 
-def only_judged(workshop: Workshop, before: set[str]) -> bool:
+def only_judged(stages: NotedStages, before: set[str]) -> bool:
     """Whether nothing new ran but predictions of an engine that was not judged `before`."""
-    return all(name.startswith("predict ") and name.endswith(" on test") for name in set(workshop.ran) - before)
+    return all(name.startswith("predict ") and name.endswith(" on test") for name in set(stages.ran) - before)
 
 
 @pytest.mark.parametrize("strict", [{}, {"gate__strict": True}])
-def test_a_stricter_gate_only_judges(strict: dict[str, bool], workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = pressed(workshop, monkeypatch, gate__max_drop=20)
-    assert before.candidate == NAME and not climbed(workshop)
-    built = set(workshop.ran)
-    result = pressed(workshop, monkeypatch, before, gate__max_drop=-5, **strict)
-    assert only_judged(workshop, built)
+def test_a_stricter_gate_only_judges(strict: dict[str, bool], stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pressed(stages, monkeypatch, gate__max_drop=20)
+    assert before.candidate == NAME and not climbed(stages)
+    built = set(stages.ran)
+    result = pressed(stages, monkeypatch, before, gate__max_drop=-5, **strict)
+    assert only_judged(stages, built)
     assert result.engines == before.engines and not result.rungs
     assert result.climbed_for == before.climbed_for is not None
-    again = pressed(workshop, monkeypatch, result, gate__max_drop=-5, **strict)
-    assert only_judged(workshop, built) and again.climbed_for == before.climbed_for
+    again = pressed(stages, monkeypatch, result, gate__max_drop=-5, **strict)
+    assert only_judged(stages, built) and again.climbed_for == before.climbed_for
 
 
-def test_the_rungs_of_the_last_run_are_judged_again(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    workshop.failing["train"] = TypeError("no tracing")
+def test_the_rungs_of_the_last_run_are_judged_again(stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages.failing["train"] = TypeError("no tracing")
     monkeypatch.setitem(WRONG, "student-mixed2", 30)
-    before = pressed(workshop, monkeypatch, gate__max_drop=1)
+    before = pressed(stages, monkeypatch, gate__max_drop=1)
     assert {rung.name.form: rung.verdict == "pass" for rung in before.rungs} == {"mixed1": False, "mixed2": False}
     assert forms(before.refused) == {"student-qat"} and before.candidate and before.candidate.form == "fp16"
-    result = pressed(workshop, monkeypatch, before, gate__max_drop=5)
-    assert not climbed(workshop)
+    result = pressed(stages, monkeypatch, before, gate__max_drop=5)
+    assert not climbed(stages)
     assert {rung.name.form: rung.verdict == "pass" for rung in result.rungs} == {"mixed1": False, "mixed2": True}
     assert result.candidate and result.candidate.form == "mixed2" and result.bundle  # packed from its file with Q/DQ
     assert (result.engines, result.held_out, result.refused) == (before.engines, before.held_out, before.refused)
@@ -209,22 +209,22 @@ def test_the_rungs_of_the_last_run_are_judged_again(workshop: Workshop, monkeypa
     "reason", ["the same gate", "the user wants it", "other engines", "no run before", "an earlier version"]
 )
 def test_the_ladder_is_climbed_if_more_than_the_gate_has_changed(
-    reason: str, workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reason: str, stages: NotedStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit = 1 if reason == "the same gate" else 20
-    before: TargetResult | None = pressed(workshop, monkeypatch, gate__max_drop=limit)
+    before: TargetResult | None = pressed(stages, monkeypatch, gate__max_drop=limit)
     assert before
     changes: dict[str, Any] = {}
     if reason == "the user wants it":
         changes["ladder__again"] = True
     elif reason == "other engines":
         (tmp_path / "other").mkdir()
-        workshop.root = tmp_path / "other"
+        stages.root = tmp_path / "other"
     elif reason == "no run before":
         before = None
     elif reason == "an earlier version":
         before = replace(before, climbed_for=None)
-    result = pressed(workshop, monkeypatch, before, gate__max_drop=1, **changes)
-    assert climbed(workshop)
+    result = pressed(stages, monkeypatch, before, gate__max_drop=1, **changes)
+    assert climbed(stages)
     assert [rung.name.form for rung in result.rungs] == ["mixed1", "mixed2"]
     assert result.climbed_for and result.climbed_for.max_drop == 1
