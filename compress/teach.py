@@ -33,7 +33,7 @@ class Teaching(Schedule):
     """
 
     epochs: int = Field(default=2, ge=0)
-    lr: float = Field(default=0.02, gt=0)
+    lr: float = Field(default=0.01, gt=0)
     loss: Literal["kl", "dist"] = "kl"
     temperature: float = Field(default=4.0, gt=0)
     alpha: float = Field(default=0.9, ge=0, le=1)
