@@ -100,9 +100,3 @@ def check_not_empty(data: str, chosen: Chosen, source: Source, trainable: bool =
     if empty := [split for split, indices in chosen.items() if not len(indices) and split != optional]:
         expected = "2 training images per class" if trainable else "2 images, one of them for calibration"
         raise ValueError(f"DATA {data} leaves no images for {', '.join(empty)}; expected at least {expected}")
-
-
-def check_training(data: str, labels: np.ndarray, limit: int | None) -> None:
-    """ValueError if no class has two training images (`labels` [N]) although the user did not limit their number."""
-    if limit is None and len(np.unique(labels)) == len(labels):
-        raise ValueError(f"DATA {data} has one training image per class; expected at least 2 training images per class")

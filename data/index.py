@@ -27,7 +27,6 @@ from data.division import (
     Source,
     check_classes_left,
     check_not_empty,
-    check_training,
     choose,
     count_of,
     source_of,
@@ -156,8 +155,6 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     labels = np.concatenate([output_of(part, classes) for part in parts])
     before = choose(config, labels, {split: len(part.names) for split, part in by_split.items()}, source)
     check_not_empty(name, before, source, trainable)
-    if trainable:
-        check_training(name, labels[before["train"]], config.train_limit)
     used = np.concatenate(list(before.values()))
     used_names = Names.of(names[i] for i in used)
     facts = readable.survey(str(root), used_names, spec)

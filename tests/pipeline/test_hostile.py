@@ -186,7 +186,7 @@ def one_each(box: Box) -> list[str]:
     for path in box.data.glob("train/*/*.png"):
         if path.stem != "0":
             path.unlink()
-    return box.given()
+    return [*FMNIST, "--data", str(box.data)]  # a checkpoint holds out no training images
 
 
 IMAGES: dict[str, Case] = {
