@@ -59,8 +59,8 @@ class Levels(Config):
     on         None: where neither the recipe nor the user says how much to prune
     shares     of the baseline's MACs that the levels have, from mild to hard
     epochs     of the short training at every level; the level that is taken is trained for `distill.epochs` more
-    slack      how many times the limit a level may lose after its short training: the whole training repairs the rest. A
-               resnet56 with half its MACs lost 1.9 points after two epochs, and 0.2 after ten
+    slack      how many times the limit a level may lose after its short training: longer training repairs some. A resnet56
+               with half its MACs lost 1.89 points after one epoch at this level, and 0.84 after ten more (n = 3,333, one seed)
     halvings   how often the interval is halved between the last level that is left and the first that is lost
     """
 

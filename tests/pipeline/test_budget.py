@@ -150,13 +150,13 @@ def test_the_size_of_an_untrained_engine_is_that_of_a_trained_one(parts: tuple[P
 
 
 @pytest.mark.parametrize(
-    "wishes",
+    "budget",
     [{"budget": "params=100"}, {"budget": "macs=1k,latency=9s@onnxruntime"}, {"budget": "size=1kB"},
      {"sweep": "params=100M,params=100"}],
     ids=str,
 )  # fmt: skip
 def test_what_no_network_can_meet_is_refused_before_a_baseline_is_trained(
-    wishes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    budget: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def train(*_: object, **__: object) -> None:
         raise AssertionError("a baseline is trained")
@@ -164,4 +164,4 @@ def test_what_no_network_can_meet_is_refused_before_a_baseline_is_trained(
     monkeypatch.setattr("pipeline.baseline.train", train)
     changes = {"data.train_limit": 100, "data.test_limit": 20}
     with pytest.raises(ValueError, match="cannot be met: at its smallest widths resnet20 has"):
-        api.compress("resnet20", out=tmp_path, targets=["onnxruntime"], changes=changes, **wishes)  # type: ignore[arg-type]
+        api.compress("resnet20", out=tmp_path, targets=["onnxruntime"], changes=changes, **budget)  # type: ignore[arg-type]

@@ -63,9 +63,9 @@ def test_the_reports_keep_them_apart(make_run: MakeRun, labelled: bool) -> None:
     assert candidate[held_to] == "not judged" and candidate["verdict"] == "for comparison" and candidate["ships"] == "no"
     assert judged[held_to] == ("98.00" if labelled else "100.00") and judged["verdict"] == "pass" and judged["ships"] == "yes"
     assert cells["student-int8", "tensorrt"][held_to] == "–", "what was only built is no candidate that was measured"
-    told = "chosen on 500 images held out of training, judged on 1,000 test images"
+    noted = "chosen on 500 images held out of training, judged on 1,000 test images"
     html = " ".join((out / "report.html").read_text().split())
-    assert told in text and told in html and "not judged" in html and ">for comparison<" in html
+    assert noted in text and noted in html and "not judged" in html and ">for comparison<" in html
 
 
 def test_report_json_and_the_record_keep_what_was_judged(make_run: MakeRun) -> None:
@@ -88,7 +88,7 @@ def test_a_candidate_that_was_not_chosen_is_marked(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mild", "chosen", "ships", "verdict", "told"),
+    ("mild", "chosen", "ships", "verdict", "noted"),
     [
         (0, 0, "student-int8", "pass", ""),
         (0, 60, "student-fp32", "pass", "student-fp32/onnxruntime ships instead of student-int8/onnxruntime"),
@@ -99,7 +99,7 @@ def test_a_candidate_that_was_not_chosen_is_marked(make_run: MakeRun) -> None:
     ],
 )
 def test_the_sequence_decides_what_ships(
-    make_run: MakeRun, mild: int, chosen: int, ships: str | None, verdict: str, told: str
+    make_run: MakeRun, mild: int, chosen: int, ships: str | None, verdict: str, noted: str
 ) -> None:
     wrong = {"baseline-fp32": [], "student-fp32": range(mild), "student-int8": range(100, 100 + chosen)}
     report = collect(make_run(judged=BOTH, candidate=ships or BOTH[-1], wrong=wrong))
@@ -108,7 +108,7 @@ def test_the_sequence_decides_what_ships(
     )
     assert report.gate.rows[0].id == f"{ships or BOTH[-1]}/onnxruntime"
     assert report.gate.verdict == report.gate.rows[0].verdict == verdict
-    assert any(told in note for note in report.notes)
+    assert any(noted in note for note in report.notes)
     own = row(report, "student-int8").drop
     assert own is not None and own.verdict == {0: "pass", 5: "inconclusive", 60: "fail"}[chosen], (
         "its own figures stay as they are"
@@ -150,31 +150,33 @@ def test_what_is_prepared_is_a_success_and_not_judged(make_run: MakeRun, strict:
     (out / "run.json").write_text(json.dumps({**run, "targets": run["targets"][1:]}))
     alone = collect(out)
     assert alone.gate.rows == [] and missing_requested(alone) == ["onnxruntime"] and exit_code(alone) == 3
-    asked = alone.model_copy(update={"requested": ["tensorrt"]})
-    assert exit_code(asked) == 0, "preparing it was all that could be done"
+    requested = alone.model_copy(update={"requested": ["tensorrt"]})
+    assert exit_code(requested) == 0, "preparing it was all that could be done"
 
 
 @pytest.mark.parametrize(
-    ("held_out", "wrong", "told"),
+    ("held_out", "wrong", "noted"),
     [(0, 66, True), (40, 66, False), (5, 66, True), (0, 15, False)],  # of 500 and of 1,000
 )
-def test_a_baseline_that_knows_the_images_that_choose_is_told(make_run: MakeRun, held_out: int, wrong: int, told: bool) -> None:
+def test_a_baseline_that_knows_the_images_that_choose_is_told(
+    make_run: MakeRun, held_out: int, wrong: int, noted: bool
+) -> None:
     out = make_run(held_out={"baseline-fp32": range(held_out)}, wrong={"baseline-fp32": range(wrong)})
     notes = [note for note in collect(out).notes if "trained on some of the images that choose (contamination)" in note]
-    assert len(notes) == told
-    if told:
+    assert len(notes) == noted
+    if noted:
         assert f"gets {100 - held_out / 5:.2f} % of the 500 images right that choose, and 93.40 % of the 1,000" in notes[0]
 
 
-@pytest.mark.parametrize(("points", "told"), [(4, False), (6, True)])
+@pytest.mark.parametrize(("points", "noted"), [(4, False), (6, True)])
 @pytest.mark.parametrize("where", ["choose", "judge"])
 def test_an_engine_that_is_far_better_than_its_baseline_is_flagged(
-    make_run: MakeRun, points: int, told: bool, where: str
+    make_run: MakeRun, points: int, noted: bool, where: str
 ) -> None:
     missed = {"baseline-fp32": range(points * (5 if where == "choose" else 10)), "student-int8": []}
     out = make_run(**{"held_out" if where == "choose" else "wrong": missed})
     notes = [note for note in collect(out).notes if "points better than its FP32 baseline" in note]
-    assert [f"{points}.0 points better" in note and where in note for note in notes if "int8" in note] == [True] * told
+    assert [f"{points}.0 points better" in note and where in note for note in notes if "int8" in note] == [True] * noted
 
 
 def test_rungs_say_how_they_did_on_the_images_that_choose(make_run: MakeRun) -> None:
