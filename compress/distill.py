@@ -3,6 +3,7 @@
 Hinton et al., Distilling the Knowledge in a Neural Network, 2015 (arXiv:1503.02531). The loss: compress/teach.py.
 """
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -42,7 +43,7 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
     mine = right(model, val)
     metrics |= {"val_top1": percent(mine), "teacher_val_top1": percent(right(guide, val))}
     if config.control and not config.plain and metrics["epochs"] and len(val):
-        alone = without_teacher(config, metrics["epochs"], out / "control", student=student, images=images)
+        alone = without_teacher(config, math.ceil(metrics["epochs"]), out / "control", student=student, images=images)
         metrics |= compared(mine, alone)
         metrics["notes"] += [gain_note(metrics)]
     if not config.plain and metrics["epochs"] and len(val) and metrics["teacher_val_top1"] <= metrics["val_top1"]:
@@ -58,7 +59,7 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
 
 def without_teacher(config: Distill, epochs: int, out: Path, *, student: Path, images: Path) -> np.ndarray:
     """Which held-out images the student predicts correctly after the same training on the labels alone: bool [N]."""
-    alone = {"alpha": 0.0, "feature": 0.0, "epochs": epochs, "min_steps": 0, "minutes": None}
+    alone = {"alpha": 0.0, "feature": 0.0, "epochs": epochs, "min_steps": 0, "minutes": None, "most_minutes": None}
     config = config.model_copy(update=alone)
     model, spec = load(student)
     out.mkdir(exist_ok=True)

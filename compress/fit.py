@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.average import Average
-from compress.minutes import epochs_within, seconds_of_an_epoch
+from compress.minutes import Pace, pace_of
 from compress.on_cpu import quick_on_cpu
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
 from core.console import console, progress
@@ -60,7 +61,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     The learning rate ends at zero, so the last epoch is the best one but for chance. An epoch that was chosen on the held-out
     images would flatter the student there, and a user's checkpoint may know these images by heart.
 
-    `schedule.minutes` count from `since`, the time.perf_counter() when the stage began; None: from now.
+    The minutes of `schedule` count from `since`, the time.perf_counter() when the stage began; None: from now.
     Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it.
     Raises ValueError when the loss is no longer finite.
     """
@@ -84,19 +85,22 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
         return batches(split, schedule.batch_size, shuffle=True)
 
     def planned() -> tuple[int, list[str]]:
-        """The number of epochs, and notes about it."""
-        if schedule.minutes is None or not schedule.epochs:
-            return epochs_of(schedule, steps), []
+        """The number of steps of the whole training, and notes about it."""
+        wanted = epochs_of(schedule, steps) * steps
+        minutes = schedule.minutes or schedule.most_minutes
+        if minutes is None or not wanted:
+            return wanted, []
         still = step_of(model, task.loss, optimizer_for(model, schedule, lambda name: 0.0))
 
         def trial(share: float, x: Tensor, y: Tensor) -> Tensor:
             task.before_step(share)
             return still(x, y)
 
-        given = 60 * schedule.minutes
-        seconds = seconds_of_an_epoch(model, trial, lambda: epoch_of(0), steps, lambda: top1(model, val), given)
-        left = since + given - time.perf_counter()
-        return epochs_within(left, seconds), minutes_notes(task.label, seconds, left, schedule.minutes)
+        pace = pace_of(model, trial, lambda: epoch_of(0), lambda: top1(model, val), 60 * minutes)
+        left = since + 60 * minutes - time.perf_counter()
+        fitting = pace.steps_within(left, steps)
+        total = fitting if schedule.minutes else min(wanted, fitting)
+        return total, minutes_notes(task.label, pace, steps, total, minutes)
 
     with quick_on_cpu(model, device):
         if saved.exists():
@@ -105,31 +109,32 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
             optimizer.load_state_dict(state["optimizer"])
             if average:
                 average.values = state["average"]
-            history, epochs, notes = state["history"], state["epochs"], state["notes"]
+            history, total_steps, notes = state["history"], state["steps"], state["notes"]
         else:
-            epochs, notes = planned()
-        first = len(history)
+            total_steps, notes = planned()
+        epochs, first = math.ceil(total_steps / steps), len(history)
         task.before_step(first / max(1, epochs))
         with progress() as bar:
-            row = bar.add_task(task.label, total=epochs * steps, completed=first * steps)
+            row = bar.add_task(task.label, total=total_steps, completed=first * steps)
             for epoch in range(first, epochs):
                 torch.manual_seed(schedule.seed * 1000 + epoch)
                 model.train()
                 total = torch.zeros((), device=device)
-                for step, (x, y) in enumerate(epoch_of(epoch)):
-                    set_lr(optimizer, schedule.warmup, epoch * steps + step, epochs * steps)
-                    task.before_step((epoch + step / steps) / epochs)
+                of_epoch = min(steps, total_steps - epoch * steps)
+                for step, (x, y) in enumerate(islice(epoch_of(epoch), of_epoch)):
+                    set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps)
+                    task.before_step((epoch * steps + step) / total_steps)
                     total += train_step(x, y)
                     if average:
                         average.update(model, epoch * steps + step)
                     bar.advance(row)
-                    if step % 50 == 49 or step == steps - 1:
+                    if step % 50 == 49 or step == of_epoch - 1:
                         check_finite(float(total), schedule, epoch, step)
                 with average.inside(model) if average else nullcontext():
-                    history.append({"loss": float(total) / steps, "val_top1": top1(model, val)})
+                    history.append({"loss": float(total) / of_epoch, "val_top1": top1(model, val)})
                 bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
                 state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-                state |= {"epochs": epochs, "notes": notes, "average": average.values if average else None}
+                state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
                 temporary = saved.with_suffix(".tmp")
                 torch.save(state, temporary)
                 temporary.replace(saved)
@@ -137,7 +142,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
         model.load_state_dict(average.values)
     model.eval()
     return {
-        "epochs": epochs,
+        "epochs": epochs if total_steps == epochs * steps else round(total_steps / steps, 2),
         "history": history,
         "precision": str(dtype).removeprefix("torch."),
         "notes": notes,
@@ -188,13 +193,13 @@ def described(epoch: Epoch) -> str:
     return f"loss {epoch['loss']:.3f}, {held_out}"
 
 
-def minutes_notes(label: str, an_epoch: float, left: float, minutes: float) -> list[str]:
-    """A note when not even one epoch fits into `minutes`; `an_epoch` takes and of the minutes are `left` so many seconds."""
-    console.print(f"  {label}: about {an_epoch:.3g} s per epoch, {epochs_within(left, an_epoch)} in {minutes:g} minutes")
-    if an_epoch <= left:
+def minutes_notes(label: str, pace: Pace, steps: int, total: int, minutes: float) -> list[str]:
+    """A note when less than one epoch (of `steps`) fits into `minutes`; prints the pace and the `total` of the steps."""
+    an_epoch, share = pace.epoch(steps), total / steps
+    console.print(f"  {label}: about {an_epoch:.3g} s per epoch, {share:.3g} epochs in {minutes:.3g} minutes")
+    if share >= 1:
         return []
-    times = f"{an_epoch / 60:.3g} min; {max(0.0, left) / 60:.3g} min were left for training"
-    return [f"{label}: --minutes {minutes:g} is too short for one epoch ({times}); one epoch was run anyway."]
+    return [f"{label}: {minutes:.3g} minutes are too short for one epoch ({an_epoch / 60:.3g} min); {share:.1%} of it was run."]
 
 
 def check_finite(total: float, schedule: Schedule, epoch: int, step: int) -> None:

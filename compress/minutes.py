@@ -1,8 +1,9 @@
-"""The number of epochs that fit into the minutes given for a training."""
+"""The number of training steps that fit into the minutes given for a training."""
 
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain, count
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -14,15 +15,31 @@ ROUND = 5  # timed steps of a round, spread evenly over the training: later step
 SHARE = 0.02  # of the given time is spent on timing, at least one round
 
 
-def seconds_of_an_epoch(
+class Pace(NamedTuple):
+    """The seconds of a training step, and of the evaluation at the end of every epoch."""
+
+    step: float
+    evaluation: float
+
+    def epoch(self, steps: int) -> float:
+        """The seconds of an epoch of so many steps."""
+        return self.step * steps + self.evaluation
+
+    def steps_within(self, seconds: float, steps: int) -> int:
+        """The number of steps that fit into `seconds`, at least one; an epoch has `steps`. The last epoch may be a part."""
+        whole, rest = divmod(max(0.0, seconds), self.epoch(steps))
+        part = int(max(0.0, rest - self.evaluation) / self.step)
+        return max(1, int(whole) * steps + part)
+
+
+def pace_of(
     model: nn.Module,
     step: Callable[[float, Tensor, Tensor], Tensor],
     epoch: Callable[[], Iterator[Batch]],
-    steps: int,
     judge: Callable[[], object],
     given: float,
-) -> float:
-    """The seconds that an epoch of `steps` batches of `epoch()` takes, with `judge` at its end; `model` does not change.
+) -> Pace:
+    """The seconds of a step on the batches of `epoch()`, and of `judge()`; `model` does not change.
 
     `step(share, x, y)` is a complete training step after a `share` of the training, but with learning rate 0: otherwise the
     timed training could diverge. `given` are the seconds of the whole training.
@@ -42,9 +59,5 @@ def seconds_of_an_epoch(
     judge()
     judging = time.perf_counter() - started
     model.load_state_dict(before)
-    return a_step * steps + judging
+    return Pace(a_step, judging)
 
-
-def epochs_within(seconds: float, an_epoch: float) -> int:
-    """The number of whole epochs of `an_epoch` seconds that fit into `seconds`, at least one."""
-    return max(1, int(seconds / an_epoch))

@@ -15,14 +15,16 @@ class Schedule(Config):
     """SGD with Nesterov momentum, linear warm-up then cosine to zero. `warmup` is a share of all steps.
 
     `epochs` is meant for many images; with few images, epochs are added until there are `min_steps` batches. 0 epochs stay 0.
-    minutes   replaces both: as many whole epochs as fit into this time, at least one. The time of an epoch is measured before
-              the first one; the number is then fixed, so the learning rate ends at zero and an interruption changes nothing
-    ema       decay per step of a moving average of the weights, such as 0.999; the average is evaluated and kept
+    minutes        replaces both: as many steps as fit into this time. The time of a step is measured before the first epoch;
+                   the number of steps is then fixed, so the learning rate ends at zero and an interruption changes nothing
+    most_minutes   a limit: where the epochs would take longer, as many steps as fit into this time
+    ema            decay per step of a moving average of the weights, such as 0.999; the average is evaluated and kept
     """
 
     epochs: int = Field(ge=0)
     min_steps: int = Field(default=0, ge=0)
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    most_minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     batch_size: int = Field(default=128, gt=1)
     lr: float = Field(default=0.1, gt=0)
     momentum: float = 0.9
