@@ -20,13 +20,13 @@ from rich.console import Console
 from benchmarks.conditions import RESULTS, conditions, started_with
 from benchmarks.drops import Recovered, cells, markdown, terminal
 from benchmarks.engines import chosen
-from benchmarks.level import Level, find_ratio
 from benchmarks.plain import made_by
 from benchmarks.pruning import list_of
 from benchmarks.table import OURS, with_section
 from compress.derive import derive_student
 from compress.distill import distill
 from compress.prune import prune
+from compress.ratio import Ratio, find_ratio
 from core.cache import Artifact, Stages, locked
 from core.console import console
 from core.engine_name import EngineName
@@ -177,7 +177,7 @@ def begun(name: str, recipe: Recipe, root: Path, shares: list[float]) -> Network
     student = step(derive_student, recipe.student, teacher=teacher)
     levels = {}
     for share in shares:
-        config = Level(**recipe.prune.model_dump(), removed=share)
+        config = Ratio(**recipe.prune.model_dump(), removed=share)
         level = step(find_ratio, config, label=f"{share:.0%}", model=student, images=images).metrics
         levels[level["pruning_ratio"]] = level["removed"]
     return Network(name, recipe, root, Base(images, checked, teacher, baseline), top1, levels)

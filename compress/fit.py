@@ -77,67 +77,53 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     history: list[Epoch] = []
     saved = out / "epoch.pt"
 
-    def epoch_of(number: int) -> Iterator[Batch]:
-        split = Split(task.images, "train", schedule.augment, schedule.seed * 1000 + number)
-        if task.by_index:
-            split.labels = np.arange(len(split))
-        split.decode = task.decode
-        return batches(split, schedule.batch_size, shuffle=True)
-
     def planned() -> tuple[int, list[str]]:
         """The number of steps of the whole training, and notes about it."""
         wanted = epochs_of(schedule, steps) * steps
         minutes = schedule.minutes or schedule.most_minutes
         if minutes is None or not wanted:
             return wanted, []
-        still = step_of(model, task.loss, optimizer_for(model, schedule, lambda name: 0.0))
-
-        def trial(share: float, x: Tensor, y: Tensor) -> Tensor:
-            task.before_step(share)
-            return still(x, y)
-
-        pace = pace_of(model, trial, lambda: epoch_of(0), lambda: top1(model, val), 60 * minutes)
+        pace = pace_on(task, schedule, 60 * minutes)
         left = since + 60 * minutes - time.perf_counter()
         fitting = pace.steps_within(left, steps)
         total = fitting if schedule.minutes else min(wanted, fitting)
         return total, minutes_notes(task.label, pace, steps, total, minutes)
 
-    with quick_on_cpu(model, device):
-        if saved.exists():
-            state = torch.load(saved, map_location=device, weights_only=True)
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            if average:
-                average.values = state["average"]
-            history, total_steps, notes = state["history"], state["steps"], state["notes"]
-        else:
-            total_steps, notes = planned()
-        epochs, first = math.ceil(total_steps / steps), len(history)
-        task.before_step(first / max(1, epochs))
-        with progress() as bar:
-            row = bar.add_task(task.label, total=total_steps, completed=first * steps)
-            for epoch in range(first, epochs):
-                torch.manual_seed(schedule.seed * 1000 + epoch)
-                model.train()
-                total = torch.zeros((), device=device)
-                of_epoch = min(steps, total_steps - epoch * steps)
-                for step, (x, y) in enumerate(islice(epoch_of(epoch), of_epoch)):
-                    set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps)
-                    task.before_step((epoch * steps + step) / total_steps)
-                    total += train_step(x, y)
-                    if average:
-                        average.update(model, epoch * steps + step)
-                    bar.advance(row)
-                    if step % 50 == 49 or step == of_epoch - 1:
-                        check_finite(float(total), schedule, epoch, step)
-                with average.inside(model) if average else nullcontext():
-                    history.append({"loss": float(total) / of_epoch, "val_top1": top1(model, val)})
-                bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-                state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
-                temporary = saved.with_suffix(".tmp")
-                torch.save(state, temporary)
-                temporary.replace(saved)
+    if saved.exists():
+        state = torch.load(saved, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        if average:
+            average.values = state["average"]
+        history, total_steps, notes = state["history"], state["steps"], state["notes"]
+    else:
+        total_steps, notes = planned()
+    epochs, first = math.ceil(total_steps / steps), len(history)
+    task.before_step(first / max(1, epochs))
+    with quick_on_cpu(model, device), progress() as bar:
+        row = bar.add_task(task.label, total=total_steps, completed=first * steps)
+        for epoch in range(first, epochs):
+            torch.manual_seed(schedule.seed * 1000 + epoch)
+            model.train()
+            total = torch.zeros((), device=device)
+            of_epoch = min(steps, total_steps - epoch * steps)
+            for step, (x, y) in enumerate(islice(epoch_of(task, schedule, epoch), of_epoch)):
+                set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps)
+                task.before_step((epoch * steps + step) / total_steps)
+                total += train_step(x, y)
+                if average:
+                    average.update(model, epoch * steps + step)
+                bar.advance(row)
+                if step % 50 == 49 or step == of_epoch - 1:
+                    check_finite(float(total), schedule, epoch, step)
+            with average.inside(model) if average else nullcontext():
+                history.append({"loss": float(total) / of_epoch, "val_top1": top1(model, val)})
+            bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+            state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
+            temporary = saved.with_suffix(".tmp")
+            torch.save(state, temporary)
+            temporary.replace(saved)
     if average:
         model.load_state_dict(average.values)
     model.eval()
@@ -147,6 +133,31 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
         "precision": str(dtype).removeprefix("torch."),
         "notes": notes,
     }
+
+
+def epoch_of(task: Task, schedule: Schedule, number: int) -> Iterator[Batch]:
+    """The batches of the epoch with that number."""
+    split = Split(task.images, "train", schedule.augment, schedule.seed * 1000 + number)
+    if task.by_index:
+        split.labels = np.arange(len(split))
+    split.decode = task.decode
+    return batches(split, schedule.batch_size, shuffle=True)
+
+
+def pace_on(task: Task, schedule: Schedule, given: float) -> Pace:
+    """The pace of the training `task` on this machine; `given` are the seconds that it has. The model does not change."""
+    model = task.model
+    device, _ = device_and_precision()
+    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
+    still = step_of(model, task.loss, optimizer_for(model, schedule, lambda name: 0.0))
+    val = Split(task.images, "val")
+
+    def trial(share: float, x: Tensor, y: Tensor) -> Tensor:
+        task.before_step(share)
+        return still(x, y)
+
+    with quick_on_cpu(model, device):
+        return pace_of(model, trial, lambda: epoch_of(task, schedule, 0), lambda: top1(model, val), given)
 
 
 def step_of(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> Callable[[Tensor, Tensor], Tensor]:

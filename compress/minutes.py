@@ -60,4 +60,3 @@ def pace_of(
     judging = time.perf_counter() - started
     model.load_state_dict(before)
     return Pace(a_step, judging)
-

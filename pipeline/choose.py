@@ -12,6 +12,8 @@ from measure.judge import Judge
 from measure.predictions import read_predictions
 from measure.verdict import Drop, Verdict
 
+LEVEL = 1.05  # p50 of engines that are as quick as each other: two measurements of one engine differ by as much
+
 
 def drop(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> Drop | None:
     """The drop of the engine against the baseline of its target; None if the baseline was not measured."""
@@ -29,19 +31,31 @@ def verdict(predictions: Mapping[EngineName, Artifact], name: EngineName, judge:
 
 
 def best(
-    names: Sequence[EngineName], predictions: Mapping[EngineName, Artifact], latency: Artifact, judge: Judge
+    names: Sequence[EngineName],
+    predictions: Mapping[EngineName, Artifact],
+    latency: Artifact,
+    judge: Judge,
+    sizes: Mapping[EngineName, float],
 ) -> EngineName:
-    """Engines that pass come before inconclusive ones, of both the quickest; then those that fail, the smallest drop first."""
+    """Engines that pass come before inconclusive ones, of both the quickest; then those that fail, the smallest drop first.
+
+    Of engines that are as quick as the quickest one (`LEVEL`), the smallest file is taken. `sizes` are in bytes.
+    """
     timed = latency.metrics["timed"]
 
-    def order(name: EngineName) -> tuple[int, float, float]:
+    def order(name: EngineName) -> tuple[int, float]:
         found = drop(predictions, name, judge)
         if found is None:
-            return BEST_TO_WORST.index("inconclusive"), 0.0, float(timed[name.key]["p50"])
-        lost = found.points if found.verdict == "fail" else 0.0
-        return BEST_TO_WORST.index(found.verdict), lost, float(timed[name.key]["p50"])
+            return BEST_TO_WORST.index("inconclusive"), 0.0
+        return BEST_TO_WORST.index(found.verdict), found.points if found.verdict == "fail" else 0.0
 
-    return min(names, key=order)
+    def p50(name: EngineName) -> float:
+        return float(timed[name.key]["p50"])
+
+    orders = {name: order(name) for name in names}
+    rivals = [name for name in names if orders[name] == min(orders.values())]
+    most = LEVEL * min(p50(name) for name in rivals)
+    return min((name for name in rivals if p50(name) <= most), key=lambda name: (sizes[name], p50(name)))
 
 
 def sequence(

@@ -82,7 +82,8 @@ def measured(
     candidates = [key for key in engines if key.could_ship]
     order: tuple[EngineName, ...] = ()
     if candidates:
-        chosen = best(candidates, held_out, latency, judge)
+        sizes = {key: float(engines[key].metrics["size_bytes"]) for key in candidates}
+        chosen = best(candidates, held_out, latency, judge, sizes)
         milder = {student.variant: student.milder for student in students}
         order = sequence(chosen, held_out, judge, milder.get(chosen.variant))
     result = replace(

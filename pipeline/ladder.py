@@ -1,6 +1,6 @@
 """The recovery ladder: the rungs that are tried, in this order, if the INT8 engine of a target fails on the images that choose.
 
-1. mixed: the layers that 8 bits hurt most go back to floating point, few at first
+1. mixed: the layers that 8 bits hurt most go back to floating point, few at first; not where the student fails in FP32, too
 2. quantize_aware: the student is trained on with 8-bit rounding in its forward pass, then quantized like any other
 
 The ranges are already the best of several methods (calibration/). Every rung is an engine with its own row. The ladder ends
@@ -59,6 +59,9 @@ def climb(
     int8 = drop(predictions, builder.named(student, "int8"), judge)
     assert int8 is not None
     before, started = int8.points, time.perf_counter()
+    floats = builder.named(student, "fp32")
+    if floats in predictions and verdict(predictions, floats, judge) == "fail":  # 8 bits are not to blame
+        ladder = ladder.model_copy(update={"rungs": tuple(rung for rung in ladder.rungs if rung != "mixed")})
     for name, what, place in rungs(builder, student, ladder, ranking, found.refused):
         with costs_its_row(name, found.refused, "this rung of the recovery ladder failed: "):
             placed = place()

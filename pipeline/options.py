@@ -42,7 +42,7 @@ Sweep = Annotated[
 Finetune = Annotated[
     bool, typer.Option("--finetune/--no-finetune", help="--no-finetune: only quantize, without pruning and distillation")
 ]
-Minutes = Annotated[float | None, typer.Option(help="train the student for about this many minutes (replaces distill.epochs)")]
+Minutes = Annotated[float | None, typer.Option(help="time of the whole run; the best engine so far ships when it is over")]
 ExpectTop1 = Annotated[
     float | None, typer.Option(help="known top-1 of the checkpoint, percent; the run stops if it is far below this")
 ]
@@ -78,7 +78,7 @@ def common(
     """The changes that `compress` and `compare` both know."""
     return together(limits_of(budget), given(gate__max_drop=max_drop)) | given(
         data__name=data, gate__strict=strict or None, finetune=None if finetune else False,
-        distill__minutes=minutes,
+        minutes=minutes,
     )  # fmt: skip
 
 

@@ -17,22 +17,36 @@ from export.onnx import export_onnx
 from pipeline.baseline import baseline_of
 from pipeline.builder import EngineBuilder
 from pipeline.check import check
+from pipeline.clock import Clock
 from pipeline.engines import engines_of
-from pipeline.levels import hardest
+from pipeline.levels import UNPRUNED, hardest
+from pipeline.minutes import Plan
 from pipeline.plan import plan
 from pipeline.recipe import Recipe, check_trainable
 from pipeline.student import Base, Pressed, Student
 from pipeline.trial import check_targets
-from reports.run_folder import Level, TargetResult
+from reports.run_folder import TargetResult
+
+MORE_ENGINES = 2  # a search adds the engines of at most two networks
+TRAINING = 0.75  # of the time that is left, where there is no search
+LEAST_MINUTES = 0.5
+NOT_ENDED = "The search for a smaller network has not ended: the same command continues it. Until then, this is the result."
 
 
 def compress(
-    recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None = None, before: Mapping[str, TargetResult] | None = None
+    recipe: Recipe,
+    step: Stages,
+    sweep: Mapping[str, Recipe] | None = None,
+    before: Mapping[str, TargetResult] | None = None,
+    clock: Clock | None = None,
+    save: Callable[[Pressed], object] = lambda pressed: None,
 ) -> Pressed:
     """Run the pipeline.
 
     `sweep`: recipes by variant that differ from `recipe` in how they prune. Each makes a student, and the best one ships.
     `before`: the results of the last finished run in the same folder, by target.
+    `clock`: the time that the run has; None: no limit.
+    `save` is called with the network as it came in 8 bits before a search: if the search is interrupted, this is the result.
     """
     variants = sweep or {"": recipe}
     for variant in variants.values():
@@ -44,16 +58,31 @@ def compress(
     check(recipe, step, images, teacher)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     base = Base(images, checked, teacher, baseline)
-    levels: Sequence[Level] = ()
+
+    def engines(students: Sequence[Student]) -> list[TargetResult]:
+        builders = [EngineBuilder.of(recipe, step, name, images) for name in recipe.targets]
+        return [engines_of(builder, recipe, base, students, (before or {}).get(builder.name)) for builder in builders]
+
     if recipe.levels.on and not sweep and images.metrics["trainable"]:
-        found = hardest(recipe, step, base)
-        levels, students = found.levels, of_levels(found.networks, recipe, step, base)
-    else:
-        plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}
-        students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
-    builders = [EngineBuilder.of(recipe, step, name, images) for name in recipe.targets]
-    results = [engines_of(builder, recipe, base, students, (before or {}).get(builder.name)) for builder in builders]
-    return Pressed(base, students, results, levels)
+        used = len(step.used)
+        safe = of_levels({UNPRUNED: teacher}, recipe, step, base)
+        save(Pressed(base, safe, engines(safe), notes=(NOT_ENDED,)))
+        seconds = sum(stage.manifest["seconds"] for stage in step.used[used:])
+        found = hardest(recipe, step, base, Plan.of(clock, engines=MORE_ENGINES * seconds))
+        students = of_levels({UNPRUNED: teacher, **found.networks}, recipe, step, base)
+        return Pressed(base, students, engines(students), found.levels, found.notes)
+    variants = {name: within(clock, variant, len(variants)) for name, variant in variants.items()}
+    plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}
+    students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
+    return Pressed(base, students, engines(students))
+
+
+def within(clock: Clock | None, recipe: Recipe, students: int) -> Recipe:
+    """`recipe` with a training that leaves time for the engines; `students` share the time."""
+    if clock is None:
+        return recipe
+    minutes = max(LEAST_MINUTES, TRAINING * clock.left / 60 / students)
+    return recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"minutes": round(minutes, 3)})})
 
 
 def of_levels(networks: Mapping[str, Artifact], recipe: Recipe, step: Stages, base: Base) -> list[Student]:

@@ -38,6 +38,7 @@ from models.resnet import FAMILY
 
 C = TypeVar("C", bound=Config)
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
+OF_BASELINE = 0.5  # of MINUTES, at most, trains a baseline where there is no checkpoint
 DEFAULT = "default.toml"  # for models without a recipe of their own
 
 
@@ -56,16 +57,21 @@ class Ladder(Config):
 class Levels(Config):
     """The search for the hardest pruning within the gate's limit, see pipeline/levels.py.
 
-    on         None: where neither the recipe nor the user says how much to prune
-    shares     of the baseline's MACs that the levels have, from mild to hard
-    epochs     of the short training at every level; the level that is taken is trained for `distill.epochs` more
-    slack      how many times the limit a level may lose after its short training: longer training repairs some. A resnet56
-               with half its MACs lost 1.89 points after one epoch at this level, and 0.84 after ten more (n = 3,333, one seed)
-    halvings   how often the interval is halved between the last level that is left and the first that is lost
+    on           None: where neither the recipe nor the user says how much to prune
+    shares       of the baseline's MACs that the levels have, from mild to hard
+    allocations  ways to divide the pruning among the layers. The best of them by top-1 before training is taken at every level
+    epochs       of the short training at every level at least, or a tenth of `distill.epochs`; the level that is taken is
+                 trained for `distill.epochs` more
+    slack        how many times the limit a level may lose after its short training: longer training repairs some. A
+                 resnet56 with half its MACs lost 1.89 points after one epoch and 0.84 after ten more (n = 3,333, one seed)
+    halvings     how often the interval is halved between the last level that is left and the first that is lost
     """
 
     on: bool | None = None
     shares: tuple[float, ...] = (0.75, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08)
+    allocations: tuple[Literal["importance", "local", "isomorphic", "global"], ...] = Field(
+        default=("importance", "isomorphic", "global"), min_length=1
+    )
     epochs: int = Field(default=1, ge=1)
     slack: float = Field(default=2.0, ge=1)
     halvings: int = Field(default=1, ge=0)
@@ -74,11 +80,13 @@ class Levels(Config):
 class Recipe(Config):
     """One run. `targets` maps the engines to build to their options.
 
+    `minutes`: the time of the whole run; None: no limit.
     `latency_limit`: milliseconds that one call may take; the report names the largest batch within it.
     """
 
     checkpoint: Path | None = None
     finetune: bool = True
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     latency_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     data: Data = Data()
     check_images: CheckImages = CheckImages()
@@ -146,6 +154,9 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
     if recipe.levels.on is None:
         searches = recipe.finetune and not recipe.budget.limited and "pruning_ratio" not in content.get("prune", {})
         recipe = recipe.model_copy(update={"levels": recipe.levels.model_copy(update={"on": searches})})
+    if recipe.minutes and recipe.checkpoint is None and not (recipe.train.minutes or recipe.train.most_minutes):
+        most = round(OF_BASELINE * recipe.minutes, 3)
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"most_minutes": most})})
     if not recipe.finetune and recipe.data.train_limit is None:  # there is no need to check a million images
         enough = 4 * recipe.calibrate.images  # some of every class are held out
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train_limit": enough})})

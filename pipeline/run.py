@@ -10,6 +10,7 @@ from core import hardware
 from core.cache import Stages, locked
 from core.environment import machine, now, versions
 from export.triton import serves, triton
+from pipeline.clock import clock_of
 from pipeline.page import compress
 from pipeline.recipe import Recipe
 from pipeline.student import Pressed
@@ -37,26 +38,33 @@ def run(
     started = time.perf_counter()
     with locked(out):
         step = Stages(out / "stages")
-        pressed = compress(recipe, step, sweep, targets_before(out))
-        RunRecord(
-            created=now(),
-            command=command,
-            seconds=round(time.perf_counter() - started, 1),
-            model=model,
-            gate=recipe.gate,
-            latency_limit=recipe.latency_limit,
-            requested=wanted,
-            environment=Environment(**machine(), threads=recipe.measure.threads or hardware.cores(), versions=versions()),
-            images=pressed.base.images,
-            checked=pressed.base.checked,
-            baseline=pressed.base.baseline,
-            students={student.variant: student.onnx for student in pressed.students},
-            stages=step.used,
-            targets=list(pressed.targets),
-            levels=pressed.levels,
-        ).write(out)
-        report = render(out)
-        publish(report, recipe, pressed, out)
+
+        def save(pressed: Pressed) -> Report:
+            """Write what `pressed` has into `out`: the record, the reports, the bundles."""
+            RunRecord(
+                created=now(),
+                command=command,
+                seconds=round(time.perf_counter() - started, 1),
+                model=model,
+                gate=recipe.gate,
+                latency_limit=recipe.latency_limit,
+                requested=wanted,
+                environment=Environment(**machine(), threads=recipe.measure.threads or hardware.cores(), versions=versions()),
+                images=pressed.base.images,
+                checked=pressed.base.checked,
+                baseline=pressed.base.baseline,
+                students={student.variant: student.onnx for student in pressed.students},
+                stages=step.used,
+                targets=list(pressed.targets),
+                levels=pressed.levels,
+                notes=pressed.notes,
+            ).write(out)
+            report = render(out)
+            publish(report, recipe, pressed, out)
+            return report
+
+        pressed = compress(recipe, step, sweep, targets_before(out), clock_of(recipe.minutes, step, out), save)
+        report = save(pressed)
     return Run(report, {result.target: result for result in pressed.targets})
 
 

@@ -44,9 +44,10 @@ class Student:
 
 @dataclass(frozen=True)
 class Pressed:
-    """The results of a run: its base, a student per variant, the engines of every target, and the levels that were tried."""
+    """The results of a run: its base, a student per variant, the engines of every target, the levels that were tried, notes."""
 
     base: Base
     students: Sequence[Student]
     targets: Sequence[TargetResult]
     levels: Sequence[Level] = ()
+    notes: Sequence[str] = ()

@@ -49,6 +49,7 @@ def collect(out: Path) -> Report:
     gate = gate_result([row for row in rows if row.id in candidates], run.gate, "top1" if dataset.labelled else "agreement")
     stages = [stage_of(stage, run.environment, out) for stage in run.stages]
     notes = [
+        *run.notes,
         *(note for stage in stages for note in stage.metrics.get("notes", [])),
         *power_notes(run.counted, run.gate.max_drop),
         *contamination_notes(rows),

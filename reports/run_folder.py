@@ -45,7 +45,7 @@ class Level:
     name: str
     share: float
     macs: float
-    epochs: int
+    epochs: float
     drop: Drop
 
     @property
@@ -116,7 +116,7 @@ class RunRecord:
     """A finished run. `students` are the FP32 ONNX exports by variant, `stages` all stages in the order of their use.
 
     `checked` has the images that count in a verdict; None for runs of earlier versions. `levels` are those that the search
-    tried, if there was one.
+    tried, if there was one. `notes` are those of the run itself and not of a stage.
     """
 
     created: str
@@ -134,6 +134,7 @@ class RunRecord:
     stages: list[Artifact]
     targets: list[TargetResult]
     levels: Sequence[Level] = ()
+    notes: Sequence[str] = ()
 
     def exported(self, name: EngineName) -> Artifact:
         """The export, in FP32 ONNX, that the engine was built from."""
@@ -210,6 +211,7 @@ class RunRecord:
             "stages": [{"path": path(s), "cached": s.manifest["cached"], "name": s.manifest["name"]} for s in self.stages],
             "targets": [target(result) for result in self.targets],
             "levels": [{**vars(level), "drop": level.drop.model_dump()} for level in self.levels],
+            "notes": list(self.notes),
         }
         (out / RECORD).write_text(json.dumps(record, indent=1))
 
@@ -289,4 +291,5 @@ def read_record(out: Path) -> RunRecord:
         stages=[stage(entry["path"], cached=entry["cached"], name=entry["name"]) for entry in record["stages"]],
         targets=[target(entry) for entry in record["targets"]],
         levels=[Level(**{**entry, "drop": Drop(**entry["drop"])}) for entry in record.get("levels", [])],
+        notes=record.get("notes", []),
     )

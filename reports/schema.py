@@ -202,7 +202,7 @@ class LevelTried(Part):
     name: str
     share: float
     macs: float
-    epochs: int
+    epochs: float
     drop: Drop
     ships: bool = False
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from benchmarks.drops import COLUMNS, Recovered, cells, over_seeds
-from benchmarks.level import POINT, STEPS, Level, find_ratio
 from benchmarks.papers import main
 from compress.prune import Prune, prune
+from compress.ratio import POINT, STEPS, Ratio, find_ratio
 from models.resnet import Spec
 from tests.benchmarks.narrow import narrow
 from tests.compress.parts import tiny
@@ -25,7 +25,7 @@ def test_the_ratio_is_the_smallest_that_removes_the_share(
 ) -> None:
     model = tiny(tmp_path / "model", WIDE)
     settings: dict[str, Any] = {"importance": importance, "scope": "global", "round_to": 2, "gradient_images": 64}
-    found = find_ratio(Level(removed=removed, **settings), tmp_path, model=model, images=small.images)
+    found = find_ratio(Ratio(removed=removed, **settings), tmp_path, model=model, images=small.images)
     lost = []
     for ratio in (found["pruning_ratio"], found["pruning_ratio"] - 1 / STEPS):
         pruning = Prune(pruning_ratio=ratio, norm_images=64, **settings)
@@ -36,7 +36,7 @@ def test_the_ratio_is_the_smallest_that_removes_the_share(
 
 def test_a_share_that_cannot_be_removed_is_refused(small: Small, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"removes at most .* of the MACs of resnet18, and 99.9% were wanted"):
-        find_ratio(Level(removed=0.999), tmp_path, model=tiny(tmp_path / "model", WIDE), images=small.images)
+        find_ratio(Ratio(removed=0.999), tmp_path, model=tiny(tmp_path / "model", WIDE), images=small.images)
 
 
 def test_published_rows_stand_between_ours_by_macs_and_epochs() -> None:

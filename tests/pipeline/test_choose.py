@@ -38,6 +38,7 @@ class Bench:
         self.n = {"val": n, "test": TEST}
         self.opened: dict[str, list[str]] = {"val": [], "test": []}
         self.packed: list[str] = []
+        self.sizes: dict[str, int] = {}  # bytes, by a part of the engine's name
         self.target: Any = SimpleNamespace(
             unavailable=lambda: None,
             cannot_run=lambda: None,
@@ -53,7 +54,8 @@ class Bench:
     def artifact(self, name: str) -> Artifact:
         folder = self.root / name.replace("/", "_")
         folder.mkdir(parents=True, exist_ok=True)
-        return Artifact(folder, {})
+        size = next((size for part, size in self.sizes.items() if part in name), 1)
+        return Artifact(folder, {"metrics": {"size_bytes": size}})
 
     def shippable(self, student: Student) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
         forms = [form for form in ("fp16", "int8") if form in self.p50]
@@ -139,6 +141,7 @@ def run(
     shuffled: bool = False,
     strict: bool = False,
     variants: Sequence[str] = ("",),
+    sizes: Mapping[str, int] | None = None,
 ) -> tuple[TargetResult, Bench]:
     images, checked = root / "images", root / "checked"
     for folder in (images, checked):
@@ -146,6 +149,7 @@ def run(
     (images / "dataset.json").write_text(json.dumps({"classes": [str(i) for i in range(10)]}))
     np.savez(checked / "duplicates.npz", counted=np.ones(TEST, bool), chooses=np.ones(n, bool))
     bench = Bench(root / "bench", held_out, Timed(p50), Rungs({}) if test is None else test, n, shuffled)
+    bench.sizes = dict(sizes or {})
     onnx, ranges = bench.artifact("onnx"), bench.artifact("ranges")
     recipe: Any = SimpleNamespace(
         gate=Gate(max_drop=1.0, max_class_drop=None, strict=strict),
@@ -201,6 +205,19 @@ def test_a_milder_engine_ships_where_the_chosen_one_fails(tmp_path: Path, test: 
     assert keys(result.judged) == ["fp32", "int8"] and result.candidate is not None
     assert keys([result.candidate]) == [ships]
     assert bench.packed == [f"built-student-{ships}_onnxruntime"]
+
+
+@pytest.mark.parametrize(("p50", "judged"), [(1.04, "int8[b]"), (1.06, "int8[a]")], ids=["as quick", "slower"])
+def test_of_engines_that_are_as_quick_the_smallest_is_chosen(tmp_path: Path, p50: float, judged: str) -> None:
+    wrong, times = {"int8[a]": 0, "int8[b]": 5}, {"int8": 0, "int8[a]": 1.0, "int8[b]": p50}
+    result, _ = run(tmp_path, wrong, times, variants=("a", "b"), sizes={"int8[a]": 200, "int8[b]": 100})
+    assert keys(result.judged) == [judged]
+
+
+@pytest.mark.parametrize(("fp32", "rungs"), [(0, 1), (35, 1), (100, 0)])
+def test_no_layer_goes_back_to_floats_where_the_floats_fail_too(tmp_path: Path, fp32: int, rungs: int) -> None:
+    result, _ = run(tmp_path, Rungs({"int8": 100, "fp32": fp32}), {"int8": 1, "fp32": 5})
+    assert len(result.rungs) == rungs
 
 
 @pytest.mark.parametrize(

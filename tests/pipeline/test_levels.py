@@ -14,7 +14,8 @@ from measure.gate import Gate, drop_of
 from measure.statistics import tango_lower
 from measure.verdict import Drop
 from pipeline import levels
-from pipeline.levels import UNPRUNED, Found, hardest
+from pipeline.levels import Found, hardest
+from pipeline.minutes import Plan
 from pipeline.recipe import Levels as Settings
 from pipeline.recipe import load_recipe
 from reports.run_folder import Level
@@ -36,11 +37,17 @@ class Scripted(levels.Levels):
     whole_drops: Mapping[float, float]
     reach: float
 
-    def __init__(self, recipe: Any, step: Any, base: Any) -> None:
-        self.recipe, self.step, self.base = recipe, step, base
-        self.whole, self.tried, self.networks = 100.0, {}, {}
+    def __init__(self, recipe: Any, step: Any, base: Any, plan: Any) -> None:
+        self.recipe, self.step, self.base, self.plan = recipe, step, base, plan
+        self.whole, self.tried, self.networks, self.notes = 100.0, {}, {}, []
 
-    def level(self, share: float, start: Artifact) -> str:
+    def tell(self) -> None:
+        pass
+
+    def macs(self, model: Artifact) -> float:
+        return 52.0 if model.path.name == "shallower" else 100.0
+
+    def level(self, share: float, start: Artifact, whole: bool = False) -> str:
         if share < self.reach:
             raise OutOfReach("no")
         name = f"{100 * share:.0f}%"
@@ -50,7 +57,7 @@ class Scripted(levels.Levels):
         self.tried[name] = Level(name, share, 100 * share, 1, dropped(self.short_drops[nearest]))
         return name
 
-    def trained(self, name: str) -> Level:
+    def trained(self, name: str, others: bool) -> Level:
         share = self.tried[name].share
         nearest = min(self.whole_drops, key=lambda known: abs(known - share))
         self.networks[name] = Artifact(Path(f"{name} trained"), {})
@@ -65,6 +72,8 @@ def found(
     halvings: int = 0,
     reach: float = 0.0,
     slack: float = 1.0,
+    student: str = "teacher",
+    plan: Plan | None = None,
 ) -> Found:
     scripted = type("Given", (Scripted,), {"short_drops": short, "whole_drops": whole, "reach": reach})
     monkeypatch.setattr(levels, "Levels", scripted)
@@ -72,8 +81,8 @@ def found(
         levels=Settings(shares=SHARES, halvings=halvings, slack=slack), gate=Gate(max_drop=1.0), student=None
     )
     base: Any = SimpleNamespace(teacher=Artifact(Path("teacher"), {}))
-    step: Any = lambda stage, config, **inputs: inputs["teacher"]  # noqa: E731
-    return hardest(recipe, step, base)
+    step: Any = lambda stage, config, **inputs: Artifact(Path(student), {})  # noqa: E731
+    return hardest(recipe, step, base, plan or Plan())
 
 
 def names(result: Found) -> list[str]:
@@ -82,39 +91,39 @@ def names(result: Found) -> list[str]:
 
 def test_the_hardest_level_that_does_not_certainly_lose_too_much_is_trained_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     result = found(monkeypatch, {0.75: 0.1, 0.5: 0.5, 0.35: 1.1, 0.25: 3.0}, {0.35: 0.4})
-    assert names(result) == ["teacher", "50%", "35% trained"]
+    assert names(result) == ["50%", "35% trained"]
     assert [level.name for level in result.levels] == ["75%", "50%", "35%", "25%"]
     assert [level.epochs for level in result.levels] == [1, 1, 3, 1]
 
 
 def test_a_level_may_lose_more_after_the_short_training_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     short = {0.75: 0.7, 0.5: 1.9, 0.35: 4.0}
-    assert names(found(monkeypatch, short, {0.5: 0.2, 0.75: 0.0}, slack=2.0)) == ["teacher", "75%", "50% trained"]
-    assert names(found(monkeypatch, short, {0.5: 0.2, 0.75: 0.0})) == ["teacher", "75% trained"]
+    assert names(found(monkeypatch, short, {0.5: 0.2, 0.75: 0.0}, slack=2.0)) == ["75%", "50% trained"]
+    assert names(found(monkeypatch, short, {0.5: 0.2, 0.75: 0.0})) == ["75% trained"]
 
 
 def test_nothing_harder_is_tried_after_a_level_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     result = found(monkeypatch, {0.75: 0.1, 0.5: 5.0, 0.35: 0.0, 0.25: 0.0}, {0.75: 0.1})
     assert [level.name for level in result.levels] == ["75%", "50%"]
-    assert names(result) == ["teacher", "75% trained"]
+    assert names(result) == ["75% trained"]
 
 
 def test_the_interval_between_a_level_that_is_left_and_one_that_is_lost_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     short = {0.75: 0.1, 0.5: 0.5, 0.42: 0.6, 0.38: 4.0, 0.35: 5.0}
     result = found(monkeypatch, short, {0.42: 0.3}, halvings=2)
     assert [level.name for level in result.levels] == ["75%", "50%", "35%", "42%", "38%"]
-    assert names(result) == ["teacher", "50%", "42% trained"]
+    assert names(result) == ["50%", "42% trained"]
 
 
 def test_a_level_that_fails_after_the_whole_training_gives_way_to_the_one_below(monkeypatch: pytest.MonkeyPatch) -> None:
     result = found(monkeypatch, {0.75: 0.1, 0.5: 0.9, 0.35: 1.2, 0.25: 3.0}, {0.75: 0.0, 0.5: 0.5, 0.35: 1.1})
-    assert names(result) == ["teacher", "75%", "50% trained"]
+    assert names(result) == ["75%", "50% trained"]
 
 
 def test_an_inconclusive_level_gives_way_where_more_images_could_have_passed_it(monkeypatch: pytest.MonkeyPatch) -> None:
     result = found(monkeypatch, {0.75: 0.1, 0.5: 0.9, 0.35: 3.0}, {0.75: 0.0, 0.5: 0.9})
     assert dropped(0.9).verdict == "inconclusive"
-    assert names(result) == ["teacher", "75% trained"]
+    assert names(result) == ["75% trained"]
 
 
 def test_on_few_images_the_search_does_not_go_on_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,13 +132,41 @@ def test_on_few_images_the_search_does_not_go_on_until_nothing_is_left(monkeypat
     assert tango_lower(round(0.013 * 80), 0, 80) < 1
     result = found(monkeypatch, short, {0.5: 0.0})
     assert [level.name for level in result.levels] == ["75%", "50%", "35%"]
-    assert names(result) == ["teacher", "75%", "50% trained"], "no level can pass on 80 images, so the first one is taken"
+    assert names(result) == ["75%", "50% trained"], "no level can pass on 80 images, so the first one is taken"
 
 
 @pytest.mark.parametrize("reach", [0.0, 1.0], ids=["all levels lose too much", "no channel can be removed"])
 def test_without_a_level_the_network_as_it_came_is_left(monkeypatch: pytest.MonkeyPatch, reach: float) -> None:
     result = found(monkeypatch, {0.75: 9.0}, {0.75: 9.0}, halvings=2, reach=reach)
-    assert list(result.networks) == [UNPRUNED] and names(result) == ["teacher"]
+    assert names(result) == []
+
+
+def test_a_student_with_fewer_blocks_is_a_level_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = found(monkeypatch, {0.52: 0.1, 0.35: 0.2, 0.25: 5.0}, {0.35: 0.1}, student="shallower")
+    assert [level.name for level in result.levels] == ["52%", "35%", "25%"], "75 % and 50 % are no levels below it"
+    assert names(result) == ["52%", "35% trained"]
+
+
+def test_the_search_keeps_all_blocks_where_fewer_blocks_lose_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = found(monkeypatch, {0.75: 0.0, 0.52: 9.0, 0.5: 0.2, 0.35: 9.0}, {0.5: 0.1}, student="shallower")
+    assert [level.name for level in result.levels] == ["52%", "75%", "50%", "35%"]
+    assert names(result) == ["75%", "50% trained"]
+    assert "lost too much" in result.notes[0]
+
+
+class Late(Plan):
+    """The time is over after two levels."""
+
+    limit = "MINUTES=5"
+
+    def is_over(self, tried: int) -> bool:
+        return tried >= 2
+
+
+def test_when_the_time_is_over_the_levels_so_far_count_and_the_next_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = found(monkeypatch, {0.75: 0.1, 0.5: 0.2, 0.35: 0.2}, {0.5: 0.1}, plan=Late())
+    assert names(result) == ["75%", "50% trained"]
+    assert result.notes == ("MINUTES=5 ended the search; with more time it would try 35% of MACs.",)
 
 
 def test_the_search_is_on_unless_something_says_how_much_to_prune(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from compress.budget import OutOfReach
 from compress.cut import cut
 from compress.fit import dataset_of
 from compress.importance import accumulate_gradients
@@ -16,19 +17,19 @@ from models.checkpoint import load
 from models.cost import cost
 
 STEPS = 256  # pruning ratios that are tried are multiples of 1 / STEPS
-POINT = 0.01  # a share may be missed by less than this: half of resnet20's inner channels, 49.5 % of its MACs, stand for 50 %
+POINT = 0.01  # a share may be missed by this: half of resnet20's inner channels, 49.5 % of its MACs, stand for 50 %
 
 
-class Level(Prune):
+class Ratio(Prune):
     """`removed` is the share of the MACs that pruning should remove, to within a point."""
 
     removed: float = Field(gt=0, lt=1)
 
 
-def find_ratio(config: Level, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
+def find_ratio(config: Ratio, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
     """Find the smallest pruning ratio that removes the share `config.removed` of the MACs of `model`, or more, by bisection.
 
-    Raises ValueError when no ratio removes as much.
+    Raises OutOfReach when no ratio removes as much.
     """
     network, spec = load(model)
     channels, height, width = dataset_of(images)["input_shape"]
@@ -47,7 +48,7 @@ def find_ratio(config: Level, out: Path, *, model: Path, images: Path) -> dict[s
     low, high = 0, STEPS - 1
     least = config.removed - POINT
     if removed(high) < least:
-        raise ValueError(
+        raise OutOfReach(
             f"pruning removes at most {removed(high):.1%} of the MACs of {spec.arch}, and {config.removed:.1%} were wanted; "
             "pass a smaller share"
         )

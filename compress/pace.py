@@ -1,0 +1,20 @@
+"""student + teacher + images -> how long an epoch of distillation takes here (metrics only). Nothing is trained."""
+
+from pathlib import Path
+from typing import Any
+
+from compress.distill import Distill
+from compress.fit import Task, pace_on
+from compress.teach import teaching_loss
+from data.loader import Split
+from models.checkpoint import load
+
+
+def pace(config: Distill, out: Path, *, student: Path, teacher: Path, images: Path) -> dict[str, Any]:
+    """Time some training steps of `student`, with the settings of `distill`, and the evaluation after an epoch."""
+    model, _ = load(student)
+    guide, _ = load(teacher)
+    found = pace_on(Task(model, teaching_loss(guide, config, out, images), images, "pace", by_index=True), config, given=60.0)
+    count = len(Split(images, "train"))
+    steps = max(1, count // config.batch_size)
+    return {"images_per_second": config.batch_size / found.step, "seconds_per_epoch": found.epoch(steps), "steps": steps}
