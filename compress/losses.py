@@ -1,6 +1,7 @@
 """Losses between the logits or the stages of a student and of its teacher: each is 0 where they are equal.
 
 KL                Hinton et al. 2015 (arXiv:1503.02531)
+squared logits    Kim et al. 2021 (arXiv:2105.08919): what KL becomes at a high temperature
 DIST              Huang et al. 2022 (arXiv:2205.10536): compares the order of the classes, not the probabilities themselves
 standardization   Sun et al. 2024 (arXiv:2403.01878): of logits, so that a student need not match their mean and scale
 attention         Zagoruyko & Komodakis 2017 (arXiv:1612.03928): compares attention maps, which do not depend on the channels
@@ -21,6 +22,12 @@ def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     log_p = functional.log_softmax(student.float() / temperature, dim=1)
     log_q = functional.log_softmax(teacher.float() / temperature, dim=1)
     return functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True) * temperature**2
+
+
+def squared(student: Tensor, teacher: Tensor) -> Tensor:
+    """Half the mean squared difference of logits [N, classes], over classes and batch: the limit of T² KL for large T, where the
+    logits of an image have the same mean."""
+    return (student.float() - teacher.float()).square().mean() / 2
 
 
 def dist(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

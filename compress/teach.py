@@ -12,7 +12,7 @@ from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
 from compress.fit import Loss, device_and_precision
-from compress.losses import attention_loss, dist, kl, standardized, with_stages
+from compress.losses import attention_loss, dist, kl, squared, standardized, with_stages
 from compress.schedule import Schedule
 from core.console import progress
 from data.loader import Split, batches
@@ -25,7 +25,8 @@ class Teaching(Schedule):
     The defaults were chosen on resnet20 with half its MACs (benchmarks/RESULTS.md, "Recovery after pruning").
 
     lr            for a student that starts from the teacher's weights: at 0.1 it forgets more than a few epochs repair
-    loss          how the predictions are compared: "kl", or "dist", which compares only their correlation
+    loss          how the predictions are compared: "mse" of the logits, which has no temperature; "kl"; or "dist", which
+                  compares only their correlation
     standardize   scale logits to mean 0 and standard deviation 1 before they are compared
     feature       weight of attention transfer after each stage, added to the rest; 0 switches it off. Only for the ResNet
                   family. The teacher then runs in every step: its logits can be cached where the crop is fixed, the outputs of
@@ -34,7 +35,7 @@ class Teaching(Schedule):
 
     epochs: int = Field(default=2, ge=0)
     lr: float = Field(default=0.01, gt=0)
-    loss: Literal["kl", "dist"] = "kl"
+    loss: Literal["mse", "kl", "dist"] = "kl"
     temperature: float = Field(default=4.0, gt=0)
     alpha: float = Field(default=0.9, ge=0, le=1)
     standardize: bool = False
@@ -83,6 +84,8 @@ def logit_loss(student: Tensor, teacher: Tensor, config: Teaching) -> Tensor:
     """The loss between the logits [N, classes] of the student and of the teacher."""
     if config.standardize:
         student, teacher = standardized(student), standardized(teacher)
+    if config.loss == "mse":
+        return squared(student, teacher)
     return (kl if config.loss == "kl" else dist)(student, teacher, config.temperature)
 
 

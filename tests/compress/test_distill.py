@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 import compress.distill
 from compress.distill import Distill, compared, distill, gain_note
-from compress.losses import attention_loss, dist, kl, standardized, with_stages
+from compress.losses import attention_loss, dist, kl, squared, standardized, with_stages
 from compress.teach import Teaching, teaching_loss
 from data.loader import Augment, Split
 from models.checkpoint import load, save
@@ -20,7 +20,8 @@ from tests.conftest import Small
 
 FIXED = Augment(flip=False, shift=0)
 WIDER = TINY.model_copy(update={"stem_width": 16, "widths": (((24, 16),), ((16, 24),))})
-ANSWERS = {
+LOSSES = {
+    "mse": squared,
     "kl": lambda s, t: kl(s, t, 3.0),
     "dist": lambda s, t: dist(s, t, 3.0),
     "standardized": lambda s, t: kl(standardized(s), standardized(t), 3.0),
@@ -29,14 +30,14 @@ ANSWERS = {
 
 @pytest.mark.parametrize("feature", [0.0, 0.5])
 @pytest.mark.parametrize("augment", [FIXED, None, Augment()])
-@pytest.mark.parametrize("answers", ANSWERS)
+@pytest.mark.parametrize("name", LOSSES)
 def test_what_is_taught_is_the_sum_of_its_parts(
-    small: Small, tmp_path: Path, answers: str, augment: Augment | None, feature: float
+    small: Small, tmp_path: Path, name: str, augment: Augment | None, feature: float
 ) -> None:
-    """A student of other widths; answers asked once where the crop is fixed, in bf16 where training is."""
+    """A student of other widths; where the crop is fixed the teacher predicts once, in bf16 where training is."""
     student, teacher = load(tiny(tmp_path / "student"))[0], load(tiny(tmp_path / "teacher", WIDER))[0]
     config = Teaching(
-        loss="dist" if answers == "dist" else "kl", standardize=answers == "standardized", temperature=3.0, alpha=0.3,
+        loss="kl" if name == "standardized" else name, standardize=name == "standardized", temperature=3.0, alpha=0.3,  # type: ignore[arg-type]
         feature=feature, augment=augment,
     )  # fmt: skip
     loss = teaching_loss(teacher, config, tmp_path, small.images)
@@ -47,7 +48,7 @@ def test_what_is_taught_is_the_sum_of_its_parts(
     with torch.no_grad():
         found = float(loss(student, x, torch.tensor(where)))
         (mine, my_stages), (its, its_stages) = with_stages(student, x), with_stages(teacher, x)
-        expected = 0.7 * cross_entropy(mine, y) + 0.3 * ANSWERS[answers](mine, its)
+        expected = 0.7 * cross_entropy(mine, y) + 0.3 * LOSSES[name](mine, its)
         parts = float(feature * attention_loss(my_stages, its_stages))
     assert found == pytest.approx(float(expected) + parts, rel=2e-3 if once else 1e-4)
     assert parts > 1e-2 or not feature

@@ -6,7 +6,7 @@ import torch
 from scipy.special import log_softmax, softmax
 from torch import Tensor
 
-from compress.losses import attention_loss, dist, kl, standardized, with_stages
+from compress.losses import attention_loss, dist, kl, squared, standardized, with_stages
 from models.resnet import ResNet
 from tests.compress.parts import TINY
 
@@ -48,6 +48,12 @@ def test_losses_of_answers_equal_numpy(loss, twin, temperature: float) -> None: 
     expected = twin(z_scores(STUDENT), z_scores(TEACHER), temperature)
     assert float(loss(*z, temperature)) == pytest.approx(expected, rel=1e-4)
     assert abs(float(loss(teacher, teacher, temperature))) < 1e-5
+
+
+def test_squared_logits_are_the_limit_of_kl_at_high_temperatures() -> None:
+    centred = [torch.tensor(logits - logits.mean(axis=1, keepdims=True)) for logits in (STUDENT, TEACHER)]
+    assert float(squared(*centred)) == pytest.approx(kl_twin(*(each.numpy() for each in centred), 1e4), rel=1e-2)
+    assert float(squared(torch.tensor(STUDENT), torch.tensor(TEACHER))) == pytest.approx(((STUDENT - TEACHER) ** 2).mean() / 2)
 
 
 def test_what_a_loss_does_not_mind() -> None:
