@@ -25,8 +25,10 @@ def kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def squared(student: Tensor, teacher: Tensor) -> Tensor:
-    """Half the mean squared difference of logits [N, classes], over classes and batch: the limit of T² KL for large T, where the
-    logits of an image have the same mean."""
+    """Half the mean squared difference of logits [N, classes], over classes and batch.
+
+    It is the limit of T² KL for large T, where the logits of an image have the same mean.
+    """
     return (student.float() - teacher.float()).square().mean() / 2
 
 
