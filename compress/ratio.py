@@ -1,5 +1,6 @@
 """model -> the pruning ratio with which `prune` removes a share of its MACs (metrics only). Nothing is trained."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from compress.budget import OutOfReach
 from compress.cut import cut
 from compress.fit import dataset_of
 from compress.importance import accumulate_gradients
-from compress.prunable import unprunable
+from compress.prunable import CannotPrune, unprunable
 from compress.prune import Prune
 from data.loader import Split, batches
 from models.checkpoint import load
@@ -29,7 +30,7 @@ class Ratio(Prune):
 def find_ratio(config: Ratio, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
     """Find the smallest pruning ratio that removes the share `config.removed` of the MACs of `model`, or more, by bisection.
 
-    Raises OutOfReach when no ratio removes as much.
+    Raises OutOfReach when no ratio removes as much, or the network cannot be pruned.
     """
     network, spec = load(model)
     channels, height, width = dataset_of(images)["input_shape"]
@@ -37,22 +38,30 @@ def find_ratio(config: Ratio, out: Path, *, model: Path, images: Path) -> dict[s
     accumulate_gradients(
         config.importance, network, batches(Split(images, "train"), 64, shuffle=True, limit=config.gradient_images)
     )
-    stay = unprunable(network, spec, config, shape)
     whole = cost(network, shape)["macs"]
+    try:
+        stay = unprunable(network, spec, config, shape)
 
-    @cache
-    def removed(step: int) -> float:
-        thinner = config.model_copy(update={"pruning_ratio": step / STEPS})
-        return 1 - cost(cut(network, spec, thinner, shape, stay=stay), shape)["macs"] / whole
+        @cache
+        def removed(step: int) -> float:
+            thinner = config.model_copy(update={"pruning_ratio": step / STEPS})
+            return 1 - cost(cut(network, spec, thinner, shape, stay=stay), shape)["macs"] / whole
 
+        high = smallest(removed, config.removed - POINT)
+    except CannotPrune as reason:
+        raise OutOfReach(str(reason)) from reason
+    if high is None:
+        most = removed(STEPS - 1)
+        raise OutOfReach(f"pruning removes at most {most:.1%} of the MACs of {spec.arch}, and {config.removed:.1%} were wanted")
+    return {"pruning_ratio": high / STEPS, "removed": removed(high)}
+
+
+def smallest(removed: Callable[[int], float], least: float) -> int | None:
+    """The smallest step of the pruning ratio at which `removed(step)` is not below `least`; None where there is none."""
     low, high = 0, STEPS - 1
-    least = config.removed - POINT
     if removed(high) < least:
-        raise OutOfReach(
-            f"pruning removes at most {removed(high):.1%} of the MACs of {spec.arch}, and {config.removed:.1%} were wanted; "
-            "pass a smaller share"
-        )
+        return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if removed(middle) >= least else (middle, high)
-    return {"pruning_ratio": high / STEPS, "removed": removed(high)}
+    return high

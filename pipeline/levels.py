@@ -101,12 +101,13 @@ class Levels:
     def levels_of(self, network: Artifact, mild: float) -> Iterator[str]:
         """The levels that are left of those below `network`, which has the share `mild` of the baseline's MACs."""
         lost = 0.0  # share of the baseline's MACs of a level that is lost
-        shares = [share for share in self.recipe.levels.shares if share < LESS * mild]
-        halvings = self.recipe.levels.halvings
+        shares, halvings = list(self.recipe.levels.shares), self.recipe.levels.halvings
         while shares or (lost and halvings):
             if lost:
                 halvings -= 1
             share = (mild * lost) ** 0.5 if lost else shares.pop(0)
+            if share >= LESS * mild:  # channels go in multiples: a level may have fewer MACs than it should
+                continue
             if self.plan.is_over(len(self.tried)):
                 self.notes.append(
                     f"{self.plan.limit} ended the search; with more time it would try {100 * share:.0f}% of MACs."
@@ -115,12 +116,12 @@ class Levels:
             try:
                 name = self.level(share, network)
             except OutOfReach as reason:
-                console.print(f"· {reason}", markup=False)
+                self.notes.append(f"The search ends before {100 * share:.0f}% of MACs: {reason}.")
                 return
             if self.is_lost(name):
-                lost, shares = share, []
+                lost, shares = self.tried[name].share, []
                 continue
-            mild, network = share, self.networks[name]
+            mild, network = self.tried[name].share, self.networks[name]
             yield name
 
     def level(self, share: float, start: Artifact, whole: bool = False) -> str:

@@ -111,7 +111,7 @@ def test_nothing_harder_is_tried_after_a_level_that_is_lost(monkeypatch: pytest.
 def test_the_interval_between_a_level_that_is_left_and_one_that_is_lost_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     short = {0.75: 0.1, 0.5: 0.5, 0.42: 0.6, 0.38: 4.0, 0.35: 5.0}
     result = found(monkeypatch, short, {0.42: 0.3}, halvings=2)
-    assert [level.name for level in result.levels] == ["75%", "50%", "35%", "42%", "38%"]
+    assert [level.name for level in result.levels] == ["75%", "50%", "35%", "42%"], "38 % is too near to 42 %"
     assert names(result) == ["50%", "42% trained"]
 
 
