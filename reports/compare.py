@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from core.engine_name import EngineName
 from core.text import problem
+from measure.verdict import Drop, Verdict
 from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
 from reports.render import environment, write
@@ -57,6 +58,7 @@ def compared(
         environment=first.environment,
         dataset=first.dataset,
         max_drop=first.gate.max_drop,
+        gate=first.gate.text,
         strict=first.gate.strict,
         requested=first.requested,
         models=[contestant(name, entrant, out) for name, entrant in entrants.items()],
@@ -105,8 +107,8 @@ def table(target: str, entrants: Mapping[str, Entrant], timed: dict[str, Any]) -
         right |= {f"{name}/{row}": correct for row, correct in right_of(entrant.folder, target).items()}
     found = set(best(points(engines)))
     engines = [engine.model_copy(update={"front": i in found}) for i, engine in enumerate(engines)]
-    max_drop = next(entrant.report.gate.max_drop for entrant in entrants.values() if entrant.report)
-    return Table(target=target, engines=engines, choices=choices(engines, right), notes=list(notes(engines, max_drop)))
+    gate = next(entrant.report.gate.text for entrant in entrants.values() if entrant.report)
+    return Table(target=target, engines=engines, choices=choices(engines, right), notes=list(notes(engines, gate)))
 
 
 def engine_of(name: str, report: Report, row: Row, timed: dict[str, Any]) -> Engine:
@@ -143,8 +145,18 @@ def why(row: Row, report: Report) -> str | None:
     if row.drop is None:
         return row.reason or "it is not the candidate"
     if row.standing == "inconclusive":
-        return f"inconclusive (up to {row.drop.upper_95:.2f} points may be lost), and {strict}"
-    return f"loses {row.drop.points:.2f} points; the limit is {report.gate.max_drop:g}"
+        return f"inconclusive ({lost(row.drop, 'inconclusive')}), and {strict}"
+    return lost(row.drop, "fail")
+
+
+def lost(drop: Drop, verdict: Verdict) -> str:
+    """The losses against the gates with this `verdict`; against all if none has it, because a class or a milder engine has."""
+    gates = [each for each in drop.gates if each.verdict == verdict] or drop.gates
+    names = {each.name: "" if each.name == "top1" else f"{each.name}: " for each in gates}
+    return "; ".join(
+        f"{names[each.name]}loses {each.points:.2f} points, up to {each.upper_95:.2f} may be lost; the limit is {each.limit:g}"
+        for each in gates
+    )
 
 
 def right_of(run: Path, target: str) -> dict[str, NDArray[np.bool_]]:
