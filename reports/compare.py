@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from core.engine_name import EngineName
 from core.text import problem
-from measure.verdict import Drop, Verdict
 from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
 from reports.render import environment, write
@@ -144,19 +143,12 @@ def why(row: Row, report: Report) -> str | None:
         return f"not measured here, and {strict}"
     if row.drop is None:
         return row.reason or "it is not the candidate"
+    gates = [each for each in row.drop.gates if each.verdict == row.standing] or row.drop.gates
+    named = [("" if each.name == "top1" else f"{each.name}: ", each) for each in gates]
     if row.standing == "inconclusive":
-        return f"inconclusive ({lost(row.drop, 'inconclusive')}), and {strict}"
-    return lost(row.drop, "fail")
-
-
-def lost(drop: Drop, verdict: Verdict) -> str:
-    """The losses against the gates with this `verdict`; against all if none has it, because a class or a milder engine has."""
-    gates = [each for each in drop.gates if each.verdict == verdict] or drop.gates
-    names = {each.name: "" if each.name == "top1" else f"{each.name}: " for each in gates}
-    return "; ".join(
-        f"{names[each.name]}loses {each.points:.2f} points, up to {each.upper_95:.2f} may be lost; the limit is {each.limit:g}"
-        for each in gates
-    )
+        doubt = "; ".join(f"{name}up to {each.upper_95:.2f} points may be lost" for name, each in named)
+        return f"inconclusive ({doubt}), and {strict}"
+    return "; ".join(f"{name}loses {each.points:.2f} points; the limit is {each.limit:g}" for name, each in named)
 
 
 def right_of(run: Path, target: str) -> dict[str, NDArray[np.bool_]]:

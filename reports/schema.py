@@ -196,8 +196,13 @@ class GateResult(Part):
 
     @property
     def text(self) -> str:
-        """The limits as the user writes them in GATE."""
-        return Gate(max_drop=self.max_drop, recall=self.recall, worst_class=self.worst_class, balanced=self.balanced).text
+        """The limits, as in GATE."""
+        own = {key: getattr(self, key) for key in ("max_drop", "recall", "worst_class", "balanced")}
+        return ",".join(f"{self.shown(name)}={limit:g}" for name, limit in Gate(**own).limits.items())
+
+    def shown(self, name: str) -> str:
+        """The name of a limit in the report: without labels, top1 is agreement."""
+        return self.metric if name == "top1" else name
 
 
 class ClassDrop(ClassLoss):
