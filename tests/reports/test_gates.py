@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reports.numbers import signed
 from reports.render import render
 from reports.rows import collect
 from reports.schema import Report
@@ -46,19 +47,20 @@ def test_every_row_with_a_drop_has_its_gates(make_run: MakeRun) -> None:
 def test_the_gates_stand_in_a_table_and_top1_is_said_to_be_none(make_run: MakeRun) -> None:
     out = with_gate(make_run(wrong=WRONG), recall={CLASSES[3]: 5.0}, balanced=10)
     report = render(out)
+    shown = " ".join(CLASSES[3].split())
     markdown, html = (out / "report.md").read_text(), (out / "report.html").read_text()
     assert "(not a limit of this gate)" in markdown and "(not a limit of this gate)" in html
     (row,) = [row for row in report.rows if row.id == ROW]
     assert row.drop is not None
     unsure, mean = row.drop.gates
-    assert f"| {ROW} | recall:{CLASSES[3]} | {CLASSES[3]} | +2.00 [" in markdown
+    assert f"| {ROW} | recall:{shown} | {shown} | +2.00 [" in markdown
     assert f"… {unsure.upper_95:+.2f}] | 5 | 100 | inconclusive | {unsure.needed} |" in markdown
     assert f"… {mean.upper_95:+.2f}] | 10 | 1000 | pass | – |" in markdown and f"… {mean.upper_95:+.2f}]" in html
     assert "MOVER" in markdown and "MOVER" in html and "worst_class" not in markdown
-    assert f"About {unsure.needed:,} test images of class {CLASSES[3]} would decide it" in markdown
+    assert f"About {unsure.needed:,} test images of class {shown} would decide it" in markdown
     assert all(entry.upper_95 is not None and entry.upper_95 > entry.points for entry in report.per_class)
     entry = next(entry for entry in report.per_class if entry.label == CLASSES[3])
-    assert entry.upper_95 is not None and f"+2.00 [+0.64 … {entry.upper_95:+.2f}] | 2 / 0 |" in markdown
+    assert entry.upper_95 is not None and f"+2.00 [{signed(entry.lower_95)} … {entry.upper_95:+.2f}] | 2 / 0 |" in markdown
 
 
 def test_without_labels_a_gate_of_a_class_is_of_what_the_baseline_predicts(make_run: MakeRun) -> None:
