@@ -64,7 +64,7 @@ class Gate(Config):
         if self.max_class_drop is None:
             return None
         allowed = (self.max_drop, self.worst_class, self.balanced)
-        limit = max(self.max_class_drop, *(each for each in allowed if each is not None))
+        limit = max([self.max_class_drop, *(each for each in allowed if each is not None)])
         return limit if limit < 100 else None
 
 

@@ -69,14 +69,18 @@ def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
         )
     for each in drop.gates:
         if drop.verdict == each.verdict == "inconclusive":
-            of_class = f" of class {each.label}" if each.label else ""
-            settle = (
-                f"About {each.needed:,} test images{of_class} would decide it, if the rates of lost and gained images stay the "
-                "same."
-                if each.needed
-                else "The drop is too close to the limit; more test images will not decide it."
-            )
-            yield f"{row.id} is inconclusive: {texts[each.name]}. {settle}"
+            yield f"{row.id} is inconclusive: {texts[each.name]}. {settling(each)}"
+
+
+def settling(loss: GateLoss) -> str:
+    """How many images would decide about an inconclusive loss."""
+    of_class = f" of class {loss.label}" if loss.label else ""
+    if loss.needed:
+        same = "if the rates of lost and gained images stay the same"
+        return f"About {loss.needed:,} test images{of_class} would decide it, {same}."
+    if loss.points >= loss.limit:
+        return f"That may be chance; more test images{of_class} would decide it."
+    return "The drop is too close to the limit; more test images will not decide it."
 
 
 def loss_text(loss: GateLoss, agreement: bool) -> str:

@@ -86,6 +86,13 @@ def test_the_worst_class_that_decides_is_named() -> None:
     assert 2 < failed.lower_95 < tango_lower(90, 0, 1000), "corrected for the number of classes"
 
 
+def test_the_safety_net_stays_beside_the_gates_of_classes() -> None:
+    limits = Gate(max_drop=None, recall={"crack": 1})
+    drop = judged(limits, [Paired(0, 0, 1000), Paired(40, 0, 100)])
+    assert drop.verdict == "fail" and [entry.label for entry in drop.failed_classes] == ["dent"]
+    assert [each.verdict for each in drop.gates] == ["pass"] and limits.class_limit == 5
+
+
 def test_a_class_with_a_larger_limit_of_its_own_does_not_fail_by_the_safety_net() -> None:
     counts = [Paired(12, 0, 100), Paired(0, 0, 10_000)]
     assert judged(Gate(), counts).verdict == "fail"

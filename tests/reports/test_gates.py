@@ -70,6 +70,14 @@ def test_without_labels_a_gate_of_a_class_is_of_what_the_baseline_predicts(make_
     assert any(f"points of agreement of class {CLASSES[9]} lost (not of accuracy)" in note for note in report.notes)
 
 
+def test_a_worst_class_that_may_be_chance_is_inconclusive(make_run: MakeRun) -> None:
+    report = collect(with_gate(make_run(wrong={"baseline-fp32": [], "student-int8": [1, 11, 21]}), worst_class=2.9))
+    (note,) = [
+        note for note in report.notes if note.startswith(f"{ROW} is inconclusive: worst_class=2.9: +3.00 points of recall")
+    ]
+    assert note.endswith(f"That may be chance; more test images of class {CLASSES[1]} would decide it.")
+
+
 def test_too_few_images_of_a_class_are_a_note(make_run: MakeRun) -> None:
     report = collect(with_gate(make_run(), recall={CLASSES[3]: 0.5}))
     assert any(f"Class {CLASSES[3]!r} has 100 test images, too few for recall:{CLASSES[3]}=0.5" in n for n in report.notes)
