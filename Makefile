@@ -26,14 +26,14 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,bench]'
 	touch $@
 
-compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= OUT= ARGS=]: press, measure, gate
+compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= OUT= ARGS=]: press, measure, gate
 	@$(RUN) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
-	  $(call flag,MAX_DROP,max-drop) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) \
-	  $(call flag,MINUTES,minutes) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
+	  $(call flag,MAX_DROP,max-drop) $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) \
+	  $(call flag,SWEEP,sweep) $(call flag,MINUTES,minutes) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
 
-compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= STRICT=1 OUT= ARGS=]: press all; which one to take
+compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= GATE= STRICT=1 OUT= ARGS=]: press all; which one to take
 	@$(RUN) compare "$(MODELS)" $(call flag,DATA,data) $(call flag,TARGETS,targets) $(call flag,MAX_DROP,max-drop) \
-	  $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) \
+	  $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) \
 	  $(call flag,MINUTES,minutes) $(call flag,OUT,out) $(ARGS)
 
 train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA

@@ -1,92 +1,104 @@
 """The gate: may this engine replace the baseline on the device?
 
-Two boolean arrays over the same images -> the drop and its verdict -> the exit code of the run. An engine fails if its drop
-reaches the limit. It passes if the 95 % upper limit of the drop is below the limit. Otherwise it is inconclusive.
+Two boolean arrays over the same images -> the drop and its verdict -> the exit code of the run. measure/limits.py has the
+limits and their verdicts; the verdict of an engine is the worst of them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.config import Config
-from measure.statistics import images_to_settle, tango_lower, tango_upper
-from measure.verdict import Drop, Verdict
+from measure.limits import limited
+from measure.statistics import tango_upper
+from measure.stratified import Paired
+from measure.verdict import Drop, GateLoss, Verdict
 
-SHARE = 0.05  # points; the user may have meant a smaller limit as a fraction of 1
 BEST_TO_WORST: tuple[Verdict, ...] = ("pass", "inconclusive", "fail")
+Points = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Gate(Config):
-    """Limits in percentage points.
+    """Limits in percentage points. The first four are those of GATE; None: no limit of this kind.
 
-    max_drop         an engine that loses so much top-1 over all images fails
-    max_class_drop   an engine that significantly loses more recall of one class fails; None: no limit
+    max_drop         top1: an engine that loses so much top-1 over all images fails
+    recall           recall:NAME: the same for the recall of the class of this name
+    worst_class      the loss of recall that no class may reach; the engine has to show that of every class
+    balanced         the same for the mean over the classes of their losses of recall
+    max_class_drop   a safety net beside GATE: an engine that significantly loses more recall of any class fails. Unlike for
+                     `worst_class`, nothing has to be shown to pass. None: no limit
     strict           exit code 1 also for "inconclusive"
     """
 
-    max_drop: float = Field(default=1.0, allow_inf_nan=False)
+    max_drop: Points | None = 1.0
+    recall: dict[str, Points] = Field(default_factory=dict)
+    worst_class: float | None = Field(default=None, ge=0, lt=100)
+    balanced: Points | None = None
     max_class_drop: float | None = Field(default=5.0, ge=0, lt=100)
     strict: bool = False
 
+    @model_validator(mode="after")
+    def limits_something(self) -> "Gate":
+        if not self.limits:
+            raise ValueError("the gate has no limit; expected max_drop, recall, worst_class or balanced")
+        return self
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits of GATE by name."""
+        recall = {f"recall:{name}": limit for name, limit in self.recall.items()}
+        found = {"top1": self.max_drop, **recall, "worst_class": self.worst_class, "balanced": self.balanced}
+        return {name: limit for name, limit in found.items() if limit is not None}
+
+    @property
+    def text(self) -> str:
+        """The limits as the user writes them in GATE."""
+        return ",".join(f"{name}={limit:g}" for name, limit in self.limits.items())
+
     @property
     def class_limit(self) -> float | None:
-        """Never below `max_drop`: a loss that is allowed over all images is allowed in one class. None: no limit."""
-        limit = None if self.max_class_drop is None else max(self.max_class_drop, self.max_drop)
-        return None if limit is None or limit >= 100 else limit
+        """Never below the limits of all classes: a loss that is allowed in each of them is allowed in one. None: no limit."""
+        if self.max_class_drop is None:
+            return None
+        allowed = (self.max_drop, self.worst_class, self.balanced)
+        limit = max([self.max_class_drop, *(each for each in allowed if each is not None)])
+        return limit if limit < 100 else None
 
 
-def drop_of(baseline_correct: NDArray[np.bool_], candidate_correct: NDArray[np.bool_], max_drop: float) -> Drop:
-    """What the candidate lost against the baseline; element i of both is image i."""
+def drop_of(
+    baseline_correct: NDArray[np.bool_],
+    candidate_correct: NDArray[np.bool_],
+    max_drop: float | None,
+    others: Sequence[GateLoss] = (),
+) -> Drop:
+    """What the candidate lost against the baseline; element i of both is image i.
+
+    `max_drop` is the limit of top-1, None: it is no gate. `others` are the losses against the other gates.
+    """
     assert baseline_correct.shape == candidate_correct.shape, (baseline_correct.shape, candidate_correct.shape)
-    n = len(baseline_correct)
-    lost = int(np.sum(baseline_correct & ~candidate_correct))
-    gained = int(np.sum(~baseline_correct & candidate_correct))
+    counts = paired(baseline_correct, candidate_correct)
+    lost, gained, n = map(int, counts)
     right = int(np.sum(baseline_correct))
-    points = 100 * (lost - gained) / n
-    upper = tango_upper(lost, gained, n)
-    verdict = verdict_of(points, upper, max_drop)
+    top1 = [] if max_drop is None else [limited("top1", [counts], max_drop)]
     return Drop(
-        points=points,
+        points=counts.points,
         relative_percent=100 * (lost - gained) / right if right else None,
-        upper_95=upper,
+        upper_95=tango_upper(lost, gained, n),
         lost=lost,
         gained=gained,
         n=n,
-        verdict=verdict,
-        needed=images_to_settle(lost, gained, n, max_drop) if verdict == "inconclusive" else None,
+        verdict=worst(each.verdict for each in (*top1, *others)),
+        needed=top1[0].needed if top1 else None,
+        gates=[*top1, *others],
     )
 
 
-def verdict_of(points: float, upper_95: float, max_drop: float) -> Verdict:
-    if points >= max_drop:
-        return "fail"
-    return "pass" if upper_95 < max_drop else "inconclusive"
-
-
-def too_few(drop: Drop, max_drop: float) -> bool:
-    """Whether the images are too few to tell: this drop neither passes nor is surely above the limit, and no engine could pass
-    that differs from the baseline on as many images, not even if it gained as many as it lost."""
-    half = (drop.lost + drop.gained) // 2
-    surely_fails = bool(drop.failed_classes) or tango_lower(drop.lost, drop.gained, drop.n) > max_drop
-    return drop.verdict != "pass" and not surely_fails and tango_upper(half, half, drop.n) >= max_drop
-
-
-def power_notes(n: int, max_drop: float) -> list[str]:
-    """A note if `n` images are too few for an engine to pass that predicts the same as the baseline."""
-    least = tango_upper(0, 0, n)
-    if max_drop <= 0 or least < max_drop:
-        return []
-    needed = images_to_settle(0, 0, n, max_drop)
-    enough = f"at least {needed:,} are needed" if needed else "no realistic number of images is enough"
-    notes = [
-        f"{n:,} test image{'s are' if n != 1 else ' is'} too few for a limit of {max_drop:g} point{'s' * (max_drop != 1)}: "
-        f"even an engine that predicts exactly like the baseline has an upper limit of {least:.2g}; {enough}."
-    ]
-    if max_drop < SHARE:
-        notes.append(f"MAX_DROP={max_drop:g} is {max_drop:g} percentage points; 1 means one point of accuracy.")
-    return notes
+def paired(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Paired:
+    """Whether each image is right with the baseline and with the candidate -> the counts."""
+    return Paired(int(np.sum(before & ~after)), int(np.sum(~before & after)), len(before))
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -13,12 +13,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from measure.gate import Gate, drop_of
+from measure.gate import Gate, drop_of, paired
+from measure.limits import SIGNIFICANCE, limited, worst_class
 from measure.predictions import Classes, Predictions, truth_of
-from measure.statistics import holm, p_above, tango_lower
-from measure.verdict import ClassLoss, ClassVerdict, Drop
+from measure.statistics import holm, p_above, tango_lower, tango_upper
+from measure.stratified import Paired
+from measure.verdict import ClassLoss, ClassVerdict, Drop, GateLoss
 
-SIGNIFICANCE = 0.05
 FEWEST = 2  # lost images of a class that has no correct one left; a single image shows nothing
 
 
@@ -33,11 +34,24 @@ class Judge:
     def drop(self, baseline: Predictions, candidate: Predictions) -> Drop:
         """What the candidate lost against the baseline on the same images, and whether it passes."""
         truth, before, after = self.of_counted(baseline, candidate)
-        found = drop_of(before == truth, after == truth, self.gate.max_drop)
-        classes = [entry for entry in self.losses(truth, before, after) if entry.verdict != "pass"]
+        losses = self.losses(truth, before, after)
+        found = drop_of(before == truth, after == truth, self.gate.max_drop, self.of_classes(losses))
+        classes = [entry for entry in losses if entry.verdict != "pass"]
         if not any(entry.verdict == "fail" for entry in classes):
             return found.model_copy(update={"classes": classes})
         return found.model_copy(update={"classes": classes, "verdict": "fail", "needed": None})
+
+    def of_classes(self, losses: Sequence[ClassLoss]) -> list[GateLoss]:
+        """The losses against the gates of classes. A class without images has the counts of none."""
+        gate, counts = self.gate, {entry.label: Paired(entry.lost, entry.gained, entry.n) for entry in losses}
+        found = [
+            limited(f"recall:{name}", [counts.get(name, Paired(0, 0, 0))], limit, name) for name, limit in gate.recall.items()
+        ]
+        if gate.worst_class is not None:
+            found.append(worst_class(counts, gate.worst_class))
+        if gate.balanced is not None:
+            found.append(limited("balanced", list(counts.values()), gate.balanced))
+        return found
 
     def per_class(self, baseline: Predictions, candidate: Predictions) -> list[ClassLoss]:
         """Every class that has counted images, in the order of the labels."""
@@ -52,16 +66,18 @@ class Judge:
         return truth, before, after
 
     def losses(self, truth: Classes, before: Classes, after: Classes) -> list[ClassLoss]:
+        """Every class of `truth` against `gate.class_limit`, or against its own limit of recall if that is larger."""
         limit = self.gate.class_limit
         labels = np.unique(truth)
         found = [loss_of(named(self.names, int(label)), (before == label)[truth == label], (after == label)[truth == label])
                  for label in labels]  # fmt: skip
         if limit is None:
             return found
-        adjusted = holm([p_above(entry.lost, entry.gained, entry.n, limit) for entry in found])
+        limits = [max(limit, self.gate.recall.get(entry.label, limit)) for entry in found]
+        adjusted = holm([p_above(entry.lost, entry.gained, entry.n, own) for entry, own in zip(found, limits, strict=True)])
         return [
-            entry.model_copy(update={"p": p, "verdict": verdict_of(entry, p, limit)})
-            for entry, p in zip(found, adjusted, strict=True)
+            entry.model_copy(update={"p": p, "verdict": verdict_of(entry, p, own)})
+            for entry, p, own in zip(found, adjusted, limits, strict=True)
         ]
 
 
@@ -84,16 +100,18 @@ def judge_of(gate: Gate, images: Path, checked: Path | None, split: Literal["val
 
 def loss_of(label: str, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> ClassLoss:
     """The loss of one class; element i of both arrays says whether its image i is classified correctly."""
-    lost, gained, n = int(np.sum(before & ~after)), int(np.sum(~before & after)), len(before)
+    counts = paired(before, after)
+    lost, gained, n = map(int, counts)
     return ClassLoss(
         label=label,
         n=n,
         baseline_top1=100 * float(before.mean()),
         top1=100 * float(after.mean()),
-        points=100 * (lost - gained) / n,
+        points=counts.points,
         lost=lost,
         gained=gained,
         lower_95=tango_lower(lost, gained, n),
+        upper_95=tango_upper(lost, gained, n),
     )
 
 

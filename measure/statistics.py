@@ -7,7 +7,8 @@ the Wald interval, it is also correct when hardly any image is lost or gained.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq  # type: ignore[import-untyped, unused-ignore]
@@ -74,18 +75,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def images_to_settle(lost: int, gained: int, n: int, max_drop: float) -> int | None:
-    """The number of images that bring the upper limit below `max_drop` points, at the same rates of lost and gained.
+def fewest(settles: Callable[[int], bool], n: int) -> int | None:
+    """The smallest number of images, not below `n`, that `settles` accepts; None if it is above `MOST_IMAGES`.
 
-    Never fewer than `n`. None if no number is enough (the drop is not below `max_drop`) or it is above `MOST_IMAGES`.
+    `settles` accepts every number above the smallest.
     """
-    if 100 * (lost - gained) / n >= max_drop:
-        return None
-
-    def settles(images: int) -> bool:
-        scale = images / n
-        return 100 * upper_limit(lost * scale, gained * scale, images, float(ndtri(0.95))) < max_drop
-
     if settles(n):
         return n
     enough = n
@@ -103,6 +97,7 @@ def images_to_settle(lost: int, gained: int, n: int, max_drop: float) -> int | N
     return enough
 
 
+@lru_cache(maxsize=2**16)  # of many classes, most have the same counts
 def upper_limit(lost: float, gained: float, n: float, z: float) -> float:
     """The largest difference, as a fraction, whose score is not below -z."""
     if lost - gained >= n:

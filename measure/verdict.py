@@ -35,6 +35,7 @@ class ClassLoss(Part):
     """The loss of a candidate in one class (`label`, its name); percentages are of the `n` images of the class.
 
     lower_95   one-sided 95 % lower limit of the points lost, not corrected for the number of classes
+    upper_95   one-sided 95 % upper limit likewise; None in earlier versions
     p          of "it lost at most the gate's limit for a class", Holm-corrected over the classes; None without a limit
     verdict    "fail" if p < 0.05; "suspicious" if only `lower_95` is above the limit or no image of the class is right any more
     """
@@ -47,17 +48,45 @@ class ClassLoss(Part):
     lost: int
     gained: int
     lower_95: float | None = None
+    upper_95: float | None = None
     p: float | None = None
     verdict: ClassVerdict = "pass"
 
 
-class Drop(Part):
-    """The drop against the baseline on the same images, in percentage points of the gate's metric; positive when worse.
+class GateLoss(Part):
+    """The loss of a candidate against one limit of GATE (measure/limits.py), in percentage points.
 
-    If the metric is agreement, `lost` counts the images whose predicted class differs from the baseline's and `gained` is 0.
-    `relative_percent` is None if the baseline gets no image right. `needed` is the number of images that would make an
-    inconclusive verdict a pass at the same rates, if there is one. `classes` are the failed and the suspicious classes; if
-    one of them failed, the verdict is "fail".
+    name       the gate as in GATE: "top1", "recall:crack", "worst_class", "balanced"
+    label      the class that the figures are of, for recall and worst_class
+    lower_95   one-sided 95 % limits of `points`; for worst_class, `lower_95` is of the worst class, corrected for their number
+    least_95   `upper_95` of an engine that predicts exactly like the baseline; if it is not below `limit`, none can pass
+    needed     the number of images (of the class `label`, if there is one) that would make an inconclusive verdict a pass at
+               the same rates, if there is one
+    too_few    the images are too few to tell: it does not pass and is not surely above the limit, and no engine could pass that
+               differs from the baseline on as many images
+    """
+
+    name: str
+    label: str | None = None
+    limit: float
+    points: float
+    lower_95: float
+    upper_95: float
+    least_95: float
+    n: int
+    verdict: Verdict
+    needed: int | None = None
+    too_few: bool = False
+
+
+class Drop(Part):
+    """The drop of top-1 against the baseline on the same images, in percentage points; positive when worse.
+
+    If the images have no labels, it is the drop of agreement: `lost` counts the images whose predicted class differs from the
+    baseline's, and `gained` is 0. `relative_percent` is None if the baseline gets no image right. `gates` are the losses
+    against the limits of GATE, which may be without top-1; none in earlier versions. `classes` are the failed and the
+    suspicious classes. `verdict` is the worst of all gates; "fail" if a class failed. `needed` is the number of images that
+    would make top-1 pass, if it is an inconclusive gate.
     """
 
     points: float
@@ -68,6 +97,7 @@ class Drop(Part):
     n: int
     verdict: Verdict
     needed: int | None = None
+    gates: list[GateLoss] = Field(default_factory=list)
     classes: list[ClassLoss] = Field(default_factory=list)
 
     @property

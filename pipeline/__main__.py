@@ -56,6 +56,7 @@ def compress(
     data: options.DataName = None,
     target_list: options.Targets = "",
     max_drop: options.MaxDrop = None,
+    gate: options.Gate = "",
     strict: options.Strict = False,
     budget: options.Budget = "",
     sweep: options.Sweep = "",
@@ -93,7 +94,7 @@ def compress(
         out = default_out(model, load_recipe(model, recipe, named, []))
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
-        budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
+        gate=gate, budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
         changes=overrides, command=typed(),
     )  # fmt: skip
     tell(report, out)
@@ -106,6 +107,7 @@ def compare(
     data: options.DataName = None,
     target_list: options.Targets = "",
     max_drop: options.MaxDrop = None,
+    gate: options.Gate = "",
     strict: options.Strict = False,
     budget: options.Budget = "",
     sweep: options.Sweep = "",
@@ -122,7 +124,7 @@ def compare(
     from reports.compare import exit_code
 
     wanted = options.listed(target_list)
-    flags = options.common(data, max_drop, strict, budget, finetune, minutes)
+    flags = options.common(data, max_drop, strict, budget, finetune, minutes, gate)
     flags |= options.given(train__stem=stem, load__stem=stem)
     overrides = options.together(options.changes_of(changes), flags)
     entries = {}

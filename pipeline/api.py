@@ -21,6 +21,7 @@ def compress(
     data: str | Path | None = None,
     targets: Sequence[str] = (),
     max_drop: float | None = None,
+    gate: str = "",
     strict: bool = False,
     budget: str = "",
     sweep: str = "",
@@ -42,7 +43,7 @@ def compress(
     what to do) for bad input and when another run is writing to `out`.
     """
     call = call_of(compress, dict(locals()))
-    flags = options.common(None if data is None else str(data), max_drop, strict, budget, finetune, minutes)
+    flags = options.common(None if data is None else str(data), max_drop, strict, budget, finetune, minutes, gate)
     flags |= options.given(checkpoint=checkpoint)
     overrides = options.together(dict(changes or {}), flags)
     loaded, variants = recipes_of(model, None if recipe is None else Path(recipe), overrides, sweep, list(targets))

@@ -10,9 +10,12 @@ from core.cache import Artifact, Stages
 from core.console import console
 from data.duplicates import check_images
 from data.index import fingerprint, index
-from measure.gate import power_notes
+from data.loader import Split
+from measure.judge import judge_of
+from measure.power import power_notes
 from models.checkpoint import load_checkpoint
 from models.sidecar import content_beside
+from pipeline.gates import check_classes
 from pipeline.plan import check_possible
 from pipeline.recipe import Recipe
 
@@ -20,7 +23,8 @@ from pipeline.recipe import Recipe
 def baseline_of(recipe: Recipe, step: Stages, variants: Iterable[Recipe] = ()) -> tuple[Artifact, Artifact, Artifact]:
     """The images, the check of the test images, and the baseline's checkpoint.
 
-    Raises ValueError, before anything is trained, if all images are of one class or a budget of the `variants` is impossible.
+    Raises ValueError, before anything is trained, if all images are of one class, a budget of the `variants` is impossible,
+    or the gate is of a class that the images do not have.
     """
     if recipe.checkpoint is None:
         images = images_of(recipe, step)
@@ -36,9 +40,14 @@ def baseline_of(recipe: Recipe, step: Stages, variants: Iterable[Recipe] = ()) -
 
 
 def checked(recipe: Recipe, step: Stages, images: Artifact) -> Artifact:
-    """The test images that count in a verdict. Problems with them are printed now, before hours of training."""
+    """The test images that count in a verdict. Problems with them are printed now, before hours of training.
+
+    Raises ValueError if the gate is of a class that the images do not have.
+    """
+    check_classes(recipe.gate.recall, images.metrics["name"], images.metrics["classes"])
     found = step(check_images, recipe.check_images, images=images)
-    for note in (*found.metrics["notes"], *power_notes(found.metrics["counted"], recipe.gate.max_drop)):
+    judge = judge_of(recipe.gate, images.path, found.path, "test")
+    for note in (*found.metrics["notes"], *power_notes(judge, Split(images.path, "test").labels)):
         console.print(f"· {note}", markup=False)
     return found
 

@@ -9,6 +9,7 @@ from core.cache import Artifact
 from core.engine_name import EngineName
 from measure.gate import BEST_TO_WORST
 from measure.judge import Judge
+from measure.limits import excess
 from measure.predictions import read_predictions
 from measure.verdict import Drop, Verdict
 
@@ -37,7 +38,7 @@ def best(
     judge: Judge,
     sizes: Mapping[EngineName, float],
 ) -> EngineName:
-    """Engines that pass come before inconclusive ones, of both the quickest; then those that fail, the smallest drop first.
+    """Engines that pass come before inconclusive ones, of both the quickest; then those that fail, the smallest excess first.
 
     Of engines that are as quick as the quickest one (`LEVEL`), the smallest file is taken. `sizes` are in bytes.
     """
@@ -47,7 +48,7 @@ def best(
         found = drop(predictions, name, judge)
         if found is None:
             return BEST_TO_WORST.index("inconclusive"), 0.0
-        return BEST_TO_WORST.index(found.verdict), found.points if found.verdict == "fail" else 0.0
+        return BEST_TO_WORST.index(found.verdict), excess(found) if found.verdict == "fail" else 0.0
 
     def p50(name: EngineName) -> float:
         return float(timed[name.key]["p50"])

@@ -19,8 +19,9 @@ from core.cache import Artifact
 from core.engine_name import EngineName
 from core.hardware import instruction_set
 from core.text import some
-from measure.gate import Gate, too_few
+from measure.gate import Gate
 from measure.judge import Judge
+from measure.limits import excess, too_few
 from measure.verdict import Drop
 from pipeline.builder import EngineBuilder, costs_its_row
 from pipeline.choose import drop, verdict
@@ -58,7 +59,7 @@ def climb(
         return found
     int8 = drop(predictions, builder.named(student, "int8"), judge)
     assert int8 is not None
-    before, started = int8.points, time.perf_counter()
+    before, started = excess(int8), time.perf_counter()
     floats = builder.named(student, "fp32")
     if floats in predictions and verdict(predictions, floats, judge) == "fail":  # 8 bits are not to blame
         ladder = ladder.model_copy(update={"rungs": tuple(rung for rung in ladder.rungs if rung != "mixed")})
@@ -72,12 +73,12 @@ def climb(
             seconds = round(time.perf_counter() - started, 1)
             lost = drop({**predictions, **found.predictions}, name, judge)
             assert lost is not None
-            same = lost.verdict == "inconclusive" or lost.points >= before
-            undecidable = same and too_few(lost, judge.gate.max_drop)
+            same = lost.verdict == "inconclusive" or excess(lost) >= before
+            undecidable = same and too_few(lost)
             found.rungs.append(Rung(name, what, lost.verdict, undecidable, seconds, placed))
             if lost.verdict == "pass" or undecidable:
                 break
-            before = lost.points
+            before = excess(lost)
         started = time.perf_counter()
     return found
 
@@ -120,14 +121,14 @@ def to_recover(
     for student in students:
         if (name := builder.named(student, "int8")) in predictions:
             judged.append((student, drop(predictions, name, judge)))
-    failed = [(found.points, i) for i, (_, found) in enumerate(judged) if found and recoverable(found, judge.gate)]
+    failed = [(excess(found), i) for i, (_, found) in enumerate(judged) if found and recoverable(found, judge.gate)]
     return judged[min(failed)[1]][0] if failed and len(failed) == len(judged) else None
 
 
 def recoverable(drop: Drop, gate: Gate) -> bool:
     """Whether an INT8 engine with this drop has to be recovered: it would not ship, and a rung could pass."""
     if drop.verdict == "inconclusive":
-        return gate.strict and not too_few(drop, gate.max_drop)
+        return gate.strict and not too_few(drop)
     return drop.verdict == "fail"
 
 

@@ -23,9 +23,8 @@ from core.cache import Artifact, Stages
 from core.console import console
 from core.engine_name import EngineName
 from export import targets
-from measure.gate import too_few
 from measure.judge import judge_of
-from measure.statistics import tango_lower, tango_upper
+from measure.limits import surely_above, too_few
 from models.checkpoint import load
 from models.cost import cost
 from pipeline.builder import EngineBuilder
@@ -57,7 +56,7 @@ def hardest(recipe: Recipe, step: Stages, base: Base, plan: Plan) -> Found:
     while left:
         hard = left.pop()
         trained = levels.trained(hard, others=bool(left))
-        blind = trained.verdict == "inconclusive" and too_few(trained.drop, recipe.gate.max_drop)
+        blind = trained.verdict == "inconclusive" and too_few(trained.drop)
         if trained.verdict == "pass" or blind:
             milder = [level for level in left if levels.tried[level].verdict != "fail"][-1:]
             networks = {name: levels.networks[name] for name in (*milder, hard)}
@@ -210,9 +209,7 @@ class Levels:
         """Whether the level certainly loses more than the whole training can repair. On images so few that no network could
         pass, what it seems to lose counts: else the search would go on until nothing is left of the network.
         """
-        found, limit = self.tried[name].drop, self.recipe.levels.slack * self.recipe.gate.max_drop
-        blind = tango_upper(0, 0, found.n) >= self.recipe.gate.max_drop
-        return found.points >= limit if blind else tango_lower(found.lost, found.gained, found.n) > limit
+        return surely_above(self.tried[name].drop, self.recipe.levels.slack)
 
     def macs(self, model: Artifact) -> float:
         return float(cost(load(model.path)[0], self.base.images.metrics["input_shape"])["macs"])

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pipeline.gates import gates_of
+
 COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 # what is limited: (key of the recipe's section budget, units, target when none is given: "" for none, None for an error)
@@ -30,7 +32,13 @@ DataName = Annotated[str | None, typer.Option("--data", help="fashion-mnist, cif
 Targets = Annotated[
     str, typer.Option("--targets", help="names of targets, comma-separated; default: all that work on this machine")
 ]
-MaxDrop = Annotated[float | None, typer.Option(help="the gate fails at this drop of top-1, percentage points")]
+MaxDrop = Annotated[float | None, typer.Option(help="the gate fails at this drop of top-1, percentage points; GATE top1=…")]
+Gate = Annotated[
+    str,
+    typer.Option(
+        help="limits of the loss, percentage points: top1=1,recall:NAME=0.5,worst_class=2,balanced=1; default: top1=1"
+    ),
+]
 Strict = Annotated[bool, typer.Option(help="nothing ships that is inconclusive or unmeasured; then the exit code is 1")]
 Budget = Annotated[
     str,
@@ -73,10 +81,11 @@ Exif = Annotated[str | None, typer.Option(help="apply or ignore the rotation in 
 
 
 def common(
-    data: str | None, max_drop: float | None, strict: bool, budget: str, finetune: bool, minutes: float | None
+    data: str | None, max_drop: float | None, strict: bool, budget: str, finetune: bool, minutes: float | None, gate: str
 ) -> dict[str, Any]:
     """The changes that `compress` and `compare` both know."""
-    return together(limits_of(budget), given(gate__max_drop=max_drop)) | given(
+    limits = limits_of(budget)
+    return limits | gates_of(gate, max_drop, limits) | given(
         data__name=data, gate__strict=strict or None, finetune=None if finetune else False,
         minutes=minutes,
     )  # fmt: skip

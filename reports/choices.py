@@ -61,15 +61,15 @@ def alike(engine: Engine, others: list[Engine], right: Right) -> str | None:
     return f"On these {n:,} images, its accuracy does not differ significantly from that of {', '.join(found)}."
 
 
-def notes(engines: list[Engine], max_drop: float) -> Iterator[str]:
-    """Why nothing can be chosen. And the baselines that beat an engine on the front, because the front has no baselines."""
+def notes(engines: list[Engine], gate: str) -> Iterator[str]:
+    """Why nothing can be chosen (`gate` are the limits), and the baselines that beat an engine on the front, which has none."""
     candidates = [engine for engine in engines if engine.network == "student"]
     measured = [engine for engine in candidates if engine.drop]
     if not measured:
         reasons = dict.fromkeys(engine.reason for engine in candidates if engine.reason)
         yield f"No engine that could ship was measured here{': ' if reasons else ''}{'; '.join(map(str, reasons))}."
     elif not any(engine.ships for engine in measured):
-        yield f"No model passes the gate of {max_drop:g} points here."
+        yield f"No model passes the gate ({gate}) here."
     for engine in measured:
         for baseline in engines:
             if engine.front and baseline.network == "baseline" and beats(baseline, engine):

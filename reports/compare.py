@@ -57,6 +57,7 @@ def compared(
         environment=first.environment,
         dataset=first.dataset,
         max_drop=first.gate.max_drop,
+        gate=first.gate.text,
         strict=first.gate.strict,
         requested=first.requested,
         models=[contestant(name, entrant, out) for name, entrant in entrants.items()],
@@ -105,8 +106,8 @@ def table(target: str, entrants: Mapping[str, Entrant], timed: dict[str, Any]) -
         right |= {f"{name}/{row}": correct for row, correct in right_of(entrant.folder, target).items()}
     found = set(best(points(engines)))
     engines = [engine.model_copy(update={"front": i in found}) for i, engine in enumerate(engines)]
-    max_drop = next(entrant.report.gate.max_drop for entrant in entrants.values() if entrant.report)
-    return Table(target=target, engines=engines, choices=choices(engines, right), notes=list(notes(engines, max_drop)))
+    gate = next(entrant.report.gate.text for entrant in entrants.values() if entrant.report)
+    return Table(target=target, engines=engines, choices=choices(engines, right), notes=list(notes(engines, gate)))
 
 
 def engine_of(name: str, report: Report, row: Row, timed: dict[str, Any]) -> Engine:
@@ -142,9 +143,12 @@ def why(row: Row, report: Report) -> str | None:
         return f"not measured here, and {strict}"
     if row.drop is None:
         return row.reason or "it is not the candidate"
+    gates = [each for each in row.drop.gates if each.verdict == row.standing] or row.drop.gates
+    named = [("" if each.name == "top1" else f"{each.name}: ", each) for each in gates]
     if row.standing == "inconclusive":
-        return f"inconclusive (up to {row.drop.upper_95:.2f} points may be lost), and {strict}"
-    return f"loses {row.drop.points:.2f} points; the limit is {report.gate.max_drop:g}"
+        doubt = "; ".join(f"{name}up to {each.upper_95:.2f} points may be lost" for name, each in named)
+        return f"inconclusive ({doubt}), and {strict}"
+    return "; ".join(f"{name}loses {each.points:.2f} points; the limit is {each.limit:g}" for name, each in named)
 
 
 def right_of(run: Path, target: str) -> dict[str, NDArray[np.bool_]]:

@@ -67,7 +67,8 @@ class Contestant(Part):
 
 
 class Comparison(Part):
-    """The whole comparison; `dataset` and `environment` are those of the first model that has a report."""
+    """The whole comparison; `dataset` and `environment` are those of the first model that has a report. `gate` are the
+    limits as in GATE; "" in earlier versions, which had only `max_drop`."""
 
     schema_: Literal["respress.compare/1"] = Field(default="respress.compare/1", alias="schema")
     created: str
@@ -75,7 +76,8 @@ class Comparison(Part):
     seconds: float
     environment: Environment
     dataset: Dataset
-    max_drop: float
+    max_drop: float | None
+    gate: str = ""
     strict: bool
     requested: list[str]
     models: list[Contestant]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from measure.verdict import ClassLoss
+from measure.verdict import ClassLoss, GateLoss
 from reports.schema import GateResult, Row
 
 MOSTLY = 0.9
@@ -55,31 +55,51 @@ def half_of(row: Row, rows: list[Row]) -> Row | None:
 def verdict_notes(row: Row, gate: GateResult) -> Iterator[str]:
     if row.drop is None or row.standing is None:
         return
-    drop = row.drop
-    lost = "points of top-1 lost"
-    if gate.metric == "agreement":
-        lost = "points of agreement with the FP32 baseline lost (not of accuracy)"
-    found = (
-        f"{drop.points:+.2f} {lost}, 95 % upper limit {drop.upper_95:+.2f}, on {drop.n:,} images; "
-        f"the limit is {gate.max_drop:g}"
-    )
-    agreed = gate.metric == "agreement"
+    drop, agreed = row.drop, gate.metric == "agreement"
+    texts = {each.name: loss_text(each, agreed) for each in drop.gates}
+    reasons = [texts[each.name] for each in drop.gates if each.verdict == "fail"]
     if drop.failed_classes:
-        yield f"{row.id} fails the gate and does not ship: {class_text(drop.failed_classes, agreed)}; {found}."
-    elif drop.verdict == "fail":
-        yield f"{row.id} fails the gate and does not ship: {found}."
+        reasons = [class_text(drop.failed_classes, agreed), *(reasons or texts.values())]
+    if drop.verdict == "fail":
+        yield f"{row.id} fails the gate and does not ship: {'; '.join(reasons)}."
     if suspicious := [entry for entry in drop.classes if entry.verdict == "suspicious"]:
         yield (
             f"{row.id} may have lost more of a class than the gate allows, but there are too few images to be sure: "
             f"{class_text(suspicious, agreed)}."
         )
-    if drop.verdict == "inconclusive":
-        settle = (
-            f"About {drop.needed:,} test images would decide it, if the rates of lost and gained images stay the same."
-            if drop.needed
-            else "The drop is too close to the limit; more test images will not decide it."
-        )
-        yield f"{row.id} is inconclusive: {found}. {settle}"
+    for each in drop.gates:
+        if drop.verdict == each.verdict == "inconclusive":
+            yield f"{row.id} is inconclusive: {texts[each.name]}. {settling(each)}"
+
+
+def settling(loss: GateLoss) -> str:
+    """How many images would decide about an inconclusive loss."""
+    of_class = f" of class {loss.label}" if loss.label else ""
+    if loss.needed:
+        same = "if the rates of lost and gained images stay the same"
+        return f"About {loss.needed:,} test images{of_class} would decide it, {same}."
+    if loss.points >= loss.limit:
+        return f"That may be chance; more test images{of_class} would decide it."
+    return "The drop is too close to the limit; more test images will not decide it."
+
+
+def loss_text(loss: GateLoss, agreement: bool) -> str:
+    """What an engine lost against one limit of GATE, in words; of top-1 without its name."""
+    measure, whole, note = "recall", "top-1", ""
+    if agreement:
+        measure, whole, note = "agreement", "agreement with the FP32 baseline", " (not of accuracy)"
+    kind = loss.name.partition(":")[0]
+    lost = {
+        "top1": f"{whole} lost{note}",
+        "recall": f"{measure} of class {loss.label} lost{note}",
+        "worst_class": f"{measure} of class {loss.label} lost{note}, which decides over all classes",
+        "balanced": f"{measure}, the mean over the classes, lost{note}",
+    }[kind]
+    name = "" if kind == "top1" else f"{loss.name}={loss.limit:g}: "
+    return (
+        f"{name}{loss.points:+.2f} points of {lost}, 95 % upper limit {loss.upper_95:+.2f}, on {loss.n:,} images; "
+        f"the limit is {loss.limit:g}"
+    )
 
 
 def sequence_notes(row: Row, rows: list[Row]) -> Iterator[str]:

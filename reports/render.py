@@ -23,6 +23,13 @@ from reports.thumbnails import thumbnails
 TEMPLATES = Path(__file__).parent / "templates"
 WORST_CLASSES = 20
 PICTURES = 24
+EXPLAINED = {
+    "recall": "recall: the loss of recall of one class, on its images.",
+    "worst_class": "worst_class: the loss of recall of every class. To pass, each has to be shown to be below the limit; the "
+    "class with the largest upper limit is shown. To fail, one has to be significantly above it (exact test, Holm-corrected).",
+    "balanced": "balanced: the mean over the classes of their losses of recall; its limits combine those of the classes "
+    "(MOVER, Zou and Donner 2008).",
+}  # what the limits of classes in GATE mean
 
 
 class Headline(Part):
@@ -112,6 +119,8 @@ def text(report: Report, template: str, **more: Any) -> str:
             report=report,
             headline=opening,
             agreement=agreement,
+            gate_rows=[row for row in report.rows if row.drop and row.drop.gates],
+            gates_explained=[text for kind, text in EXPLAINED.items() if getattr(report.gate, kind) not in (None, {})],
             failed=class_text(failed, agreement) if failed else "",
             worst=worst([entry for entry in report.per_class if opening and entry.row == opening.row.id]),
             latency_bars=bars([(row, row.latency_ms.p50) for row in report.rows if row.latency_ms], numbers.milliseconds),

@@ -10,9 +10,10 @@ from typing import Any, cast
 from core.cache import Artifact
 from core.engine_name import EngineName
 from data.loader import Split
-from measure.gate import Gate, power_notes, worst
+from measure.gate import Gate, worst
 from measure.gate import exit_code as exit_code_of
 from measure.judge import Judge
+from measure.power import power_notes
 from measure.predictions import Predictions, accuracy_of, agreement_of
 from measure.sequence import standings
 from measure.verdict import Accuracy, Agreement, Drop, Verdict
@@ -48,10 +49,11 @@ def collect(out: Path) -> Report:
     candidates = {str(result.candidate_name) for result in run.targets}
     gate = gate_result([row for row in rows if row.id in candidates], run.gate, "top1" if dataset.labelled else "agreement")
     stages = [stage_of(stage, run.environment, out) for stage in run.stages]
+    judging = Split(run.images.path, "test")
     notes = [
         *run.notes,
         *(note for stage in stages for note in stage.metrics.get("notes", [])),
-        *power_notes(run.counted, run.gate.max_drop),
+        *power_notes(run.judge, judging.labels),
         *contamination_notes(rows),
         *findings(rows, gate),
         *(note for result in run.targets for note in rung_notes(result)),
@@ -61,7 +63,6 @@ def collect(out: Path) -> Report:
         *notes_of(rows, run.latency_limit),
         *provenance_notes(stages, run.created, run.environment),
     ]
-    image_name = Split(run.images.path, "test").name
     return Report(
         created=run.created,
         command=run.command,
@@ -75,7 +76,7 @@ def collect(out: Path) -> Report:
         requested=run.requested,
         notes=list(dict.fromkeys(notes)),
         per_class=[entry for result in run.targets for entry in per_class(result, dataset, run.judge)],
-        lost_images=[image for result in run.targets for image in lost_images(result, dataset, run.judge, image_name)],
+        lost_images=[image for result in run.targets for image in lost_images(result, dataset, run.judge, judging.name)],
         levels=[LevelTried(**vars(level), ships=ships(rows, level.name)) for level in run.levels],
     )
 
@@ -202,7 +203,7 @@ def text_of(gate: Gate) -> str:
     """The gate as the user writes it."""
     kept = "none" if gate.max_class_drop is None else f"{gate.max_class_drop:g}"
     classes = "" if gate.max_class_drop == Gate().max_class_drop else f" gate.max_class_drop={kept}"
-    return f"MAX_DROP={gate.max_drop:g}{' STRICT=1' * gate.strict}{classes}"
+    return f'GATE="{gate.text}"{" STRICT=1" * gate.strict}{classes}'
 
 
 Figures = tuple[Accuracy | None, Agreement | None, Drop | None]
@@ -244,6 +245,9 @@ def gate_result(candidates: list[Row], gate: Gate, metric: Metric) -> GateResult
     return GateResult(
         metric=metric,
         max_drop=gate.max_drop,
+        recall=gate.recall,
+        worst_class=gate.worst_class,
+        balanced=gate.balanced,
         max_class_drop=gate.class_limit,
         strict=gate.strict,
         verdict=worst(verdicts),

@@ -150,11 +150,6 @@ class RunRecord:
         return judge_of(self.gate, self.images.path, self.checked.path if self.checked else None, "val")
 
     @property
-    def counted(self) -> int:
-        """The number of images that count in a verdict."""
-        return int(self.checked.metrics["counted"] if self.checked else self.images.metrics["splits"]["test"])
-
-    @property
     def dataset(self) -> Dataset:
         described = json.loads((self.images.path / "dataset.json").read_text())
         return Dataset(**{key: described[key] for key in Dataset.model_fields if key in described})

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from core.engine_name import EngineName
+from measure.gate import Gate
 from measure.verdict import Accuracy, Agreement, ClassLoss, Drop, Part, Verdict
 
 Metric = Literal["top1", "agreement"]
@@ -177,16 +178,31 @@ class GateResult(Part):
 
     `rows` has for each target the engine that ships, or the chosen one if none ships, with the verdict that counts.
 
-    `max_class_drop` is the number of points that a single class may lose, None: no limit. `metric` is top-1 for labelled
-    images and agreement with the baseline's predictions for unlabelled images.
+    `max_drop` is the limit of top-1, `recall` those of classes by name, `worst_class` that of every class, `balanced` that of
+    the mean over the classes; None: no such limit (measure/limits.py). `max_class_drop` is the number of points that no class
+    may significantly exceed, None: no limit. `metric` is top-1 for labelled images and agreement with the baseline's
+    predictions for unlabelled images.
     """
 
     metric: Metric = "top1"
-    max_drop: float
+    max_drop: float | None
+    recall: dict[str, float] = Field(default_factory=dict)
+    worst_class: float | None = None
+    balanced: float | None = None
     max_class_drop: float | None = None
     strict: bool
     verdict: Verdict
     rows: list[GateRow]
+
+    @property
+    def text(self) -> str:
+        """The limits, as in GATE."""
+        own = {key: getattr(self, key) for key in ("max_drop", "recall", "worst_class", "balanced")}
+        return ",".join(f"{self.shown(name)}={limit:g}" for name, limit in Gate(**own).limits.items())
+
+    def shown(self, name: str) -> str:
+        """The name of a limit in the report: without labels, top1 is agreement."""
+        return self.metric if name == "top1" else name
 
 
 class ClassDrop(ClassLoss):

@@ -70,7 +70,7 @@ def sweep_notes(rows: list[Row], gate: GateResult, kind: str = "SWEEP") -> Itera
         choice = f"{ships.name.key} ships" if ships else "none ships"
         edge = ", ".join(row.name.key for row in tried if row.front)
         yield (
-            f"{kind} on {target}: {len(passing)} of {len(measured)} engines do not fail the gate of {gate.max_drop:g} points "
+            f"{kind} on {target}: {len(passing)} of {len(measured)} engines do not fail the gate ({gate.text}) "
             f"on the images that choose; {choice}. "
             + (f"No engine is both quicker and more accurate than {edge}. " if edge else "")
             + "They were compared on the images that choose; the verdict on the engine that ships is of other images."

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from measure.gate import Gate, drop_of, exit_code, too_few, worst
+from measure.gate import Gate, drop_of, exit_code, worst
+from measure.limits import too_few
 from measure.verdict import Verdict
 
 
@@ -89,4 +90,4 @@ def test_a_limit_that_is_no_number_is_refused() -> None:
 def test_whether_the_images_are_too_few_to_tell(lost: int, gained: int, n: int, few: bool) -> None:
     drop = drop_of(correct_except(n, range(gained)), correct_except(n, range(gained, gained + lost)), 1.0)
     assert (drop.lost, drop.gained) == (lost, gained)
-    assert too_few(drop, 1.0) is few
+    assert too_few(drop) is few

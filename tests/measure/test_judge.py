@@ -5,8 +5,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from measure.gate import Gate, power_notes
+from measure.gate import Gate
 from measure.judge import Judge
+from measure.power import power_notes
 from measure.predictions import Predictions
 from measure.statistics import holm, p_above, tango_lower
 from measure.verdict import ClassVerdict, Drop
@@ -141,6 +142,6 @@ def test_few_fail_by_chance(n: int, classes: int, gained: float) -> None:
     ],
 )  # fmt: skip
 def test_says_when_no_engine_can_pass(n: int, max_drop: float, said: list[str]) -> None:
-    notes = power_notes(n, max_drop)
+    notes = power_notes(Judge(Gate(max_drop=max_drop)), np.zeros(n, int))
     assert len(notes) == len(said)
     assert all(part in note for part, note in zip(said, notes, strict=True))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm  # type: ignore[import-untyped, unused-ignore]
 
-from measure.statistics import images_to_settle, p_better, tango_interval, tango_upper, upper_limit
+from measure.statistics import p_better, tango_interval, tango_upper, upper_limit
+from measure.stratified import Paired, images_to_settle
 
 COUNTS = [
     (0, 0, 50),
@@ -93,7 +94,7 @@ def test_grows_with_lost_and_shrinks_with_images() -> None:
 
 @pytest.mark.parametrize(("lost", "gained", "n", "max_drop"), [(12, 8, 1000, 1.0), (0, 0, 100, 1.0), (3, 9, 500, -0.5)])
 def test_images_to_settle_is_the_smallest_number(lost: int, gained: int, n: int, max_drop: float) -> None:
-    images = images_to_settle(lost, gained, n, max_drop)
+    images = images_to_settle([Paired(lost, gained, n)], max_drop)
     assert images is not None and images > n
     below, above = (100 * upper_limit(lost * m / n, gained * m / n, m, float(norm.ppf(0.95))) for m in (images, images - 1))
     assert below < max_drop <= above
@@ -101,13 +102,13 @@ def test_images_to_settle_is_the_smallest_number(lost: int, gained: int, n: int,
 
 def test_images_to_settle_without_discordant_images_has_a_closed_form() -> None:
     """z² / (n + z²) < 1 % from n = 99 z² = 267.8… on."""
-    assert images_to_settle(0, 0, 100, 1.0) == 268
+    assert images_to_settle([Paired(0, 0, 100)], 1.0) == 268
 
 
 def test_images_to_settle_at_the_edges() -> None:
-    assert images_to_settle(10, 0, 1000, 1.0) is None, "a drop of exactly the limit never passes"
-    assert images_to_settle(9_999_999, 0, 1_000_000_000, 1.0) is None, "more images than anybody has"
-    assert images_to_settle(0, 0, 1000, 1.0) == 1000, "settled already"
+    assert images_to_settle([Paired(10, 0, 1000)], 1.0) is None, "a drop of exactly the limit never passes"
+    assert images_to_settle([Paired(9_999_999, 0, 1_000_000_000)], 1.0) is None, "more images than anybody has"
+    assert images_to_settle([Paired(0, 0, 1000)], 1.0) == 1000, "settled already"
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,7 @@ def run(
     n: int = HELD_OUT,
     shuffled: bool = False,
     strict: bool = False,
+    gate: Gate | None = None,
     variants: Sequence[str] = ("",),
     sizes: Mapping[str, int] | None = None,
 ) -> tuple[TargetResult, Bench]:
@@ -152,7 +153,7 @@ def run(
     bench.sizes = dict(sizes or {})
     onnx, ranges = bench.artifact("onnx"), bench.artifact("ranges")
     recipe: Any = SimpleNamespace(
-        gate=Gate(max_drop=1.0, max_class_drop=None, strict=strict),
+        gate=gate or Gate(max_drop=1.0, max_class_drop=None, strict=strict),
         ladder=Ladder(rungs=("mixed",)),
         rank_layers=RankLayers(),
     )

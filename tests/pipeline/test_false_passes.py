@@ -15,9 +15,10 @@ import pytest
 
 from core.cache import Artifact
 from core.engine_name import EngineName
-from measure.gate import Gate, verdict_of
+from measure.gate import Gate
+from measure.limits import limited
 from measure.sequence import fixed_sequence
-from measure.statistics import tango_upper
+from measure.stratified import Paired
 from measure.verdict import Drop
 from pipeline import choose, levels
 from pipeline.levels import UNPRUNED, hardest
@@ -35,9 +36,9 @@ Counts = tuple[int, int, int]  # lost, gained, n
 @cache
 def drop_from(counts: Counts) -> Drop:
     lost, gained, n = counts
-    points, upper = 100 * (lost - gained) / n, tango_upper(lost, gained, n)
-    verdict = verdict_of(points, upper, LIMIT)
-    return Drop(points=points, relative_percent=None, upper_95=upper, lost=lost, gained=gained, n=n, verdict=verdict)
+    top1 = limited("top1", [Paired(*counts)], LIMIT)
+    figures = {"points": top1.points, "upper_95": top1.upper_95, "relative_percent": None}
+    return Drop(**figures, lost=lost, gained=gained, n=n, verdict=top1.verdict, gates=[top1])
 
 
 class Engines:

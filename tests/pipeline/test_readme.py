@@ -70,22 +70,22 @@ def test_every_documented_command_runs_something_that_exists(command: str) -> No
 def test_the_makefile_forwards_every_variable_of_the_contract() -> None:
     words = forwarded(
         "compress", "MODEL=resnet50", "CHECKPOINT=a.pt", "DATA=b", "TARGETS=onnxruntime,tensorrt", "MAX_DROP=0.5", "STRICT=1",
-        "BUDGET=params=10M", "RECIPE=r.toml", "OUT=o", "ARGS=--set a.b=1",
+        "GATE=recall:a b=1,top1=0.5", "BUDGET=params=10M", "RECIPE=r.toml", "OUT=o", "ARGS=--set a.b=1",
     )  # fmt: skip
     assert " ".join(words[words.index("compress") :]) == (
-        "compress resnet50 --checkpoint a.pt --data b --targets onnxruntime,tensorrt --max-drop 0.5 --strict "
-        "--budget params=10M --recipe r.toml --out o --set a.b=1"
+        "compress resnet50 --checkpoint a.pt --data b --targets onnxruntime,tensorrt --max-drop 0.5 "
+        "--gate recall:a b=1,top1=0.5 --strict --budget params=10M --recipe r.toml --out o --set a.b=1"
     )
 
 
 def test_the_makefile_forwards_what_is_compared() -> None:
     words = forwarded(
         "compare", "MODELS=resnet18,resnet50=a b.pt", "DATA=b", "TARGETS=onnxruntime", "MAX_DROP=0.5", "STRICT=1",
-        "BUDGET=params=10M", "SWEEP=0.3,0.5", "OUT=o", "ARGS=--no-finetune",
+        "GATE=balanced=1", "BUDGET=params=10M", "SWEEP=0.3,0.5", "OUT=o", "ARGS=--no-finetune",
     )  # fmt: skip
     assert words[words.index("compare") :] == [
-        "compare", "resnet18,resnet50=a b.pt", "--data", "b", "--targets", "onnxruntime", "--max-drop", "0.5", "--strict",
-        "--budget", "params=10M", "--sweep", "0.3,0.5", "--out", "o", "--no-finetune",
+        "compare", "resnet18,resnet50=a b.pt", "--data", "b", "--targets", "onnxruntime", "--max-drop", "0.5",
+        "--gate", "balanced=1", "--strict", "--budget", "params=10M", "--sweep", "0.3,0.5", "--out", "o", "--no-finetune",
     ]  # fmt: skip
 
 

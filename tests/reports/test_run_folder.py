@@ -42,8 +42,8 @@ def test_the_report_says_that_the_ladder_was_not_climbed_for_the_new_gate(
     (out / "run.json").write_text(json.dumps(record))
     notes = [note for note in collect(out).notes if "was climbed for" in note]
     assert notes == noted * [
-        "The recovery ladder on onnxruntime was climbed for MAX_DROP=5, not for MAX_DROP=1: a changed gate only judges what "
-        'was built before. ARGS="--set ladder.again=true" climbs it for the new gate.'
+        'The recovery ladder on onnxruntime was climbed for GATE="top1=5", not for GATE="top1=1": a changed gate only judges '
+        'what was built before. ARGS="--set ladder.again=true" climbs it for the new gate.'
     ]
 
 

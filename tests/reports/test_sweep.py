@@ -58,7 +58,7 @@ def test_the_drawing_has_the_baseline_and_every_candidate() -> None:
 
 def test_the_note_says_what_ships_and_why() -> None:
     (note,) = sweep_notes(with_front(ROWS), GATE)
-    assert "3 of 4 engines do not fail the gate of 10 points on the images that choose; student-int8[0.5] ships" in note
+    assert "3 of 4 engines do not fail the gate (top1=10) on the images that choose; student-int8[0.5] ships" in note
     assert "more accurate than student-int8[0.3], student-int8[0.5]." in note
     nothing = [one.model_copy(update={"ships": False}) for one in (ROWS[0], ROWS[-1])]
     (note,) = sweep_notes(nothing, GATE)
