@@ -135,7 +135,7 @@ def test_two_models_side_by_side(
 
     assert run(monkeypatch, tmp_path, both, images, "--max-drop", "-100", *alike) == 1
     engines = engines_of(tmp_path)
-    assert engines["table"]["choices"] == [] and engines["table"]["notes"] == ["No model passes the gate of -100 points here."]
+    assert engines["table"]["choices"] == [] and engines["table"]["notes"] == ["No model passes the gate (top1=-100) here."]
     assert "the limit is -100" in engines[f"{names[0]}/student-int8"]["why_not"]
     assert not any(engine["front"] for key, engine in engines.items() if key != "table")
 

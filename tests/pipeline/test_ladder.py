@@ -81,7 +81,7 @@ def test_the_layer_that_eight_bits_break_goes_back_to_floats(
         judged = rows_of(tmp_path)
         assert {key for key in judged if key != "report"} == {key for key in rows if key != "report"}
         assert {path.name.split("-")[0] for path in (tmp_path / "stages").iterdir() if path.name not in stages} <= {"bundle"}
-        notes = [note for note in judged["report"]["notes"] if "was climbed for MAX_DROP=5, not for MAX_DROP=" in note]
+        notes = [note for note in judged["report"]["notes"] if 'was climbed for GATE="top1=5", not for GATE="top1=' in note]
         assert len(notes) == code
     assert rows_of(tmp_path)[shipping]["ships"]
 
