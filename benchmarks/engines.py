@@ -55,7 +55,7 @@ def main(
     for name, recipe, wide in todo:
         with locked(runs / name):
             step = Stages(runs / name / "stages")
-            data, _, teacher = baseline_of(recipe, step)
+            _, data, _, teacher = baseline_of(recipe, step)
             section(recipe, step, name, teacher, data, queries, (test_limit,), results)
             if name == large:
                 data = step(index, wide.data, context=fingerprint(wide.data), network=teacher)

@@ -171,7 +171,7 @@ class Network:
 def begun(name: str, recipe: Recipe, root: Path, shares: list[float]) -> Network:
     """The checkpoint with its accuracy, and the pruning ratios for the `shares` of its MACs."""
     step = Stages(root)
-    images, checked, teacher = baseline_of(recipe, step)
+    recipe, images, checked, teacher = baseline_of(recipe, step)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     top1 = in_pytorch(recipe, step, images, EngineName.baseline(targets.REFERENCE), teacher)
     student = step(derive_student, recipe.student, teacher=teacher)

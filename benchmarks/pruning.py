@@ -91,7 +91,7 @@ def compared(
 
     Raises ValueError when there is nothing to train on.
     """
-    images, checked, teacher = baseline_of(recipe, step)
+    recipe, images, checked, teacher = baseline_of(recipe, step)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     seeded = recipe.distill.model_copy(update={"seed": seeds[0]})
     base = Base(images, checked, teacher, baseline)

@@ -47,6 +47,7 @@ def main(
     models: list[str],
     queries: Annotated[int, typer.Option(help="timed queries per engine")] = 1000,
     test_limit: Annotated[int | None, typer.Option(help="images that accuracy is of; default: all")] = None,
+    ratio: Annotated[float, typer.Option(help="share of channels that we prune, without a budget")] = 0.5,
     changes: Set = [],  # noqa: B006 - typer reads it and never changes it
     runs: Annotated[Path, typer.Option(help="RUNS/<model> has the cache of each network")] = Path("runs"),
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
@@ -54,7 +55,8 @@ def main(
     """Press MODELS ("name" or "name=checkpoint", also separated by commas) and compare with the ways of other tools."""
     todo = []
     for name, checkpoint in chosen(models):  # check all inputs before hours are spent
-        overrides = changes_of(changes) | given(checkpoint=checkpoint or None, data__test_limit=test_limit)
+        overrides = {"prune.pruning_ratio": ratio} | changes_of(changes)  # a search would make several students
+        overrides |= given(checkpoint=checkpoint or None, data__test_limit=test_limit)
         todo.append((name, load_recipe(name, None, overrides, list(OPEN))))
     for name, recipe in todo:
         title = ", ".join([f"{name}, the whole way", *changes])
@@ -77,7 +79,7 @@ def section(title: str, recipe: Recipe, step: Stages, queries: int, results: Pat
     pressed = compress(recipe, step)
     results_by_target = {result.target: result for result in pressed.targets}
     by_us = list(step.used)
-    images, _, teacher = baseline_of(recipe, step)
+    recipe, images, _, teacher = baseline_of(recipe, step)
     epochs = sum(a.metrics["epochs"] for a in by_us if stage_of(a) in ("distill", "quantize_aware"))
     student = made_by(step, "prune")
     like = Plain(macs=student.metrics["after"]["macs"], round_to=recipe.prune.round_to or ROUND_TO)

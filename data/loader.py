@@ -24,11 +24,15 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Augment(Config):
-    """Training-time augmentation. `shift` (pixels) is for unscaled sets, `min_area` (share of the image) for folders."""
+    """Training-time augmentation.
+
+    min_area   random resized crops of at least this share of an image that is scaled to the input; None: a shift instead
+    shift      in pixels, of images that are not scaled, or not cropped so
+    """
 
     flip: bool = True
     shift: int = 2
-    min_area: float = 0.35
+    min_area: float | None = 0.35
 
 
 class Split(Dataset[Batch]):
@@ -60,7 +64,8 @@ class Split(Dataset[Batch]):
         """Whether an image is the same in every epoch."""
         if self.augment is None:
             return True
-        return self.spec["resize"] == "pad" and not self.augment.flip and self.augment.shift == 0
+        cropped = min_area_of(self.spec, self.augment) is not None
+        return not (cropped or self.augment.flip or self.augment.shift)
 
     def image(self, i: int) -> Image.Image:
         """Image `i` before preprocessing, in the network's colour mode.
@@ -118,15 +123,21 @@ class Split(Dataset[Batch]):
 
 def augmented(image: Image.Image, spec: preprocess.Spec, augment: Augment, rng: np.random.Generator) -> np.ndarray:
     """A random crop and flip of `image`: uint8 [input_size, input_size, C]."""
-    side = spec["input_size"]
-    if spec["resize"] != "pad":
-        image = random_resized_crop(image, spec, augment.min_area, rng)
+    side, min_area = spec["input_size"], min_area_of(spec, augment)
+    if min_area is not None:
+        image = random_resized_crop(image, spec, min_area, rng)
     else:
+        image = image if spec["resize"] == "pad" else preprocess.fit(image, spec)
         x, y = rng.integers(-augment.shift, augment.shift + 1, 2)
         left, top = preprocess.centred(image.width, side) + int(x), preprocess.centred(image.height, side) + int(y)
         image = image.crop((left, top, left + side, top + side))
     pixels = preprocess.pixels(image)
     return pixels[:, ::-1] if augment.flip and rng.random() < 0.5 else pixels
+
+
+def min_area_of(spec: preprocess.Spec, augment: Augment) -> float | None:
+    """The `min_area` of random resized crops; None where there are none."""
+    return None if spec["resize"] == "pad" else augment.min_area
 
 
 def random_resized_crop(image: Image.Image, spec: preprocess.Spec, min_area: float, rng: np.random.Generator) -> Image.Image:

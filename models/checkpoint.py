@@ -14,6 +14,7 @@ from core.config import Config
 from models import custom
 from models.class_names import class_names
 from models.custom import Custom, is_custom
+from models.initial_lr import initial_lr
 from models.read import read_content
 from models.resnet import ResNet, Shortcut, Spec, Stem, family_spec, spec_of
 from models.sidecar import LABELS, beside, preprocessing
@@ -128,9 +129,11 @@ def load_checkpoint(config: Load, out: Path, *, checkpoint: Path) -> dict[str, A
         notes = [*notes, ASSUMED]
     known["given"] = prepared | known["given"]
     (out / "preprocess.json").write_text(json.dumps(known))
+    content = read_content(checkpoint)
     if LABELS in (found := beside(checkpoint)):
         shutil.copy(found[LABELS], out / LABELS)
-    elif stated := class_names(read_content(checkpoint), checkpoint):
+    elif stated := class_names(content, checkpoint):
         (out / "class_names.json").write_text(json.dumps(asdict(stated)))
         notes = [*notes, f"The order of the classes is that of {stated.source}."]
-    return {"spec": spec.model_dump(exclude={"widths"}), "beside": sorted(found), "notes": notes}
+    about = spec.model_dump(exclude={"widths"})
+    return {"spec": about, "beside": sorted(found), "initial_lr": initial_lr(content), "notes": notes}

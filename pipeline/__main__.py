@@ -65,6 +65,7 @@ def compress(
     minutes: options.Minutes = None,
     choose_share: options.ChooseShare = None,
     latency_limit: options.LatencyLimit = None,
+    flip: options.Flip = True,
     stem: options.Stem = None,
     input_size: options.InputSize = None,
     resize: options.Resize = None,
@@ -87,7 +88,7 @@ def compress(
 
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
-    flags |= options.given(data__choose_share=choose_share)
+    flags |= options.given(data__choose_share=choose_share, flip=None if flip else False)
     overrides = options.together(options.changes_of(changes), flags)
     if out is None:
         named = options.together(overrides, options.given(checkpoint=checkpoint, data__name=data))
@@ -113,6 +114,7 @@ def compare(
     sweep: options.Sweep = "",
     finetune: options.Finetune = True,
     minutes: options.Minutes = None,
+    flip: options.Flip = True,
     stem: options.Stem = None,
     out: Annotated[Path, typer.Option(help="folder for all results")] = Path("runs/compare"),
     changes: options.Set = [],  # noqa: B006 - typer only reads it
@@ -125,7 +127,7 @@ def compare(
 
     wanted = options.listed(target_list)
     flags = options.common(data, max_drop, strict, budget, finetune, minutes, gate)
-    flags |= options.given(train__stem=stem, load__stem=stem)
+    flags |= options.given(train__stem=stem, load__stem=stem, flip=None if flip else False)
     overrides = options.together(options.changes_of(changes), flags)
     entries = {}
     for network in requested(models):
@@ -154,6 +156,7 @@ def train(
     ] = None,
     head_lr: Annotated[float | None, typer.Option(help="learning rate of the new head; default: 10 times --lr")] = None,
     epochs: Annotated[int | None, typer.Option(help="number of epochs")] = None,
+    flip: options.Flip = True,
     stem: options.Stem = None,
     extract: Annotated[
         bool, typer.Option("--features", help="do not train; write the inputs of the head to features.npz")
@@ -181,7 +184,7 @@ def train(
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(
         checkpoint=checkpoint, data__name=data, transfer__trainable_blocks=trainable_blocks, transfer__head_lr=head_lr,
-        train__stem=stem, load__stem=stem,
+        train__stem=stem, load__stem=stem, flip=None if flip else False,
         **{f"{section}__lr": lr, f"{section}__epochs": epochs},
     )  # fmt: skip
     overrides = options.together(options.changes_of(changes), flags)

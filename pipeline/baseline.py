@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from compress.features import features
+from compress.follow import Described
 from compress.train import train
 from compress.transfer import transfer
 from core.cache import Artifact, Stages
@@ -12,16 +13,21 @@ from data.duplicates import check_images
 from data.index import fingerprint, index
 from data.loader import Split
 from measure.judge import judge_of
-from measure.power import power_notes
+from measure.power import forecast_notes, power_notes
 from models.checkpoint import load_checkpoint
 from models.sidecar import content_beside
+from pipeline.follow import follow
 from pipeline.gates import check_classes
 from pipeline.plan import check_possible
 from pipeline.recipe import Recipe
 
 
-def baseline_of(recipe: Recipe, step: Stages, variants: Iterable[Recipe] = ()) -> tuple[Artifact, Artifact, Artifact]:
-    """The images, the check of the test images, and the baseline's checkpoint.
+def baseline_of(
+    recipe: Recipe, step: Stages, variants: Iterable[Recipe] = (), trainings: Described = ("train", "distill")
+) -> tuple[Recipe, Artifact, Artifact, Artifact]:
+    """The recipe with training that follows the images, the images, the check of the test images, the baseline's checkpoint.
+
+    `trainings` are the stages that this run trains if there is no checkpoint.
 
     Raises ValueError, before anything is trained, if all images are of one class, a budget of the `variants` is impossible,
     or the gate is of a class that the images do not have.
@@ -34,9 +40,12 @@ def baseline_of(recipe: Recipe, step: Stages, variants: Iterable[Recipe] = ()) -
             )
         for variant in variants:
             check_possible(variant, step, images)
-        return images, checked(recipe, step, images), step(train, recipe.train, images=images)
+        counted = checked(recipe, step, images)
+        recipe = follow(recipe, step, images, trainings)
+        return recipe, images, counted, step(train, recipe.train, images=images)
     images, known = checkpoint_of(recipe, step)
-    return images, checked(recipe, step, images), known
+    counted = checked(recipe, step, images)
+    return follow(recipe, step, images, ("distill",), known), images, counted, known
 
 
 def checked(recipe: Recipe, step: Stages, images: Artifact) -> Artifact:
@@ -47,7 +56,8 @@ def checked(recipe: Recipe, step: Stages, images: Artifact) -> Artifact:
     check_classes(recipe.gate.recall, images.metrics["name"], images.metrics["classes"])
     found = step(check_images, recipe.check_images, images=images)
     judge = judge_of(recipe.gate, images.path, found.path, "test")
-    for note in (*found.metrics["notes"], *power_notes(judge, Split(images.path, "test").labels)):
+    power = power_notes(judge, Split(images.path, "test").labels)
+    for note in (*found.metrics["notes"], *power, *forecast_notes(found.metrics["counted"], recipe.gate.max_drop)):
         console.print(f"· {note}", markup=False)
     return found
 
@@ -73,8 +83,9 @@ def checkpoint_of(recipe: Recipe, step: Stages, new_classes: bool = False) -> tu
 def learn(recipe: Recipe, step: Stages, extract: bool) -> Path:
     """Train only the baseline. With a checkpoint, train it on the classes of the data, or only `extract` its features."""
     if recipe.checkpoint is None:
-        return baseline_of(recipe, step)[-1].path / "model.safetensors"
+        return baseline_of(recipe, step, trainings=("train",))[-1].path / "model.safetensors"
     images, known = checkpoint_of(recipe, step, new_classes=True)
     if extract:
         return step(features, recipe.features, model=known, images=images).path / "features.npz"
+    recipe = follow(recipe, step, images, ("transfer",), known)
     return step(transfer, recipe.transfer, model=known, images=images).path / "model.safetensors"

@@ -50,6 +50,9 @@ Sweep = Annotated[
 Finetune = Annotated[
     bool, typer.Option("--finetune/--no-finetune", help="--no-finetune: only quantize, without pruning and distillation")
 ]
+Flip = Annotated[
+    bool, typer.Option("--flip/--no-flip", help="--no-flip: never exchange left and right in training (digits, text)")
+]
 Minutes = Annotated[float | None, typer.Option(help="time of the whole run; the best engine so far ships when it is over")]
 ExpectTop1 = Annotated[
     float | None, typer.Option(help="known top-1 of the checkpoint, percent; the run stops if it is far below this")

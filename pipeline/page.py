@@ -19,6 +19,7 @@ from pipeline.builder import EngineBuilder
 from pipeline.check import check
 from pipeline.clock import Clock
 from pipeline.engines import engines_of
+from pipeline.follow import trained_as
 from pipeline.levels import UNPRUNED, hardest
 from pipeline.minutes import Plan
 from pipeline.plan import plan
@@ -51,7 +52,8 @@ def compress(
     variants = sweep or {"": recipe}
     for variant in variants.values():
         check_targets(variant.budget, list(variant.targets))
-    images, checked, teacher = baseline_of(recipe, step, variants.values())
+    recipe, images, checked, teacher = baseline_of(recipe, step, variants.values())
+    variants = {name: trained_as(recipe, variant) for name, variant in variants.items()}
     for variant in variants.values():
         check_trainable(variant, images.metrics, bool(sweep))
     # Checks come first, so that errors appear before hours are spent on the student.

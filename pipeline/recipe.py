@@ -80,12 +80,16 @@ class Levels(Config):
 class Recipe(Config):
     """One run. `targets` maps the engines to build to their options.
 
-    `minutes`: the time of the whole run; None: no limit.
-    `latency_limit`: milliseconds that one call may take; the report names the largest batch within it.
+    minutes         the time of the whole run; None: no limit
+    latency_limit   milliseconds that one call may take; the report names the largest batch within it
+    flip            False: no training exchanges left and right (digits, text)
+
+    What is not set in `train`, `transfer`, `distill` and `quantize_aware` follows the images: see compress/follow.py.
     """
 
     checkpoint: Path | None = None
     finetune: bool = True
+    flip: bool = True
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     latency_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     data: Data = Data()

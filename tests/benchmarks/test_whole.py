@@ -12,8 +12,8 @@ from tests.benchmarks.narrow import narrow
 
 FEW = {
     "data.train_limit": 256, "data.test_limit": 40, "distill.epochs": 1, "distill.min_steps": 0, "prune.norm_images": 64,
-    "prune.round_to": 4, "calibrate.images": 32, "measure.queries": 100, "measure.warmup": 0, "measure.throughput": [1],
-    "gate.max_drop": 100.0, "expect.top1": 0.0,
+    "prune.pruning_ratio": 0.5, "prune.round_to": 4, "calibrate.images": 32, "measure.queries": 100, "measure.warmup": 0,
+    "measure.throughput": [1], "gate.max_drop": 100.0, "expect.top1": 0.0,
 }  # fmt: skip
 
 

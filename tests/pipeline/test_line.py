@@ -17,6 +17,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 SMALL = [
     "data.train_limit=1500", "data.test_limit=300", "train.epochs=1", "distill.epochs=1", "distill.min_steps=0",
     "calibrate.images=64", "measure.queries=100", "measure.throughput=[1,2]", "prune.norm_images=256", "ladder.rungs=[]",
+    "prune.pruning_ratio=0.5",
 ]  # fmt: skip
 
 

@@ -27,7 +27,10 @@ QUICK = [
     "--set",
     "calibrate.images=32",
 ]
-SHORT = ["--set", "distill.epochs=1", "--set", "distill.min_steps=0", "--set", "prune.norm_images=64", "--max-drop", "100"]
+SHORT = [
+    "--set", "distill.epochs=1", "--set", "distill.min_steps=0", "--set", "prune.norm_images=64",
+    "--set", "prune.pruning_ratio=0.5", "--max-drop", "100",
+]  # fmt: skip
 FACTORY = """
 from torch import nn
 
@@ -164,7 +167,7 @@ def test_a_network_of_ones_own_is_trained_pruned_and_shipped(
     report = run(
         monkeypatch, tmp_path, "compress", "a_users_network:build", "--data", str(own / "data"), "--input-size", "32",
         "--targets", "onnxruntime", "--set", "train.epochs=1", "--set", "train.batch_size=16", "--expect-top1", "0",
-        "--set", "prune.pruning_ratio=0.5", *QUICK, *SHORT,
+        *QUICK, *SHORT,
     )  # fmt: skip
     rows = rows_of(report)
     assert rows["student-int8/onnxruntime"]["params"] * 2 < rows["baseline-fp32/onnxruntime"]["params"]

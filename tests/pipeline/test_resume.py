@@ -80,6 +80,7 @@ def test_ctrl_c_and_kill_9_in_distillation_then_the_same_command(tmp_path: Path)
     changes = [
         "data.train_limit=1500", "data.test_limit=200", "train.epochs=1", "distill.epochs=3", "distill.min_steps=0",
         "calibrate.images=64", "measure.queries=100", "measure.throughput=[1,2]", "prune.norm_images=256",
+        "prune.pruning_ratio=0.5",
     ]  # fmt: skip
     command = [sys.executable, "-m", "pipeline", "compress", "resnet18", "--out", str(tmp_path), "--targets", "onnxruntime"]
     command += ["--max-drop", "90", *(part for change in changes for part in ("--set", change))]
