@@ -101,17 +101,6 @@ def paired(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Paired:
     return Paired(int(np.sum(before & ~after)), int(np.sum(~before & after)), len(before))
 
 
-def forecast_notes(n: int, max_drop: float) -> list[str]:
-    """A note if `n` images are too few for an engine to pass that changes 2 % of the predictions and loses nothing by it."""
-    needed = images_to_settle(1, 1, 100, max_drop)
-    if needed is None or n >= needed:
-        return []
-    return [
-        f"An engine that changes 2 % of the predictions, as many gained as lost, needs {needed:,} test images to pass a limit "
-        f"of {max_drop:g} point{'s' * (max_drop != 1)}; {n:,} count here."
-    ]
-
-
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of them; "inconclusive" for none, because nothing was shown."""
     return max(verdicts, key=BEST_TO_WORST.index, default="inconclusive")

@@ -1,11 +1,15 @@
 """Batches of arrays equal what Pillow makes of their images one by one; every image has moves of its own."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from data import preprocess
 from data.arrays import Moves, padded
+from data.loader import Augment, Split, augmented
+from tests.conftest import Small
 
 
 @pytest.mark.parametrize("size", [(28, 28), (32, 32), (40, 36), (27, 41)], ids=str)
@@ -35,3 +39,34 @@ def test_moves_cover_every_shift_and_both_sides_and_depend_on_the_seed() -> None
     np.testing.assert_array_equal(moves.shifts, again.shifts)
     assert (moves.shifts != other.shifts).any() and (moves.flips != other.flips).any()
     assert not Moves(4000, 2, False, seed=3).flips.any()
+
+
+@pytest.mark.parametrize("resize", [{"resize": "squash"}, {"resize": "shorter", "resize_size": 36}])
+def test_scaled_images_without_random_crops_are_only_shifted(resize: dict[str, Any]) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(1, 256, (60, 50, 3), dtype=np.uint8))
+    spec = {"input_size": 32, "channels": 3, "interpolation": "bilinear", **resize}
+    fitted = np.pad(preprocess.pixels(preprocess.fit(image, spec)), ((4, 4), (4, 4), (0, 0)))
+    moved = [fitted[y : y + 32, x : x + 32] for y in range(9) for x in range(9)]
+    seen = set()
+    for seed in range(20):
+        found = augmented(image, spec, Augment(flip=False, shift=4, min_area=None), np.random.default_rng(seed))
+        (place,) = [i for i, one in enumerate(moved) if (one == found).all()]
+        seen.add(place)
+    assert len(seen) > 10
+
+
+@pytest.mark.parametrize(
+    ("resize", "augment", "fixed"),
+    [
+        ("pad", Augment(flip=False, shift=0), True),
+        ("squash", Augment(flip=False, shift=0), False),
+        ("squash", Augment(flip=False, shift=0, min_area=None), True),
+        ("squash", Augment(flip=False, shift=1, min_area=None), False),
+        ("pad", Augment(flip=True, shift=0), False),
+        ("squash", None, True),
+    ],
+)
+def test_images_are_fixed_where_nothing_moves_them(resize: str, augment: Augment | None, fixed: bool, small: Small) -> None:
+    split = Split(small.images, "train", augment)
+    split.spec = {**split.spec, "resize": resize}
+    assert split.fixed is fixed
