@@ -7,7 +7,7 @@ are observed on the exported network as for any other network, so every target s
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -20,11 +20,13 @@ from models.checkpoint import load, save
 class QuantizeAware(Teaching):
     """No epochs switch it off. The learning rate should be about 1 % of that of the first training.
 
+    loss     "kl": the rate was found with it
     images   training images that set the ranges of the fake quantizers
     """
 
     epochs: int = 0
     lr: float = 5e-4
+    loss: Literal["mse", "kl", "dist"] = "kl"
     images: int = 512
 
 

@@ -34,8 +34,8 @@ class Teaching(Schedule):
     """
 
     epochs: int = Field(default=2, ge=0)
-    lr: float = Field(default=0.01, gt=0)
-    loss: Literal["mse", "kl", "dist"] = "kl"
+    lr: float = Field(default=0.02, gt=0)
+    loss: Literal["mse", "kl", "dist"] = "mse"
     temperature: float = Field(default=4.0, gt=0)
     alpha: float = Field(default=0.9, ge=0, le=1)
     standardize: bool = False
