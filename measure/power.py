@@ -31,6 +31,17 @@ def power_notes(judge: Judge, labels: Classes) -> list[str]:
     return notes
 
 
+def forecast_notes(n: int, max_drop: float | None) -> list[str]:
+    """A note if `n` images are too few for an engine to pass that changes 2 % of the predictions and loses nothing by it."""
+    needed = None if max_drop is None else images_to_settle([Paired(lost=0.01, gained=0.01, n=1)], max_drop)
+    if needed is None or n >= needed:
+        return []
+    return [
+        f"An engine that changes 2 % of the predictions, as many gained as lost, needs {needed:,} test images to pass a limit "
+        f"of {max_drop:g} point{'s' * (max_drop != 1)}; {n:,} count here."
+    ]
+
+
 def top1_notes(n: int, limit: float) -> Iterator[str]:
     if not (few := missing([n], limit)):
         return
@@ -77,16 +88,3 @@ def missing(sizes: Sequence[int], limit: float) -> str:
     needed = images_to_settle(classes, limit)
     enough = f"at least {needed:,} are needed" if needed else "no realistic number of images is enough"
     return f"{float(f'{least:.2g}'):g}; {enough}"
-
-
-def forecast_notes(n: int, max_drop: float | None) -> list[str]:
-    """A note if `n` images are too few for an engine to pass that changes 2 % of the predictions and loses nothing by it."""
-    if max_drop is None:
-        return []
-    needed = images_to_settle([Paired(1, 1, 100)], max_drop)
-    if needed is None or needed <= max(n, 100):  # a limit that 100 images settle is not the usual case
-        return []
-    return [
-        f"An engine that changes 2 % of the predictions, as many gained as lost, needs {needed:,} test images to pass a limit "
-        f"of {max_drop:g} point{'s' * (max_drop != 1)}; {n:,} count here."
-    ]

@@ -56,11 +56,8 @@ def checked(recipe: Recipe, step: Stages, images: Artifact) -> Artifact:
     check_classes(recipe.gate.recall, images.metrics["name"], images.metrics["classes"])
     found = step(check_images, recipe.check_images, images=images)
     judge = judge_of(recipe.gate, images.path, found.path, "test")
-    power = [
-        *power_notes(judge, Split(images.path, "test").labels),
-        *forecast_notes(found.metrics["counted"], recipe.gate.max_drop),
-    ]
-    for note in (*found.metrics["notes"], *power):
+    power = power_notes(judge, Split(images.path, "test").labels)
+    for note in (*found.metrics["notes"], *power, *forecast_notes(found.metrics["counted"], recipe.gate.max_drop)):
         console.print(f"· {note}", markup=False)
     return found
 

@@ -7,7 +7,6 @@ from pydantic import ValidationError
 
 from measure.gate import Gate, drop_of, exit_code, worst
 from measure.limits import too_few
-from measure.power import forecast_notes
 from measure.verdict import Verdict
 
 
@@ -92,23 +91,3 @@ def test_whether_the_images_are_too_few_to_tell(lost: int, gained: int, n: int, 
     drop = drop_of(correct_except(n, range(gained)), correct_except(n, range(gained, gained + lost)), 1.0)
     assert (drop.lost, drop.gained) == (lost, gained)
     assert too_few(drop) is few
-
-
-@pytest.mark.parametrize(
-    ("n", "limit", "needed"),
-    [
-        (100, 1.0, 649), (648, 1.0, 649), (649, 1.0, None), (2000, 0.5, 2288), (10_000, 0.5, None), (100, -1.0, None),
-        (50, 10.0, None),
-    ],
-)  # fmt: skip
-def test_what_the_usual_engine_needs_is_said_before_training(n: int, limit: float, needed: int | None) -> None:
-    notes = forecast_notes(n, limit)
-    assert bool(notes) == (needed is not None)
-    if needed is not None:
-        points = f"{limit:g} point{'s' * (limit != 1)}"
-        assert (
-            f"as many gained as lost, needs {needed:,} test images to pass a limit of {points}; {n:,} count here." in notes[0]
-        )
-        changed = round(needed / 100)
-        right = np.arange(needed) >= changed
-        assert drop_of(right, np.roll(right, changed), limit).upper_95 == pytest.approx(limit, rel=0.05)
