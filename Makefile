@@ -39,8 +39,8 @@ compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUD
 train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA
 	@$(RUN) train $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
 
-report: $(VENV)/.ready ## OUT=…: render again from what is on disk
-	@$(RUN) report "$(OUT)"
+report: $(VENV)/.ready ## OUT=… [AGAINST=…]: render again from what is on disk; judge it against an earlier run
+	@$(RUN) report "$(OUT)" $(call flag,AGAINST,against)
 
 doctor: $(VENV)/.ready ## which targets work here, and why the others do not
 	@$(RUN) doctor

@@ -100,6 +100,7 @@ class Stages:
             "created": now(),
             "machine": machine(),
             "versions": versions(),
+            "code": code_digest(stage.__module__),
             "content": folder_digest(partial),
             "cached": False,
         }

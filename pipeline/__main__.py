@@ -1,4 +1,4 @@
-"""The command line: respress (or python -m pipeline) compress | compare | train | report | doctor.
+"""The command line: respress (or python -m pipeline) compress | compare | train | report | diff | doctor.
 
 The commands import what they run inside their functions: `--help`, `--version` and bad flags do not wait for torch.
 """
@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -17,10 +17,7 @@ from core import startup
 from core.console import console
 from core.text import one_line
 from pipeline import __version__, options
-
-if TYPE_CHECKING:
-    from reports.comparison import Comparison
-    from reports.schema import Report
+from pipeline.tell import tell, tell_comparison
 
 MEANINGS = {
     1: "gate failed",
@@ -198,19 +195,39 @@ def train(
 
 
 @app.command()
-def report(out: Annotated[Path, typer.Argument(help="folder of a finished run or comparison")]) -> None:
+def report(
+    out: Annotated[Path, typer.Argument(help="folder of a finished run or comparison")],
+    against: Annotated[
+        Path | None, typer.Option(help="folder of an earlier run; the exit code judges what was lost since")
+    ] = None,
+) -> None:
     """Write the report of OUT again from the files on disk; for a comparison, also the reports of its networks."""
+    from reports.card import write_card
     from reports.compare import COMPARISON, comparison_of, render_comparison
     from reports.render import render
 
-    if not (out / COMPARISON).exists():
-        return tell(render(out), out)
-    found = comparison_of(out)
-    for model in found.models:
+    if against or not (out / COMPARISON).exists():
+        found = render(out)
+        write_card(found, out)
+        tell(found, out)
+        return diff(against, out) if against else None
+    comparison = comparison_of(out)
+    for model in comparison.models:
         if model.report:
-            render(out / model.report)
-    render_comparison(found, out)
-    tell_comparison(found, out)
+            write_card(render(out / model.report), out / model.report)
+    render_comparison(comparison, out)
+    tell_comparison(comparison, out)
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="folder of the earlier run")],
+    new: Annotated[Path, typer.Argument(help="folder of the run to judge")],
+) -> None:
+    """Judge NEW against the earlier run OLD: accuracy by class, latency, size, and what changed; exits as the gate does."""
+    from pipeline.regression import compare_with
+
+    raise typer.Exit(compare_with(new, old))
 
 
 @app.command()
@@ -220,20 +237,6 @@ def doctor() -> None:
 
     for name, state in states().items():
         console.print(f"{name:14} {state}", markup=False)
-
-
-def tell(report: "Report", out: Path) -> None:
-    for note in report.notes:
-        console.print(f"· {note}", markup=False)
-    images = f" ({report.dataset.divided})" if report.dataset.divided else ""
-    console.print(f"gate: [bold]{report.gate.verdict}[/bold]{images} · {out / 'report.html'}")
-
-
-def tell_comparison(found: "Comparison", out: Path) -> None:
-    for table in found.targets:
-        for note in [f"{choice.what} that ships: {choice.text}" for choice in table.choices] + table.notes:
-            console.print(f"· {table.target}: {note}", markup=False)
-    console.print(f"{out / 'compare.html'}", markup=False)
 
 
 def typed() -> str:

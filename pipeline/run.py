@@ -14,6 +14,7 @@ from pipeline.clock import clock_of
 from pipeline.page import compress
 from pipeline.recipe import Recipe
 from pipeline.student import Pressed
+from reports.card import write_card
 from reports.render import render
 from reports.run_folder import RunRecord, TargetResult, targets_before
 from reports.schema import Environment, Report
@@ -82,3 +83,4 @@ def publish(report: Report, recipe: Recipe, pressed: Pressed, out: Path) -> None
             name = f"{report.model.replace('/', '.')}-{result.target}"
             triton(recipe.triton, out / "bundle" / "triton", engine=result.engines[result.candidate].path,
                    images=pressed.base.images.path, target=result.target, name=name)  # fmt: skip
+    write_card(report, out)

@@ -19,6 +19,7 @@ from reports.rows import latency_of
 from reports.run_folder import read_record
 from reports.scatter import Kind, Point, Scatter, best, scatter
 from reports.schema import Report, Row, Throughput
+from reports.summary import candidate
 
 COMPARISON = "compare.json"
 TRAINING = ("index", "load_checkpoint", "train")  # stages that a model needs before it can be pressed
@@ -78,15 +79,6 @@ def contestant(name: str, entrant: Entrant, out: Path) -> Contestant:
 
 def minutes(report: Report) -> float:
     return sum(stage.seconds for stage in report.stages if stage.name.split()[0] not in TRAINING) / 60
-
-
-def candidate(report: Report, target: str) -> Row | None:
-    """The row of the engine that ships if it passes, or the row with the reason why the target has no engine."""
-    judged = {entry.id for entry in report.gate.rows}
-    rows = [row for row in report.rows if row.target == target]
-    without = ("prepared", "unavailable")
-    refused = (row for row in rows if row.status in without and row.network == "student" and row.precision != "fp32")
-    return next((row for row in rows if row.id in judged), next(refused, None))
 
 
 def table(target: str, entrants: Mapping[str, Entrant], timed: dict[str, Any]) -> Table:

@@ -62,6 +62,13 @@ def cell(value: object) -> str:
     return line.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
+def code(value: object) -> str:
+    """Text as Markdown code in one line; longer backticks around it than it has inside."""
+    line = " ".join(str(value).splitlines())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}"
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "fixed": fixed,
     "signed": signed,
@@ -73,4 +80,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "listed": listed,
     "cell": cell,
+    "code": code,
 }

@@ -1,8 +1,9 @@
-"""A finished run -> report.json, report.md and report.html, all with the same numbers.
+"""A finished run -> report.json, report.md, report.html, junit.xml and benchmark.json, all with the same numbers.
 
 The templates have the text and the layout. This file chooses the headline, scales the charts and writes the files.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 
 from measure.verdict import Part
 from reports import numbers
+from reports.benchmark import benchmark
 from reports.chart import charts, rate, speeds
 from reports.findings import class_text
 from reports.heat import heat
+from reports.junit import junit
 from reports.rows import collect
 from reports.run_folder import read_record
 from reports.schema import ClassDrop, LostImage, Report, Row, Stage
+from reports.summary import summary_of
 from reports.sweep import trades
 from reports.thumbnails import thumbnails
 
@@ -80,12 +84,19 @@ class Curve(Part):
 
 
 def render(out: Path) -> Report:
-    """Write the three files into `out`; each appears whole or not at all."""
+    """Write the five files into `out`; each appears whole or not at all."""
     report = collect(out)
-    write(out / "report.json", report.model_dump_json(indent=1) + "\n")
+    write(out / "report.json", whole(report))
     write(out / "report.md", text(report, "report.md.j2"))
     write(out / "report.html", text(report, "report.html.j2", pictures=pictures(report, read_record(out).images.path)))
+    write(out / "junit.xml", junit(report))
+    write(out / "benchmark.json", benchmark(report))
     return report
+
+
+def whole(report: Report) -> str:
+    """The content of report.json."""
+    return report.model_dump_json(indent=1) + "\n"
 
 
 def write(path: Path, content: str) -> None:
@@ -118,6 +129,8 @@ def text(report: Report, template: str, **more: Any) -> str:
         .render(
             report=report,
             headline=opening,
+            summary=summary_of(report),
+            sha256=hashlib.sha256(whole(report).encode()).hexdigest(),
             agreement=agreement,
             gate_rows=[row for row in report.rows if row.drop and row.drop.gates],
             gates_explained=[text for kind, text in EXPLAINED.items() if getattr(report.gate, kind) not in (None, {})],

@@ -195,10 +195,15 @@ class GateResult(Part):
     rows: list[GateRow]
 
     @property
+    def limits(self) -> dict[str, float]:
+        """The limits of GATE by their names in the report."""
+        own = {key: getattr(self, key) for key in ("max_drop", "recall", "worst_class", "balanced")}
+        return {self.shown(name): limit for name, limit in Gate(**own).limits.items()}
+
+    @property
     def text(self) -> str:
         """The limits, as in GATE."""
-        own = {key: getattr(self, key) for key in ("max_drop", "recall", "worst_class", "balanced")}
-        return ",".join(f"{self.shown(name)}={limit:g}" for name, limit in Gate(**own).limits.items())
+        return ",".join(f"{name}={limit:g}" for name, limit in self.limits.items())
 
     def shown(self, name: str) -> str:
         """The name of a limit in the report: without labels, top1 is agreement."""

@@ -61,7 +61,7 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
     # bundle/ holds what the last report says ships, and nothing of earlier runs.
     third = run(*command, "--max-drop", "60", "--targets", "onnxruntime")
     assert third.returncode == 0, third.stdout + third.stderr
-    assert sorted(path.name for path in (tmp_path / "run/bundle").iterdir()) == ["onnxruntime", "triton"]
+    assert sorted(path.name for path in (tmp_path / "run/bundle").iterdir()) == ["README.md", "onnxruntime", "triton"]
     assert [path.name for path in (tmp_path / "run/bundle/triton").iterdir()] == ["resnet18-onnxruntime"]
 
     # An engine that was asked for and cannot be built costs exit code 3, not the others' rows.

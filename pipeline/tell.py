@@ -1,0 +1,27 @@
+"""The last lines of a command: its findings and its verdict. The report is also appended to the page of GitHub Actions."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.console import console
+from pipeline.step_summary import append_summary
+
+if TYPE_CHECKING:
+    from reports.comparison import Comparison
+    from reports.schema import Report
+
+
+def tell(report: "Report", out: Path) -> None:
+    for note in report.notes:
+        console.print(f"· {note}", markup=False)
+    images = f" ({report.dataset.divided})" if report.dataset.divided else ""
+    console.print(f"gate: [bold]{report.gate.verdict}[/bold]{images} · {out / 'report.html'}")
+    append_summary(out / "report.md")
+
+
+def tell_comparison(found: "Comparison", out: Path) -> None:
+    for table in found.targets:
+        for note in [f"{choice.what} that ships: {choice.text}" for choice in table.choices] + table.notes:
+            console.print(f"· {table.target}: {note}", markup=False)
+    console.print(f"{out / 'compare.html'}", markup=False)
+    append_summary(out / "compare.md")
