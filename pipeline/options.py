@@ -68,7 +68,7 @@ Stem = Annotated[
     Literal["imagenet", "small"] | None,
     typer.Option(help="first layer of a network trained from scratch: imagenet (7x7, pooling) or small (3x3)"),
 ]
-RecipeFile = Annotated[Path | None, typer.Option(help="TOML file; default: the recipe of the model in recipes/")]
+RecipeFile = Annotated[Path | None, typer.Option(help="TOML file; default: that of the model, and of DATA, in recipes/")]
 Out = Annotated[Path | None, typer.Option(help="folder for all results; default: runs/<model>-<checkpoint>+<data>")]
 InputSize = Annotated[int | None, typer.Option(help="side of the network's square input, pixels")]
 Resize = Annotated[str | None, typer.Option(help="length of the shorter side before the crop, pixels; or pad, or squash")]

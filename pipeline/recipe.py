@@ -130,9 +130,7 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
     own = {f"{section}.arch": model for section in ("load", "train")}
     if is_custom(model):
         own |= {f"{section}.source": source_of(model) for section in ("load", "train")}
-    path = file or FOLDER / f"{model}.toml"
-    if file is None and not path.is_file():
-        path = FOLDER / DEFAULT
+    path = file or recipe_of(model, changes.get("data.name", Data().name))
     if not path.is_file():
         raise ValueError(f"recipe {path} does not exist; recipes that come with respress: {', '.join(known_recipes())}")
     try:
@@ -165,6 +163,12 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
         enough = 4 * recipe.calibrate.images  # some of every class are held out
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train_limit": enough})})
     return recipe
+
+
+def recipe_of(model: str, data: str) -> Path:
+    """The recipe of the model on that data set, of the model, or of all models: the first that there is."""
+    files = [FOLDER / f"{name}.toml" for name in (f"{model}-{data}", model) if "/" not in name]
+    return next((file for file in files if file.is_file()), FOLDER / DEFAULT)
 
 
 def check_sense(recipe: Recipe) -> None:

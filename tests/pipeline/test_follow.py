@@ -14,7 +14,7 @@ from data.index import Data, index
 from data.loader import Augment
 from pipeline import __main__ as command_line
 from pipeline.follow import STAGES, follow, trained_as
-from pipeline.recipe import FOLDER, Recipe, load_recipe
+from pipeline.recipe import FOLDER, Recipe, load_recipe, recipe_of
 from tests.conftest import Small
 
 
@@ -111,10 +111,24 @@ def test_no_flip_is_a_flag_of_every_command_that_trains(
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_recipes_do_not_say_what_follows_the_images(path: Path) -> None:
-    model = "resnet20" if path.stem == "default" else path.stem
-    recipe = load_recipe(model, None, {}, ["onnxruntime"])
+    model = "resnet20" if path.stem == "default" else path.stem.partition("-")[0]
+    recipe = load_recipe(model, path, {}, ["onnxruntime"])
     assert recipe.levels.on and "pruning_ratio" not in recipe.prune.model_fields_set
     assert not any(getattr(recipe, name).model_fields_set for name in STAGES if name != "train")
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "file"),
+    [
+        ("resnet101", "fashion-mnist", "resnet101-fashion-mnist"),
+        ("resnet101", "cifar10", "resnet101"),
+        ("resnet101", "photos/fashion-mnist", "resnet101"),
+        ("resnet18", "cifar10", "default"),
+        ("my.networks:build", "fashion-mnist", "default"),
+    ],
+)
+def test_only_its_own_data_set_is_trained_as_the_demo(model: str, data: str, file: str) -> None:
+    assert recipe_of(model, data) == FOLDER / f"{file}.toml"
 
 
 def test_an_index_of_real_images_has_the_facts(tmp_path: Path) -> None:
