@@ -97,9 +97,22 @@ def test_the_hardest_level_that_does_not_certainly_lose_too_much_is_trained_whol
 
 
 def test_a_level_may_lose_more_after_the_short_training_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    short = {0.75: 0.7, 0.5: 1.9, 0.35: 4.0}
+    short = {0.75: 0.7, 0.5: 1.3, 0.35: 4.0}
     assert names(found(monkeypatch, short, {0.5: 0.2, 0.75: 0.0}, slack=2.0)) == ["75%", "50% trained"]
     assert names(found(monkeypatch, short, {0.5: 0.2, 0.75: 0.0})) == ["75% trained"]
+
+
+def test_the_whole_training_goes_to_a_level_that_it_can_be_expected_to_repair(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {0.75: 0.2, 0.5: 0.7, 0.35: 1.8, 0.25: 1.9}
+    result = found(monkeypatch, short, {0.5: 0.2}, slack=2.0)
+    assert [level.epochs for level in result.levels] == [1, 3, 1, 1]
+    assert names(result) == ["75%", "50% trained"]
+    assert result.notes[0].startswith("35% and 25%: the drop after the short training is too large to expect a pass")
+
+
+def test_where_no_level_can_be_expected_to_pass_the_mildest_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = found(monkeypatch, {0.75: 1.8, 0.5: 1.9, 0.35: 9.0}, {0.75: 0.4}, slack=2.0)
+    assert names(result) == ["75% trained"]
 
 
 def test_nothing_harder_is_tried_after_a_level_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
