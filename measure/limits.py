@@ -91,8 +91,10 @@ def surely_above(drop: Drop, times: float) -> bool:
 
 
 def can_pass(drop: Drop, share: float) -> bool:
-    """Whether a `share` of this drop would pass every limit, with limits of confidence as far away as they are now. On images so
-    few that no engine could pass, it only has to be below the limit."""
+    """Whether a `share` of this drop would pass every limit, with an upper limit as far away from it as it is now.
+
+    On images so few that no engine could pass, it only has to be below the limit.
+    """
     return all(
         share * each.points + (0.0 if each.least_95 >= each.limit else each.upper_95 - each.points) < each.limit
         for each in drop.gates

@@ -107,8 +107,8 @@ class Levels:
         found = [name for name in left if can_pass(self.tried[name].drop, REMAINS)]
         if harder := [name for name in left if name not in found]:
             self.notes.append(
-                f"{joined(harder)}: the drop after the short training is too large to expect a pass after the whole one. More epochs "
-                "(--set distill.epochs=…) may repair it."
+                f"{joined(harder)}: the drop after the short training is too large to expect a pass after the whole one. "
+                "More epochs (--set distill.epochs=…) may repair it."
             )
         return found or left[:1]
 
