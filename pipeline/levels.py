@@ -34,7 +34,6 @@ from pipeline.recipe import Recipe
 from pipeline.student import Base
 from reports.run_folder import Level
 
-UNPRUNED = "unpruned"
 LESS = 0.9  # a level has at most this share of the MACs of the level before
 
 

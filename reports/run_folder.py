@@ -16,6 +16,7 @@ from measure.verdict import Drop, Verdict
 from reports.schema import Dataset, Environment
 
 RECORD = "run.json"
+UNPRUNED = "unpruned"  # the variant of the network as it came, in a run that searches
 
 
 @dataclass(frozen=True)
