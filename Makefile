@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal
 flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers bench-papers \
-  bench-training
+  bench-grid bench-training
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -54,7 +54,7 @@ quick: $(VENV)/.ready-dev ## the fast tests, for the edit loop
 test: $(VENV)/.ready-dev ## all tests
 	$(PYTEST)
 
-bench: bench-engines bench-pruning bench-peers bench-training ## all benchmarks but bench-papers, into benchmarks/RESULTS.md
+bench: bench-engines bench-pruning bench-peers bench-training ## all benchmarks but bench-papers and bench-grid, into benchmarks/RESULTS.md
 
 bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
 	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
@@ -69,6 +69,11 @@ bench-peers: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet101=FILE ARGS
 bench-papers: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,resnet56=FILE [DATA=cifar10 MINUTES= SEEDS=0,1,2 ARGS=]: drop after few epochs, and published ones
 	$(VENV)/bin/python -m benchmarks.papers --checkpoint "$(CHECKPOINTS)" $(call flag,DATA,data) $(call flag,MINUTES,minutes) \
 	  $(call flag,SEEDS,seeds) $(ARGS)
+
+bench-grid: MODEL = resnet20
+bench-grid: $(VENV)/.ready ## CHECKPOINT=FILE [MODEL=resnet20 DATA=cifar10 RATIOS=0.2,… MINUTES= ARGS=]: the engine of the search, and a grid of fixed ratios
+	$(VENV)/bin/python -m benchmarks.grid --model $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) \
+	  $(call flag,RATIOS,ratios) $(call flag,MINUTES,minutes) $(ARGS)
 
 bench-training: MODEL = resnet56
 bench-training: $(VENV)/.ready ## [MODEL=resnet56 RATIO= ARGS=]: images per second of our training and of a bare PyTorch loop

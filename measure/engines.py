@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,14 @@ from data.loader import Split, batches
 
 Runner = Callable[[np.ndarray], np.ndarray]
 Load = Callable[[Path, int], Runner]
+
+
+class EngineError(Exception):
+    """The `engine` of this name cannot be timed, for the `reason`."""
+
+    def __init__(self, engine: str, reason: Exception) -> None:
+        super().__init__(f"{engine} cannot be timed: {reason}")
+        self.engine, self.reason = engine, reason
 
 
 class Measure(Config):
@@ -88,16 +97,22 @@ def latency(
     `images` is one folder for all engines, or {engine: folder} if their inputs have different sizes.
     A turn is a warm-up and `round` queries in a row. Turns of all engines alternate, so that a slow minute of the machine
     affects all of them. Within a turn an engine has its own weights in the caches, as on a device that runs one network.
+
+    Raises EngineError for the first engine that fails.
     """
     threads = config.threads or hardware.cores()
     inputs = {name: first(images[name] if isinstance(images, dict) else images, max(1, *config.throughput)) for name in engines}
-    runners = {name: load(engine, threads) for name, engine in engines.items()}
+    runners: dict[str, Runner] = {}
+    for name, engine in engines.items():
+        with named(name):
+            runners[name] = load(engine, threads)
     times: dict[str, list[float]] = {name: [] for name in engines}
     with progress() as bar:
         task = bar.add_task("latency", total=config.queries * len(engines))
         while open_engines := [name for name, taken in times.items() if wants_more(taken, config)]:
             for name in open_engines:
-                times[name] += timed(runners[name], inputs[name][:1], config.round, config.warmup)
+                with named(name):
+                    times[name] += timed(runners[name], inputs[name][:1], config.round, config.warmup)
                 bar.advance(task, config.round)
     largest = {name: largest_batch(engine) for name, engine in engines.items()}
     return {
@@ -106,6 +121,15 @@ def latency(
         "timed": {name: summary(taken) for name, taken in times.items()},
         "throughput": throughput(config, runners, inputs, largest),
     }
+
+
+@contextmanager
+def named(engine: str) -> Iterator[None]:
+    """An error inside becomes an EngineError with the name of the `engine`."""
+    try:
+        yield
+    except Exception as error:
+        raise EngineError(engine, error) from error
 
 
 def first(images: Path, count: int) -> np.ndarray:
@@ -157,7 +181,8 @@ def throughput(
             for name, run in runners.items():
                 x = np.resize(inputs[name], (batch, *inputs[name].shape[1:]))
                 if batch <= largest[name] and affordable(curves[name], batch, config.longest):
-                    curves[name].append(throughput_of(run, x, config))
+                    with named(name):
+                        curves[name].append(throughput_of(run, x, config))
                 bar.advance(task)
     return curves
 

@@ -113,13 +113,14 @@ def compare(
     minutes: options.Minutes = None,
     flip: options.Flip = True,
     stem: options.Stem = None,
-    out: Annotated[Path, typer.Option(help="folder for all results")] = Path("runs/compare"),
+    out: Annotated[Path | None, typer.Option(help="folder for all results; default: runs/compare-<models>+<data>")] = None,
     changes: options.Set = [],  # noqa: B006 - typer only reads it
 ) -> None:
     """Press several MODELS, time their engines side by side, and say which one to take."""
     from pipeline.api import recipes_of
     from pipeline.compare import Entry, requested
     from pipeline.compare import compare as side_by_side
+    from pipeline.out import default_comparison
     from reports.compare import exit_code
 
     wanted = options.listed(target_list)
@@ -130,6 +131,7 @@ def compare(
     for network in requested(models):
         own = overrides | options.given(checkpoint=network.checkpoint)
         entries[network.name] = Entry(network.model, *recipes_of(network.model, None, own, sweep, wanted))
+    out = out or default_comparison(entries.values())
     found = side_by_side(entries, wanted, out, typed())
     tell_comparison(found, out)
     for model in found.models:

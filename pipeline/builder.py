@@ -1,42 +1,20 @@
 """Builds, measures and packs the engines of one target; each method runs one cached stage."""
 
-import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from calibration.place import place_qdq
 from core.cache import Artifact, Stages
 from core.config import Config
-from core.disk import is_full
 from core.engine_name import EngineName
-from core.text import one_line
 from export import targets
 from export.bundle import Bundle, bundle, device_code
 from export.half import Half, half
 from measure.engines import Measure, Predict, latency, predict
+from pipeline.failures import costs_its_row, time_all
 from pipeline.recipe import Recipe
 from pipeline.student import Student
-
-
-@contextmanager
-def costs_its_row(name: EngineName, refused: dict[EngineName, str], what: str = "") -> Iterator[None]:
-    """An error inside costs the row of the engine `name`, not the run: it becomes the reason in `refused`, after `what`.
-
-    The libraries that convert and build raise types of their own. A full disk ends the run: nothing else could be built.
-    """
-    try:
-        yield
-    except Exception as error:
-        if is_full(error):
-            raise
-        kind = ""
-        if not isinstance(error, (ValueError, RuntimeError)):
-            kind = f"{type(error).__name__}: "
-            traceback.print_exc(file=sys.stderr)  # it may be a fault of ours
-        refused[name] = f"{what}{kind}{one_line(error)}"
 
 
 @dataclass(frozen=True)
@@ -151,11 +129,21 @@ class EngineBuilder:
         label = f"{name} on {split}"
         return self.step(predict, config, label=label, context=context, load=load, engine=engine, images=self.images)
 
-    def time(self, engines: Mapping[EngineName, Artifact]) -> Artifact:
-        """The latencies of all engines in one stage. They take turns, so their latencies are comparable."""
+    def time_all(self, engines: Mapping[EngineName, Artifact]) -> tuple[Artifact | None, dict[EngineName, str]]:
+        """The latencies of the engines, None if none can be timed; and {engine: the reason} for engines that cannot be timed.
+
+        All are timed in one stage. They take turns, so their latencies are comparable.
+        """
         context, load = self.target.platform(), self.target.load
-        by_key = {name.key: engine for name, engine in engines.items()}
-        return self.step(latency, self.measure, label=self.name, context=context, load=load, engines=by_key, images=self.images)
+
+        def time(left: Mapping[str, Artifact]) -> Artifact:
+            return self.step(
+                latency, self.measure, label=self.name, context=context, load=load, engines=left, images=self.images
+            )
+
+        names = {name.key: name for name in engines}
+        timed, failed = time_all(time, {name.key: engine for name, engine in engines.items()})
+        return timed, {names[key]: f"it was built and cannot be timed: {reason}" for key, reason in failed.items()}
 
     def pack(self, engine: Artifact, model: Artifact) -> Artifact:
         """The bundle for the device; `model` is the float32 file that `engine` was built from."""

@@ -1,9 +1,10 @@
 """Several networks through the same pipeline, then all their engines timed in turns: which one for this device?"""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from core.environment import now
 from core.text import one_line
 from data.gated import gated
 from export import targets
-from measure.engines import latency
+from measure.engines import Measure, latency
 from pipeline.baseline import images_of
+from pipeline.failures import time_all
 from pipeline.recipe import Recipe
 from pipeline.run import Run, run
 from reports.compare import Entrant, compared, render_comparison
@@ -154,10 +156,10 @@ def check_same(images: dict[str, Artifact]) -> None:
 def time_together(runs: dict[str, tuple[Recipe, Run]], images: dict[str, Artifact], step: Stages) -> dict[str, dict[str, Any]]:
     """By target the metrics of `latency` for the baselines and candidates of all runs; their keys are "name/engine".
 
-    They are measured as the first run's recipe says.
+    They are measured as the first run's recipe says. `notes` name the engines that cannot be timed.
     """
     config = next(iter(runs.values()))[0].measure
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for target in dict.fromkeys(target for _, done in runs.values() for target in done.targets):
         engines: dict[str, Artifact] = {}
         inputs: dict[str, Artifact] = {}
@@ -169,8 +171,16 @@ def time_together(runs: dict[str, tuple[Recipe, Run]], images: dict[str, Artifac
                 if engine in result.engines:
                     engines[f"{name}/{engine.key}"] = result.engines[engine]
                     inputs[f"{name}/{engine.key}"] = images[name]
-        if engines:
-            module = targets.get(target)
-            found[target] = step(latency, config, label=target, context=module.platform(), load=module.load, engines=engines,
-                                 images=inputs).metrics  # fmt: skip
+        timed, failed = time_all(partial(time_turns, step, config, target, inputs), engines)
+        notes = [f"{engine} cannot be timed beside the others: {reason}" for engine, reason in failed.items()]
+        found[target] = {"timed": {}, **(timed.metrics if timed else {}), "notes": notes}
     return found
+
+
+def time_turns(
+    step: Stages, config: Measure, target: str, images: Mapping[str, Artifact], engines: Mapping[str, Artifact]
+) -> Artifact:
+    """The latencies of the `engines` of one target, which take turns; `images` has the input of each."""
+    module = targets.get(target)
+    inputs = {name: images[name] for name in engines}
+    return step(latency, config, label=target, context=module.platform(), load=module.load, engines=engines, images=inputs)

@@ -23,8 +23,9 @@ from measure.gate import Gate
 from measure.judge import Judge
 from measure.limits import excess, too_few
 from measure.verdict import Drop
-from pipeline.builder import EngineBuilder, costs_its_row
+from pipeline.builder import EngineBuilder
 from pipeline.choose import drop, verdict
+from pipeline.failures import costs_its_row
 from pipeline.recipe import Ladder
 from pipeline.student import Student
 from reports.run_folder import Rung, TargetResult

@@ -20,13 +20,13 @@ from pipeline.check import check
 from pipeline.clock import Clock
 from pipeline.engines import engines_of
 from pipeline.follow import trained_as
-from pipeline.levels import UNPRUNED, hardest
+from pipeline.levels import hardest
 from pipeline.minutes import Plan
 from pipeline.plan import plan
 from pipeline.recipe import Recipe, check_trainable
 from pipeline.student import Base, Pressed, Student
 from pipeline.trial import check_targets
-from reports.run_folder import TargetResult
+from reports.run_folder import UNPRUNED, TargetResult
 
 MORE_ENGINES = 2  # a search adds the engines of at most two networks
 TRAINING = 0.75  # of the time that is left, where there is no search

@@ -147,7 +147,7 @@ def class_text(classes: list[ClassLoss], agreement: bool) -> str:
 
 def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
     if row.status == "unavailable":
-        yield f"{row.id} could not be built here: {row.reason}"
+        yield f"{row.id} is not available here: {row.reason}"
     if row.status == "prepared":
         yield (
             f"{row.id} is prepared, not built and not judged ({row.reason}). Build bundle/{row.target} on the device: copy it "

@@ -21,7 +21,7 @@ from reports.rows import collect
 from reports.run_folder import read_record
 from reports.schema import ClassDrop, LostImage, Report, Row, Stage
 from reports.summary import summary_of
-from reports.sweep import trades
+from reports.sweep import searched, trades
 from reports.thumbnails import thumbnails
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -139,6 +139,7 @@ def text(report: Report, template: str, **more: Any) -> str:
             latency_bars=bars([(row, row.latency_ms.p50) for row in report.rows if row.latency_ms], numbers.milliseconds),
             size_bars=bars([(row, row.size_bytes) for row in report.rows if row.size_bytes], numbers.megabytes),
             trades=trades(report.rows),
+            searched=searched(report.rows),
             conditions=conditions(report.rows),
             charts=charts(report.rows),
             speeds=speeds(report.rows),

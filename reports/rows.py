@@ -59,7 +59,7 @@ def collect(out: Path) -> Report:
         *(note for result in run.targets for note in rung_notes(result)),
         *(note for result in run.targets for note in not_climbed_notes(result, run.gate, gate)),
         *([] if run.levels else budget_notes(stages, rows)),
-        *sweep_notes(rows, gate, "search" if run.levels else "SWEEP"),
+        *sweep_notes(rows, gate),
         *notes_of(rows, run.latency_limit),
         *provenance_notes(stages, run.created, run.environment),
     ]

@@ -16,6 +16,7 @@ from measure.verdict import Drop, Verdict
 from reports.schema import Dataset, Environment
 
 RECORD = "run.json"
+UNPRUNED = "unpruned"  # the variant of the network as it came, in a run that searches
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class TargetResult:
 
     unavailable    why no engine can be built here; then `bundle` may have the files that the device builds from
     cannot_run     why the engines cannot run here; then there are no predictions and no latency
-    refused        {engine: why it could not be built}
+    refused        {engine: why it could not be built, run, timed or packed}
     climbed_for    the gate that the recovery ladder was last considered for; None where no engine can run
     held_out       the predictions of all engines that could run, for the images that choose
     predictions    the predictions of the baseline and of the judged engines, for the images that judge

@@ -127,10 +127,10 @@ class ChosenOn(Part):
 class Row(Part):
     """One engine, or the reason why there is none. A value that was not measured is None.
 
-    `variant` distinguishes the students of a sweep. `chosen_on` has the figures on the images that choose; `accuracy`,
-    `agreement` and `drop` are those on the images that judge, which only the baseline and the judged engines have. `standing`:
-    the verdict of a judged engine that counts, the worst of its own (in `drop`) and of those of milder engines, which were
-    judged before it. `front`: no other engine of the target that could ship is both as quick and as accurate.
+    `variant` distinguishes the students of a search or a SWEEP. `chosen_on` has the figures on the images that choose;
+    `accuracy`, `agreement` and `drop` are those on the images that judge, which only the baseline and the judged engines have.
+    `standing`: the verdict of a judged engine that counts, the worst of its own (in `drop`) and of those of milder engines,
+    which were judged before it. `front`: no other engine of the target that could ship is both as quick and as accurate.
     """
 
     id: str

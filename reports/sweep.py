@@ -1,4 +1,4 @@
-"""The engines of a sweep -> the front (engines that no other beats), drawn and as notes.
+"""The engines of a search or a SWEEP -> the front (engines that no other beats), drawn and as notes.
 
 Candidates are rows of students in the precisions that could ship. A student in FP32 is only for comparison. All accuracies here
 are those on the images that choose: on the others, only one engine was measured.
@@ -7,6 +7,7 @@ are those on the images that choose: on the others, only one engine was measured
 from collections.abc import Iterator
 
 from measure.verdict import Part
+from reports.run_folder import UNPRUNED
 from reports.scatter import Point, Scatter, best, scatter
 from reports.schema import GateResult, Row
 
@@ -23,7 +24,7 @@ def candidates(rows: list[Row], target: str) -> list[Row]:
 
 
 def targets(rows: list[Row]) -> list[str]:
-    """The targets with candidates of a sweep, in the order of `rows`."""
+    """The targets with candidates of a search or a SWEEP, in the order of `rows`."""
     return list(dict.fromkeys(row.target for row in rows if row.variant and row.precision != "fp32"))
 
 
@@ -39,7 +40,7 @@ def point(row: Row) -> Point:
 
 
 def with_front(rows: list[Row]) -> list[Row]:
-    """`rows`, with `front` set for the candidates of a sweep that no other candidate beats."""
+    """`rows`, with `front` set for the candidates that no other candidate beats."""
     chosen = set()
     for target in targets(rows):
         rivals = candidates(rows, target)
@@ -57,21 +58,46 @@ def trades(rows: list[Row]) -> list[Trade]:
     return found
 
 
-def sweep_notes(rows: list[Row], gate: GateResult, kind: str = "SWEEP") -> Iterator[str]:
-    """`kind` is what made several students."""
+def searched(rows: list[Row]) -> bool:
+    """Whether a search made the students, and not SWEEP: only a search also builds engines of the network as it came."""
+    return any(row.variant == UNPRUNED for row in rows)
+
+
+def sweep_notes(rows: list[Row], gate: GateResult) -> Iterator[str]:
     for target in targets(rows):
         tried = candidates(rows, target)
         measured = [row for row in tried if row.chosen_on]
-        passing = [row for row in measured if row.chosen_on and row.chosen_on.verdict != "fail"]
+        summary = search_summary if searched(rows) else sweep_summary
+        found = summary(target, tried, measured, gate)
         if not measured:
-            yield f"{kind} on {target}: none of the {len(tried)} engines could be evaluated here."
+            yield found
             continue
         ships = next((row for row in rows if row.target == target and row.ships), None)
-        choice = f"{ships.name.key} ships" if ships else "none ships"
         edge = ", ".join(row.name.key for row in tried if row.front)
         yield (
-            f"{kind} on {target}: {len(passing)} of {len(measured)} engines do not fail the gate ({gate.text}) "
-            f"on the images that choose; {choice}. "
+            f"{found}; {f'{ships.name.key} ships' if ships else 'none ships'}. "
             + (f"No engine is both quicker and more accurate than {edge}. " if edge else "")
             + "They were compared on the images that choose; the verdict on the engine that ships is of other images."
         )
+
+
+def sweep_summary(target: str, tried: list[Row], measured: list[Row], gate: GateResult) -> str:
+    if not measured:
+        return f"SWEEP on {target}: none of the {len(tried)} engines could be evaluated here."
+    return (
+        f"SWEEP on {target}: {len(measured) - failing(measured)} of {len(measured)} engines do not fail the gate ({gate.text}) "
+        "on the images that choose"
+    )
+
+
+def search_summary(target: str, tried: list[Row], measured: list[Row], gate: GateResult) -> str:
+    built = f"The search built {len(tried)} engine{'s' * (len(tried) != 1)} for {target}"
+    if not measured:
+        return f"{built}. None of them could be evaluated here."
+    lost = failing(measured)
+    return f"{built}. {lost or 'None'} of them lose{'s' * (lost < 2)} more accuracy than the gate allows ({gate.text})"
+
+
+def failing(measured: list[Row]) -> int:
+    """The number of engines that fail on the images that choose."""
+    return sum(row.chosen_on is not None and row.chosen_on.verdict == "fail" for row in measured)

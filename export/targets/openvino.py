@@ -115,9 +115,11 @@ def one_by_one(network: Any) -> Callable[[np.ndarray], np.ndarray]:
     queue.set_callback(lambda request, index: logits.__setitem__(index, np.array(request.get_output_tensor().data)))
 
     def run(x: np.ndarray) -> np.ndarray:
-        for index in range(len(x)):
-            queue.start_async({0: x[index : index + 1]}, index)
-        queue.wait_all()
+        try:
+            for index in range(len(x)):
+                queue.start_async({0: x[index : index + 1]}, index)
+        finally:  # after Ctrl-C too: a callback that runs while the interpreter exits is a segmentation fault
+            queue.wait_all()
         return np.concatenate([logits.pop(index) for index in range(len(x))])
 
     return run

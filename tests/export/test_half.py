@@ -1,6 +1,8 @@
 """float16 twins: the same answers, float32 at both ends, and engines that say what they really compute in."""
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -91,3 +93,25 @@ def test_openvino_answers_alike_with_both_hints(hint: str, small: Small, tmp_pat
     x = Split(small.images, "test").__getitems__(list(range(9)))[0].numpy()
     expected = answers(small.onnx / "model.onnx", x)
     np.testing.assert_allclose(target.load(tmp_path, 2)(x), expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_openvino_ends_its_work_before_an_interruption_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    class Queue:
+        def __init__(self, network: object) -> None: ...
+
+        def set_callback(self, callback: object) -> None: ...
+
+        def start_async(self, inputs: object, index: int) -> None:
+            calls.append(index)
+            if index == 1:
+                raise KeyboardInterrupt
+
+        def wait_all(self) -> None:
+            calls.append("waited")
+
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(AsyncInferQueue=Queue))
+    with pytest.raises(KeyboardInterrupt):
+        openvino.one_by_one(None)(np.zeros((3, 1, 8, 8), np.float32))
+    assert calls == [0, 1, "waited"]

@@ -10,6 +10,7 @@ import pytest
 from data.index import Data, index
 from export import targets
 from measure.engines import (
+    EngineError,
     Measure,
     Predict,
     Runner,
@@ -63,6 +64,26 @@ def test_engines_of_different_inputs_are_timed_together(small: Small, tmp_path: 
     engines, images = {"a": tmp_path / "a", "b": tmp_path / "b"}, {"a": small.images, "b": large}
     latency(Measure(throughput=(3,), **QUICK), tmp_path, load=load, engines=engines, images=images)
     assert seen == {"a": {(1, 1, 32, 32), (3, 1, 32, 32)}, "b": {(1, 3, 48, 48), (3, 3, 48, 48)}}
+
+
+@pytest.mark.parametrize("where", ["opened", "timed", "run with more images"])
+def test_the_error_of_an_engine_names_it(where: str, small: Small, tmp_path: Path) -> None:
+    problem = MemoryError("too large")
+
+    def load(engine: Path, threads: int) -> Runner:
+        def run(x: np.ndarray) -> np.ndarray:
+            if engine.name == "b" and (where == "timed" or len(x) > 1):
+                raise problem
+            return x
+
+        if engine.name == "b" and where == "opened":
+            raise problem
+        return run
+
+    engines = {name: tmp_path / name for name in "abc"}
+    with pytest.raises(EngineError, match="b cannot be timed: too large") as caught:
+        latency(Measure(throughput=(1, 3), **QUICK), tmp_path, load=load, engines=engines, images=small.images)
+    assert caught.value.engine == "b" and caught.value.reason is problem
 
 
 def test_engines_take_turns_batch_by_batch_and_see_every_image() -> None:

@@ -10,14 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from core.cache import Stages
+from core.cache import Artifact, Stages
+from core.engine_name import EngineName
 from data.gated import gated
 from data.index import Data, index
+from measure.engines import EngineError
 from models.checkpoint import Load, load_checkpoint
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
-from pipeline.compare import Entry, check_same, on_the_same_images, requested
+from pipeline.compare import Entry, check_same, on_the_same_images, requested, time_together
 from pipeline.recipe import load_recipe
+from pipeline.run import Run
+from reports.run_folder import TargetResult
 from tests.widths import narrow
 
 FACTORIES = """
@@ -224,3 +228,25 @@ def test_the_order_of_a_networks_classes_makes_no_other_images(images: Path, tmp
     assert gated(found) != before
     (found / "dataset.json").write_text(json.dumps({**dataset, "classes": dataset["classes"][::-1]}))
     assert gated(found) == before
+
+
+@pytest.mark.parametrize("untimed", [[], ["a/baseline-fp32"], ["a/student-int8", "b/student-int8"]])
+def test_an_engine_that_cannot_be_timed_leaves_the_others(untimed: list[str], tmp_path: Path) -> None:
+    engine = Artifact(tmp_path, {})
+    int8 = EngineName("student", "int8", "", "onnxruntime")
+    result = TargetResult(
+        "onnxruntime", engines={EngineName.baseline("onnxruntime"): engine, int8: engine}, latency=engine, candidate=int8
+    )
+    runs: Any = {name: (load_recipe("resnet18", None, {}, []), Run(Any, {"onnxruntime": result})) for name in "ab"}
+
+    def step(*_: Any, engines: dict[str, Artifact], images: dict[str, Artifact], **__: Any) -> Artifact:
+        assert engines.keys() == images.keys()
+        for name in engines:
+            if name in untimed:
+                raise EngineError(name, RuntimeError("out of\nmemory"))
+        return Artifact(tmp_path, {"metrics": {"timed": dict.fromkeys(engines)}})
+
+    found = time_together(runs, {"a": engine, "b": engine}, step)["onnxruntime"]  # type: ignore[arg-type]
+    every = [f"{name}/{key}" for name in "ab" for key in ("baseline-fp32", "student-int8")]
+    assert list(found["timed"]) == [name for name in every if name not in untimed]
+    assert found["notes"] == [f"{name} cannot be timed beside the others: out of memory" for name in untimed]

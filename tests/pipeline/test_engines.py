@@ -18,8 +18,10 @@ from core.cache import Artifact
 from core.config import Config
 from core.engine_name import EngineName
 from export import targets
-from pipeline.builder import EngineBuilder, costs_its_row
+from measure.engines import EngineError
+from pipeline.builder import EngineBuilder
 from pipeline.engines import engines_of
+from pipeline.failures import costs_its_row
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.student import Base, Student
 from reports.run_folder import TargetResult
@@ -31,17 +33,24 @@ WRONG = {"baseline-fp32": 0, "student-fp32": 0, "student-fp16": 0, "student-int8
 
 @dataclass
 class NotedStages:
-    """Takes the place of `Stages`. `failing` has the error of a stage by its name and label; `ran` the calls."""
+    """Takes the place of `Stages`. `failing` has the error of a stage by its name and label; `ran` the calls.
+
+    `untimed` has the errors of engines while they are timed, by their keys.
+    """
 
     root: Path
     failing: dict[str, Exception] = field(default_factory=dict)
+    untimed: dict[str, Exception] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
 
-    def __call__(self, stage: Callable[..., Any], config: Config, *, label: str = "", **_: Any) -> Artifact:
+    def __call__(self, stage: Callable[..., Any], config: Config, *, label: str = "", **inputs: Any) -> Artifact:
         name = f"{stage.__name__} {label}".strip()
         self.ran.append(name)
         if name in self.failing:
             raise self.failing[name]
+        for engine in inputs.get("engines", {}):
+            if engine in self.untimed:
+                raise EngineError(engine, self.untimed[engine])
         return getattr(self, stage.__name__, self.anything)(name.replace("/", ":"), label)
 
     def anything(self, name: str, label: str) -> Artifact:
@@ -128,6 +137,94 @@ def test_what_fails_costs_its_row(
     assert [rung.name.form for rung in result.rungs] == rungs
     assert not forms(result.engines) & rows and set(result.engines) == set(result.held_out)
     assert result.candidate in result.engines and result.bundle
+
+
+@pytest.mark.parametrize(
+    ("untimed", "chosen"),
+    [
+        ({"student-fp16"}, "student-mixed2"),
+        ({"student-mixed2"}, "student-fp16"),
+        ({"student-fp32", "student-mixed1"}, "student-mixed2"),
+        ({"baseline-fp32"}, "student-int8"),  # without a baseline all are inconclusive, and the quickest is taken
+    ],
+)
+@pytest.mark.parametrize("error", [ValueError, MemoryError], ids=lambda e: e.__name__)
+def test_an_engine_that_cannot_be_timed_costs_its_row(
+    untimed: set[str], chosen: str, error: type[Exception], stages: NotedStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.untimed = {key: error("first\nsecond") for key in untimed}
+    result = pressed(stages, monkeypatch)
+    assert forms(result.refused) == untimed
+    assert all(reason.startswith("it was built and cannot be timed: ") for reason in result.refused.values())
+    assert all(reason.endswith("first second") for reason in result.refused.values())
+    assert forms(result.engines) == set(WRONG) - {"student-qat"} - untimed
+    assert set(result.engines) == set(result.held_out) and {rung.name for rung in result.rungs} <= set(result.engines)
+    assert result.candidate and result.candidate.key == chosen and result.bundle
+
+
+def test_a_target_without_an_engine_that_can_be_timed_has_the_reason(
+    stages: NotedStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.untimed = {key: RuntimeError("out of memory") for key in WRONG}
+    result = pressed(stages, monkeypatch)
+    assert result.unavailable == "it was built and cannot be timed: out of memory"
+    assert not result.engines and not result.bundle and not result.candidate
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["runs here", "is only built here"])
+@pytest.mark.parametrize("error", [ValueError, TypeError], ids=lambda e: e.__name__)
+def test_if_the_chosen_engine_cannot_be_packed_nothing_ships(
+    error: type[Exception], runs: bool, stages: NotedStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets.get("onnxruntime"), "cannot_run", lambda: None if runs else "no such processor")
+    chosen = pressed(stages, monkeypatch).candidate
+    stages.failing["bundle onnxruntime"] = error("first\nsecond")
+    result = pressed(stages, monkeypatch)
+    assert result.candidate == chosen is not None and result.bundle is None
+    assert set(result.refused) == {chosen} and chosen not in result.engines and result.engines
+    assert result.refused[chosen].startswith("it was built and cannot be packed: ")
+    assert result.refused[chosen].endswith("first second")
+
+
+@pytest.mark.parametrize(
+    ("fails", "candidate"),
+    [
+        ("student-mixed2", "student-fp16"),  # the milder one
+        ("student-fp16", "student-mixed2"),
+        ("baseline-fp32", "student-mixed2"),
+    ],
+)
+def test_an_engine_that_fails_on_the_images_that_judge_costs_its_row(
+    fails: str, candidate: str, stages: NotedStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.failing[f"predict {fails}/onnxruntime on test"] = RuntimeError("no memory")
+    result = pressed(stages, monkeypatch)
+    assert result.refused == {EngineName.parse(f"{fails}/onnxruntime"): "it was built and does not run: no memory"}
+    assert fails not in forms(result.engines)
+    assert forms(result.predictions) == {"baseline-fp32", "student-fp16", "student-mixed2"} - {fails}
+    assert result.candidate and result.candidate.key == candidate and result.bundle
+
+
+@pytest.mark.parametrize("fails", ["timed", "packed"])
+def test_a_full_disk_while_engines_are_timed_or_packed_ends_the_run(
+    fails: str, stages: NotedStages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    if fails == "timed":
+        stages.untimed["student-int8"] = full
+    else:
+        stages.failing["bundle onnxruntime"] = full
+    with pytest.raises(OSError, match="No space left"):
+        pressed(stages, monkeypatch)
+
+
+def test_a_run_after_an_engine_failed_has_it_back(stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages.untimed["student-mixed2"] = RuntimeError("out of memory")
+    before = pressed(stages, monkeypatch, gate__max_drop=1)
+    assert "student-mixed2" in forms(before.refused)
+    stages.untimed.clear()
+    result = pressed(stages, monkeypatch, before, gate__max_drop=1)
+    assert not result.refused and "student-mixed2" in forms(result.engines)
 
 
 def test_a_training_that_fails_costs_the_row_of_its_rung(stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:

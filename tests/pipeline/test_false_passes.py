@@ -21,10 +21,10 @@ from measure.sequence import fixed_sequence
 from measure.stratified import Paired
 from measure.verdict import Drop
 from pipeline import choose, levels
-from pipeline.levels import UNPRUNED, hardest
+from pipeline.levels import hardest
 from pipeline.minutes import Plan
 from pipeline.recipe import Levels as Settings
-from reports.run_folder import Level
+from reports.run_folder import UNPRUNED, Level
 
 LIMIT = 1.0  # points
 GAINED = 0.02  # share of the images; another such share is lost beside the drop

@@ -131,6 +131,12 @@ def test_only_its_own_data_set_is_trained_as_the_demo(model: str, data: str, fil
     assert recipe_of(model, data) == FOLDER / f"{file}.toml"
 
 
+def test_a_model_without_a_recipe_of_its_own_is_trained_as_the_images_need(images: Artifact, tmp_path: Path) -> None:
+    recipe = follow(load_recipe("resnet20", None, {}, ["onnxruntime"]), Stages(tmp_path), images, ("train",))
+    assert (recipe.train.epochs, recipe.train.lr, recipe.train.batch_size, recipe.train.grow_at) == (60, 0.05, 16, 0)
+    assert recipe.train.augment == Augment(flip=True, shift=4, min_area=None)
+
+
 def test_an_index_of_real_images_has_the_facts(tmp_path: Path) -> None:
     (tmp_path / "index").mkdir()
     index(Data(train_limit=100, test_limit=20, input_size=96, resize=96), tmp_path / "index")

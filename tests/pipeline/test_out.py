@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline import __main__, api
-from pipeline.out import default_out
+from pipeline.compare import Entry
+from pipeline.out import default_comparison, default_out
 from pipeline.recipe import load_recipe
 
 
@@ -91,3 +92,47 @@ def test_the_command_line_and_python_use_the_same_folder(arguments: list[str], m
     with pytest.raises(ValueError, match="enough"):
         api.compress("resnet50", checkpoint="mine.pth", data="imgs", out="elsewhere")
     assert used == ["runs/resnet50-mine+imgs"] * 2 + ["elsewhere"]
+
+
+def comparison(*models: tuple[str, str | None], data: str | None = None) -> str:
+    def entry(model: str, checkpoint: str | None) -> Entry:
+        given = {"checkpoint": checkpoint, "data.name": data}
+        return Entry(model, load_recipe(model, None, {key: value for key, value in given.items() if value}, []), {})
+
+    return str(default_comparison(entry(*each) for each in models))
+
+
+def test_the_folder_of_a_comparison_has_the_names_of_its_networks_and_images() -> None:
+    both = (("resnet18", None), ("resnet50", None))
+    assert comparison(*both) == "runs/compare-resnet18,resnet50"
+    assert comparison(*both, data="cifar10") == "runs/compare-resnet18,resnet50+cifar10"
+    assert comparison(both[0], ("resnet50", "mine.pth"), data="my-images") == "runs/compare-resnet18,resnet50-mine+my-images"
+
+
+def test_different_comparisons_have_different_folders() -> None:
+    networks = ["resnet18", "resnet34", "resnet50"]
+    files = [None, "mine.pth", "yours.pth", "a/mine.pth", "resnet50.pth", "x" * 90 + ".pth", "x" * 91 + ".pth"]
+    found = [
+        comparison(*((model, file) for model in some), *more, data=data)
+        for some in (networks, networks[:2], networks[::-1])
+        for more in ([], [("resnet152", "y" * 90 + ".pth")])
+        for file in files
+        for data in (None, "cifar10", "a/images", "b/images")
+    ]
+    assert len(set(found)) == len(found)
+    assert all(Path(path).parent == Path("runs") and len(Path(path).name) < 180 for path in found)
+
+
+def test_compare_writes_into_the_folder_of_its_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+
+    def noted(entries: Any, wanted: Any, out: Path, *_: Any) -> None:
+        used.append(str(out))
+        raise ValueError("enough")
+
+    monkeypatch.setattr("pipeline.compare.compare", noted)
+    for more in ([], ["--data", "cifar10"], ["--out", "elsewhere"]):
+        monkeypatch.setattr(sys, "argv", ["respress", "compare", "resnet18,resnet50=mine.pth", *more])
+        with pytest.raises(SystemExit):
+            __main__.main()
+    assert used == ["runs/compare-resnet18,resnet50-mine", "runs/compare-resnet18,resnet50-mine+cifar10", "elsewhere"]

@@ -1,10 +1,10 @@
-"""Which engines of a sweep are on the front, and the notes about them."""
+"""Which engines of a search or a SWEEP are on the front, and the notes about them."""
 
 import numpy as np
 
 from measure.gate import drop_of
 from reports.schema import ChosenOn, GateResult, Latency, Row
-from reports.sweep import sweep_notes, trades, with_front
+from reports.sweep import searched, sweep_notes, trades, with_front
 
 N = 1000
 
@@ -69,3 +69,27 @@ def test_the_note_says_that_no_engine_could_run() -> None:
     not_run = row("student-int8[0.3]", None, 0).model_copy(update={"chosen_on": None, "status": "built"})
     (note,) = sweep_notes([not_run], GATE)
     assert note == "SWEEP on onnxruntime: none of the 1 engines could be evaluated here."
+
+
+SEARCHED = [
+    row("baseline-fp32", 10.0, 0),
+    row("student-int8[unpruned]", 2.0, 20),
+    row("student-int8[50% of MACs]", 1.0, 40, ships=True),
+    row("student-int8[35% of MACs]", 0.5, 200),
+]
+
+
+def test_the_note_of_a_search_does_not_speak_of_a_sweep() -> None:
+    (note,) = sweep_notes(with_front(SEARCHED), GATE)
+    assert note.startswith(
+        "The search built 3 engines for onnxruntime. 1 of them loses more accuracy than the gate allows (top1=10); "
+        "student-int8[50% of MACs] ships. No engine is both quicker and more accurate than "
+    )
+    assert searched(SEARCHED) and not searched(ROWS)
+
+
+def test_a_search_that_found_nothing_is_not_called_a_sweep() -> None:
+    alone = [row("student-int8[unpruned]", None, 0).model_copy(update={"chosen_on": None, "status": "built"})]
+    assert list(sweep_notes(alone, GATE)) == [
+        "The search built 1 engine for onnxruntime. None of them could be evaluated here."
+    ]
