@@ -171,13 +171,13 @@ def label_column(header: list[str], file: int) -> int | None:
 def best_of(tables: Iterable[Table], names: Sequence[bytes]) -> Labels | None:
     """The labels of `names` in the one of `tables` that has at least half of them.
 
-    If its column has a usual name for labels, matching half of its rows is enough, and it has priority over other tables.
-    Raises ValueError if two tables give different labels.
+    If its column has a usual name for labels, matching half of its rows is enough, even if most of these have no label (then
+    `check_complete` refuses it), and it has priority over other tables. Raises ValueError if two tables give different labels.
     """
     tables = list(tables)
     images = Images(names if tables else [])
     found = [labels for table in tables if (labels := labels_of(table, images)) is not None]
-    found = [labels for labels in found if 2 * len(labels.of) >= (min(len(names), labels.rows) if labels.known else len(names))]
+    found = [labels for labels in found if covers(labels, len(names))]
     found = [labels for labels in found if labels.known] or found
     for other in found[1:]:
         if other.of != found[0].of:
@@ -185,6 +185,12 @@ def best_of(tables: Iterable[Table], names: Sequence[bytes]) -> Labels | None:
                 f"{found[0].path} and {other.path} label the same images differently; keep only one of them in DATA"
             )
     return found[0] if found else None
+
+
+def covers(labels: Labels, images: int) -> bool:
+    if labels.known:
+        return bool(labels.of) and 2 * (labels.rows - len(labels.missing)) >= min(images, labels.rows)
+    return 2 * len(labels.of) >= images
 
 
 def check_complete(data: str, labels: Labels, images: int, missing: Sequence[str]) -> list[str]:

@@ -81,14 +81,21 @@ class Split(Dataset[Batch]):
             raise self.changed(i, error) from error
 
     def encoded(self, i: int) -> bytes:
-        """Image `i` as an image file: the user's own, byte for byte; of an array a PNG, which is lossless.
+        """Image `i` as a PNG, which is lossless: the pixels of `image` and nothing else, so no EXIF, no comment, no name.
+
+        Raises ValueError like `image`.
+        """
+        buffer = io.BytesIO()
+        Image.fromarray(np.asarray(self.image(i))).save(buffer, "PNG")  # a new image: `save` would copy the metadata
+        return buffer.getvalue()
+
+    def original(self, i: int) -> bytes:
+        """The user's own file of image `i`, byte for byte, with its metadata; of an array a PNG.
 
         Raises ValueError like `image`.
         """
         if self.dataset["kind"] == "array":
-            buffer = io.BytesIO()
-            self.image(i).save(buffer, "PNG")
-            return buffer.getvalue()
+            return self.encoded(i)
         try:
             with open(self.path(i), "rb") as file:
                 return file.read()

@@ -24,6 +24,8 @@ DEVICE = Path(__file__).parent / "device"
 class Bundle(Config):
     """`images` golden images whose files have at most `megabytes` together. `tolerance` is the largest difference of any
     logit, as a share of the largest one; `tolerance_elsewhere` replaces it where another runtime computed the expected logits.
+    `golden_original`: the golden images of a folder are the user's own files, which photographs often say in their metadata
+    where and by whom they were taken. Without it, they are PNG files of the pixels alone.
 
     Rounding differs between instruction sets and GPUs, so logits are compared with a tolerance, preprocessing exactly. The
     INT8 resnet50 of recipes/resnet101.toml differs by up to 0.04 between the orders in which ONNX Runtime can compute it.
@@ -31,6 +33,7 @@ class Bundle(Config):
 
     images: int = Field(default=16, gt=0)
     megabytes: float = Field(default=20, gt=0)
+    golden_original: bool = False
     tolerance: float = 0.05
     tolerance_elsewhere: float = 0.1
 
@@ -73,10 +76,13 @@ def bundle(
 def golden_files(config: Bundle, split: Split) -> dict[int, bytes]:
     """{index: file} of images spread over `split`. Only the smallest ones, at least one, if all together are too large.
 
-    Files and not pixels, because the decoding on the device is checked as well.
+    Files and not inputs of the network, because the device's preprocessing is checked as well. Only the user's own files
+    (`golden_original`) also check its decoders of JPEG and other formats, its conversion of colours and its EXIF rotation: the
+    PNG files have the pixels after these steps.
     """
     spread = np.linspace(0, len(split) - 1, min(config.images, len(split))).astype(int).tolist()
-    files = {i: split.encoded(i) for i in spread}
+    file = split.original if config.golden_original else split.encoded
+    files = {i: file(i) for i in spread}
     by_size = sorted(spread, key=lambda i: len(files[i]))
     totals = np.cumsum([len(files[i]) for i in by_size])
     count = max(1, int((totals <= config.megabytes * 1e6).sum()))

@@ -13,23 +13,28 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from measure.gate import Gate, drop_of, paired
+from measure.doubts import doubts_of, is_far_better
+from measure.gate import Gate, drop_of, paired, worst
 from measure.limits import SIGNIFICANCE, limited, worst_class
 from measure.predictions import Classes, Predictions, truth_of
 from measure.statistics import holm, p_above, tango_lower, tango_upper
 from measure.stratified import Paired
-from measure.verdict import ClassLoss, ClassVerdict, Drop, GateLoss
+from measure.verdict import ClassLoss, ClassVerdict, Drop, GateLoss, Verdict
 
 FEWEST = 2  # lost images of a class that has no correct one left; a single image shows nothing
 
 
 @dataclass(frozen=True)
 class Judge:
-    """`counted` [N]: the images that count in a verdict, None for all; `names`: the classes in the order of the labels."""
+    """`counted` [N]: the images that count in a verdict, None for all; `names`: the classes in the order of the labels.
+
+    `doubts_gains`: an engine that is far better than its baseline does not pass.
+    """
 
     gate: Gate
     counted: NDArray[np.bool_] | None = None
     names: Sequence[str] = ()
+    doubts_gains: bool = False
 
     def drop(self, baseline: Predictions, candidate: Predictions) -> Drop:
         """What the candidate lost against the baseline on the same images, and whether it passes."""
@@ -37,9 +42,14 @@ class Judge:
         losses = self.losses(truth, before, after)
         found = drop_of(before == truth, after == truth, self.gate.max_drop, self.of_classes(losses))
         classes = [entry for entry in losses if entry.verdict != "pass"]
-        if not any(entry.verdict == "fail" for entry in classes):
-            return found.model_copy(update={"classes": classes})
-        return found.model_copy(update={"classes": classes, "verdict": "fail", "needed": None})
+        doubts = doubts_of(truth, before, after)
+        if self.doubts_gains and is_far_better(found.points, found.upper_95):
+            doubts.append("far_better")
+        found = found.model_copy(update={"classes": classes, "doubts": doubts})
+        if found.failed_classes:
+            return found.model_copy(update={"verdict": "fail", "needed": None})
+        verdict: Verdict = worst([found.verdict, "inconclusive"]) if doubts else found.verdict
+        return found.model_copy(update={"verdict": verdict})
 
     def of_classes(self, losses: Sequence[ClassLoss]) -> list[GateLoss]:
         """The losses against the gates of classes. A class without images has the counts of none."""
@@ -95,7 +105,9 @@ def judge_of(gate: Gate, images: Path, checked: Path | None, split: Literal["val
     if checked is not None:
         with np.load(checked / "duplicates.npz") as arrays:
             counted = arrays[{"val": "chooses", "test": "counted"}[split]]
-    return Judge(gate, counted, json.loads((images / "dataset.json").read_text())["classes"])
+    classes = json.loads((images / "dataset.json").read_text())["classes"]
+    # Searches go on where an engine is far better than a baseline that was not trained to its end; the judge doubts it.
+    return Judge(gate, counted, classes, doubts_gains=split == "test")
 
 
 def loss_of(label: str, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> ClassLoss:

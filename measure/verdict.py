@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 ClassVerdict = Literal["pass", "fail", "suspicious"]
+Doubt = Literal["one_class", "chance", "constant", "far_better"]
 
 
 class Part(BaseModel):
@@ -85,8 +86,13 @@ class Drop(Part):
     If the images have no labels, it is the drop of agreement: `lost` counts the images whose predicted class differs from the
     baseline's, and `gained` is 0. `relative_percent` is None if the baseline gets no image right. `gates` are the losses
     against the limits of GATE, which may be without top-1; none in earlier versions. `classes` are the failed and the
-    suspicious classes. `verdict` is the worst of all gates; "fail" if a class failed. `needed` is the number of images that
-    would make top-1 pass, if it is an inconclusive gate.
+    suspicious classes. `verdict` is the worst of all gates; "fail" if a class failed; no "pass" with any of the `doubts`
+    (measure/doubts.py). `needed` is the number of images that would make top-1 pass, if it is an inconclusive gate.
+
+    one_class    all images are of one class
+    chance       the baseline is no better than a constant prediction or random guessing
+    constant     the engine predicts the same class for all images
+    far_better   the engine is far better than the baseline
     """
 
     points: float
@@ -99,6 +105,7 @@ class Drop(Part):
     needed: int | None = None
     gates: list[GateLoss] = Field(default_factory=list)
     classes: list[ClassLoss] = Field(default_factory=list)
+    doubts: list[Doubt] = Field(default_factory=list)
 
     @property
     def failed_classes(self) -> list[ClassLoss]:

@@ -68,6 +68,9 @@ Stem = Annotated[
     Literal["imagenet", "small"] | None,
     typer.Option(help="first layer of a network trained from scratch: imagenet (7x7, pooling) or small (3x3)"),
 ]
+GoldenOriginal = Annotated[
+    bool, typer.Option("--golden-original", help="golden.npz gets your image files as they are, with their EXIF data")
+]
 RecipeFile = Annotated[Path | None, typer.Option(help="TOML file; default: that of the model, and of DATA, in recipes/")]
 Out = Annotated[Path | None, typer.Option(help="folder for all results; default: runs/<model>-<checkpoint>+<data>")]
 InputSize = Annotated[int | None, typer.Option(help="side of the network's square input, pixels")]

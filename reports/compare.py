@@ -14,6 +14,7 @@ from core.engine_name import EngineName
 from core.text import problem
 from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
+from reports.findings import doubts_text
 from reports.render import environment, write
 from reports.rows import latency_of
 from reports.run_folder import read_record
@@ -140,7 +141,8 @@ def why(row: Row, report: Report) -> str | None:
     gates = [each for each in row.drop.gates if each.verdict == row.standing] or row.drop.gates
     named = [("" if each.name == "top1" else f"{each.name}: ", each) for each in gates]
     if row.standing == "inconclusive":
-        doubt = "; ".join(f"{name}up to {each.upper_95:.2f} points may be lost" for name, each in named)
+        may = "; ".join(f"{name}up to {each.upper_95:.2f} points may be lost" for name, each in named)
+        doubt = doubts_text(row.drop) or may
         return f"inconclusive ({doubt}), and {strict}"
     return "; ".join(f"{name}loses {each.points:.2f} points; the limit is {each.limit:g}" for name, each in named)
 

@@ -2,13 +2,19 @@
 
 from collections.abc import Iterator
 
-from measure.verdict import ClassLoss, GateLoss
+from measure.doubts import is_far_better
+from measure.verdict import ClassLoss, Doubt, Drop, GateLoss
 from reports.schema import GateResult, Row
 
 MOSTLY = 0.9
 MOST_CLASSES = 5
-MUCH_BETTER = 5.0  # points
 THEN = {"inconclusive": "is inconclusive", "fail": "fails"}
+DOUBTS: dict[Doubt, str] = {
+    "one_class": "all images that count are of one class, which does not show whether an engine can distinguish classes",
+    "chance": "the FP32 baseline only guesses on these images, so it has no accuracy that an engine could lose",
+    "constant": "it predicts the same class for all images that count, as a broken engine would",
+    "far_better": "it is far better than its FP32 baseline, and compression does not do that",
+}
 UNLABELLED = (
     "The images have no labels, so no accuracy is known: the gate compares each engine's predictions with those of the FP32 "
     "baseline on the same target. Agreement does not show how often both are wrong."
@@ -23,6 +29,7 @@ def findings(rows: list[Row], gate: GateResult) -> list[str]:
         for row in rows
         for note in (
             *verdict_notes(row, gate),
+            *doubt_notes(row),
             *sequence_notes(row, rows),
             *better_notes(row),
             *unmeasured_notes(row, gate),
@@ -102,6 +109,18 @@ def loss_text(loss: GateLoss, agreement: bool) -> str:
     )
 
 
+def doubts_text(drop: Drop) -> str:
+    """Why an engine with this drop cannot pass, whatever it lost; "" if it can."""
+    return "; ".join(DOUBTS[doubt] for doubt in drop.doubts)
+
+
+def doubt_notes(row: Row) -> Iterator[str]:
+    """A note for each reason why the engine cannot pass, whatever its drop is. `better_notes` has the one for gains."""
+    for doubt in row.drop.doubts if row.drop else []:
+        if doubt != "far_better":
+            yield f"{row.id} cannot pass: {DOUBTS[doubt]}."
+
+
 def sequence_notes(row: Row, rows: list[Row]) -> Iterator[str]:
     """A note if a milder engine ships in place of the chosen one, or if the verdict of a milder one counts."""
     if row.standing is None or row.drop is None:
@@ -121,15 +140,15 @@ def sequence_notes(row: Row, rows: list[Row]) -> Iterator[str]:
 
 def better_notes(row: Row) -> Iterator[str]:
     """A note if the engine is far better than its baseline."""
-    for points, upper, where in (
-        *([(row.chosen_on.drop, row.chosen_on.upper_95, "choose")] if row.chosen_on else []),
-        *([(row.drop.points, row.drop.upper_95, "judge")] if row.drop else []),
+    for points, upper, where, then in (
+        *([(row.drop.points, row.drop.upper_95, "judge", " So it cannot pass.")] if row.drop else []),
+        *([(row.chosen_on.drop, row.chosen_on.upper_95, "choose", "")] if row.chosen_on else []),
     ):
-        if points is not None and upper is not None and points < -MUCH_BETTER and upper < 0:
+        if points is not None and upper is not None and is_far_better(points, upper):
             yield (
                 f"{row.id} is {-points:.1f} points better than its FP32 baseline on the images that {where}. Compression does "
                 "not do that: something differs that should not, such as the preprocessing, or the baseline was not trained "
-                "to its end."
+                f"to its end.{then}"
             )
             return
 

@@ -8,7 +8,7 @@ from core.engine_name import EngineName
 from measure.statistics import tango_lower
 from measure.verdict import Drop, Part
 from reports import numbers
-from reports.findings import class_text, loss_text, settling
+from reports.findings import class_text, doubts_text, loss_text, settling
 from reports.schema import Environment, Report, Row
 
 SHOWN = 4
@@ -103,6 +103,8 @@ def reason_of(row: Row, report: Report) -> str | None:
         return "; ".join(failed) or None
     if row.standing != row.drop.verdict:
         return "a milder engine of this target, which was judged before it, does not pass"
+    if row.drop.doubts:
+        return doubts_text(row.drop)
     return " ".join(settling(each) for each in row.drop.gates if each.verdict == "inconclusive") or None
 
 

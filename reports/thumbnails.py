@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from data.loader import Split
@@ -31,5 +32,5 @@ def thumbnail(split: Split, i: int) -> str | None:
 
 def as_data_uri(image: Image.Image) -> str:
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=85)
+    Image.fromarray(np.asarray(image)).save(file, "JPEG", quality=85)  # a new image: `save` would copy a JPEG's comment
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -46,7 +46,8 @@ def test_an_image_as_a_file_is_the_same_image(folder: Path, small: Small, tmp_pa
     index(Data(name=str(folder), input_size=48), tmp_path)
     for split in (Split(tmp_path, "test"), Split(small.images, "test")):
         for i in range(4):
-            assert preprocess.load(io.BytesIO(split.encoded(i)), split.spec) == split.image(i)
+            for file in (split.encoded(i), split.original(i)):
+                assert preprocess.load(io.BytesIO(file), split.spec) == split.image(i)
 
 
 def test_an_image_that_is_gone_is_named(tree: Tree, out: Path) -> None:
@@ -54,7 +55,7 @@ def test_an_image_that_is_gone_is_named(tree: Tree, out: Path) -> None:
     index(Data(name=str(root)), out)
     split = Split(out, "test")
     Path(split.path(1)).unlink()
-    for look in (split.encoded, split.image):
+    for look in (split.encoded, split.original, split.image):
         with pytest.raises(ValueError, match=r"test/cat/\d+\.png of DATA my-images cannot be read .* restore it"):
             look(1)
 

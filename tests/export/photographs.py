@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 SIZES = [(301, 199), (97, 250), (128, 128), (64, 63), (211, 50)]
 
@@ -50,3 +50,19 @@ def write(folder: Path) -> list[Path]:
     path, image = new("png")
     Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(path)  # 16 bits
     return files
+
+
+def with_place(path: Path, place: bytes) -> None:
+    """A JPEG at `path` with a comment, and with EXIF that says where (GPS) and with which camera it was taken, rotated; and a
+    PNG beside it with the same data."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010F] = "A camera"
+    gps = exif.get_ifd(0x8825)
+    gps[1], gps[2] = "N", (52.0, 31.0, 0.0)
+    gps[0x001B] = place  # GPSProcessingMethod: any bytes
+    image = photograph(99, SIZES[0])
+    image.save(path, exif=exif, comment=place)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Location", place.decode())
+    image.save(path.with_suffix(".png"), exif=exif, pnginfo=text)

@@ -3,19 +3,24 @@
 import json
 import os
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
+from PIL import Image
 
 from core.digest import file_digest
+from data import preprocess
 from data.index import Data, index
 from data.loader import Split
 from export import targets
 from export.bundle import Bundle, bundle, golden_files
 from models.sidecar import write_beside
 from tests.conftest import Small
+from tests.export import photographs
 from tests.export.conftest import ONNXRUNTIME, Engines, MakeBundle, Run, golden
 
 PREPROCESSINGS: list[dict[str, Any]] = [
@@ -66,8 +71,42 @@ def test_preprocessing_in_the_bundle_is_the_pipelines_bit_for_bit(
             assert got.tobytes() == wanted.tobytes()
 
 
-def test_golden_images_are_the_users_files_byte_for_byte(of_album: MakeBundle, device: Run) -> None:
+@pytest.mark.parametrize("exif", ["apply", "ignore"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_golden_images_have_the_pixels_of_the_files_and_nothing_else(
+    album: Path, exif: str, channels: int, tmp_path: Path
+) -> None:
+    """Of every kind of file (rotated, 16 bits, palettes, transparency, CMYK), and of a photograph with GPS data."""
+    data = tmp_path / "album"
+    for part in ("train", "test"):
+        shutil.copytree(album / "test", data / part)
+    place = b"52 deg 31' N"
+    photographs.with_place(data / "test/anything/place.jpg", place)
+    for file in (data / "test/anything/place.jpg", data / "test/anything/place.png"):
+        assert place in file.read_bytes()
+    images = tmp_path / "images"
+    images.mkdir()
+    index(Data(name=str(data), channels=channels, input_size=32, exif=exif), images)
+    split = Split(images, "test")
+    files = golden_files(Bundle(images=len(split)), split)
+    assert len(files) == len(split) == len(list((data / "test").rglob("*.*")))
+    for k, content in files.items():
+        found = Image.open(BytesIO(content))
+        assert (found.format, found.mode) == ("PNG", "L" if channels == 1 else "RGB")
+        assert not found.getexif() and not found.info and place not in content
+        again = preprocess.preprocess(preprocess.load(BytesIO(content), split.spec), split.spec)
+        assert again.tobytes() == preprocess.preprocess(preprocess.load(split.path(k), split.spec), split.spec).tobytes()
+
+
+def test_the_device_verifies_golden_images_without_metadata(of_album: MakeBundle, device: Run) -> None:
     folder = of_album(images=100)
+    assert len(golden(folder)["inputs"]) == len(Split(folder.parent / "images", "test"))
+    done = device(folder, ("numpy", "pillow", "onnxruntime"), "verify.py")
+    assert done.returncode == 0 and "preprocessing bit-identical" in done.stdout, done.stderr
+
+
+def test_original_golden_images_are_the_users_files_byte_for_byte(of_album: MakeBundle, device: Run) -> None:
+    folder = of_album(images=100, golden_original=True)
     content, split = golden(folder), Split(folder.parent / "images", "test")
     assert len(content["inputs"]) == len(split) > 10
     for k in range(len(split)):
@@ -109,5 +148,5 @@ def test_all_that_the_build_left_ships_with_its_modes(runtime: str, small: Small
     }  # fmt: skip
     assert os.access(out / "build.sh", os.X_OK) and not os.access(out / "legacy.onnx", os.X_OK)
     about = json.loads((out / "bundle.json").read_text())
-    expected = Bundle().tolerance_elsewhere  # the engine was not asked
+    expected = Bundle().tolerance_elsewhere  # the engine did not compute the logits
     assert about == {"engine": "engine.onnx", "sha256": file_digest(engine / "engine.onnx"), "tolerance": expected}

@@ -12,6 +12,8 @@ from measure.predictions import Predictions
 from measure.statistics import holm, p_above, tango_lower
 from measure.verdict import ClassVerdict, Drop
 
+NONE_WRONG = np.empty(0, int)
+
 
 def predictions(labels: np.ndarray, wrong: np.ndarray, classes: int, labelled: bool = True) -> Predictions:
     """Right except for the images in `wrong`."""
@@ -25,7 +27,7 @@ def lose(counts: list[int], lost: dict[int, int], judge: Judge | None = None, la
     labels = np.repeat(np.arange(len(counts)), counts)
     start = np.cumsum([0, *counts])
     wrong = np.concatenate([np.arange(start[label], start[label] + count) for label, count in lost.items()] or [[]]).astype(int)
-    baseline = predictions(labels, np.empty(0, int), len(counts), labelled)
+    baseline = predictions(labels, NONE_WRONG, len(counts), labelled)
     return (judge or Judge(Gate())).drop(baseline, predictions(labels, wrong, len(counts), labelled))
 
 
@@ -50,7 +52,10 @@ def test_verdict_of_a_class(counts: list[int], lost: dict[int, int], verdict: Cl
     drop = lose(counts, lost)
     worst = max(lost, default=0)
     assert {entry.label: entry.verdict for entry in drop.classes} == ({} if verdict == "pass" else {f"class {worst}": verdict})
-    assert drop.verdict == ("fail" if verdict == "fail" else "pass"), "of all images, too little is lost to fail"
+    constant = len(counts) == 2 and lost.get(1) == counts[1]  # it predicts class 0 for all images
+    assert drop.doubts == (["constant"] if constant else [])
+    passes = "inconclusive" if constant else "pass"
+    assert drop.verdict == ("fail" if verdict == "fail" else passes), "of all images, too little is lost to fail"
 
 
 @pytest.mark.parametrize(
@@ -84,6 +89,42 @@ def test_only_counted_images_count() -> None:
 def test_all_images_count_where_none_is_excluded() -> None:
     judged = Judge(Gate(), np.ones(2000, bool))
     assert lose([1000, 1000], {0: 3, 1: 5}, judged) == lose([1000, 1000], {0: 3, 1: 5})
+
+
+LABELS = np.repeat([0, 1, 2], [500, 300, 200])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "doubts"),
+    [
+        (LABELS, LABELS, []),
+        (LABELS, np.zeros(1000, int), ["constant"]),
+        (np.zeros(1000, int), LABELS, ["chance", "far_better"]),
+        (np.zeros(1000, int), np.zeros(1000, int), ["chance", "constant"]),
+        (np.arange(1000) % 3, np.arange(1000) % 3, ["chance"]),
+        (np.where(np.arange(1000) % 16, LABELS, 1 - LABELS % 2), LABELS, ["far_better"]),  # 6.3 points
+        (np.where(np.arange(1000) % 25, LABELS, 1 - LABELS % 2), LABELS, []),  # 4 points
+    ],
+)
+def test_no_engine_passes_with_a_doubt(before: np.ndarray, after: np.ndarray, doubts: list[str]) -> None:
+    baseline, candidate = (Predictions(np.repeat(each[:, None], 5, axis=1), LABELS) for each in (before, after))
+    drop = Judge(Gate(), doubts_gains=True).drop(baseline, candidate)
+    assert drop.doubts == doubts
+    assert drop.verdict == ("fail" if drop.points >= 1 else "inconclusive" if doubts else "pass")
+
+
+def test_images_of_one_class_show_nothing() -> None:
+    drop = lose([1000], {})
+    assert drop.doubts == ["one_class"] and drop.verdict == "inconclusive"
+    counted = np.repeat([True, False], [900, 100])  # the images of the other class do not count
+    assert lose([900, 100], {}, Judge(Gate(), counted)).doubts == ["one_class"]
+    assert lose([900, 100], {}, Judge(Gate(), np.ones(1000, bool))).doubts == []
+
+
+def test_an_engine_may_be_far_better_than_an_earlier_one() -> None:
+    labels = np.repeat([0, 1], 500)
+    drop = Judge(Gate()).drop(predictions(labels, np.arange(60), 2), predictions(labels, NONE_WRONG, 2))
+    assert drop.points == -6 and drop.verdict == "pass" and drop.doubts == []
 
 
 def test_gains_offset_losses_and_the_baseline_stands_beside() -> None:

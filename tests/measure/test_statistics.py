@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq  # type: ignore[import-untyped, unused-ignore]
 from scipy.stats import norm  # type: ignore[import-untyped, unused-ignore]
 
 from measure.statistics import p_better, tango_interval, tango_upper, upper_limit
@@ -60,6 +61,84 @@ def brute_force_upper(lost: int, gained: int, n: int, z: float) -> float:
 @pytest.mark.parametrize(("lost", "gained", "n"), [(9, 3, 32), (1, 7, 21), (0, 3, 40), (12, 30, 60)])
 def test_equals_brute_force(lost: int, gained: int, n: int) -> None:
     assert tango_upper(lost, gained, n) == pytest.approx(brute_force_upper(lost, gained, n, float(norm.ppf(0.95))), abs=0.11)
+
+
+def most_likely_gained(lost: int, gained: int, n: int, delta: float) -> float:
+    """P(gained) where the likelihood under P(lost) - P(gained) = delta is largest: the root of its derivative, by bisection."""
+
+    def slope(rate: float) -> float:
+        same = 1 - delta - 2 * rate
+        return gained / rate + lost / (rate + delta) - 2 * (n - lost - gained) / same
+
+    low, high = max(0.0, -delta), (1 - delta) / 2
+    inside = 1e-13 * (high - low)
+    low, high = low + inside, high - inside
+    if slope(low) <= 0:
+        return low
+    return high if slope(high) >= 0 else float(brentq(slope, low, high, xtol=1e-16))
+
+
+def solved_upper(lost: int, gained: int, n: int, z: float) -> float:
+    """The largest root of Tango's score equation in points, where the most likely rates come from the likelihood itself."""
+
+    def excess(delta: float) -> float:
+        rate = most_likely_gained(lost, gained, n, delta)
+        return n * delta - (lost - gained) - z * float(np.sqrt(n * (2 * rate + delta - delta**2)))
+
+    return 100 * float(brentq(excess, (lost - gained) / n + 1e-9 / n, 1 - 1e-9, xtol=1e-13))
+
+
+def drawn(seed: int) -> tuple[int, int, int]:
+    """Counts as tests of networks have them; every third case has a count of 0."""
+    rng = np.random.default_rng(seed)
+    n = int(10 ** rng.uniform(0.5, 4.5))
+    rates = 10 ** rng.uniform(-4, -0.5, 2)
+    lost, gained, _ = rng.multinomial(n, [*rates, 1 - rates.sum()])
+    return int(lost) * (seed % 3 != 1), int(gained) * (seed % 3 != 2), n
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_equals_a_solution_of_the_score_equation_without_its_closed_form(seed: int) -> None:
+    lost, gained, n = drawn(seed)
+    found = tango_upper(lost, gained, n)
+    assert found == pytest.approx(solved_upper(lost, gained, n, float(norm.ppf(0.95))), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_symmetric_and_monotone(seed: int) -> None:
+    """One more lost image instead of an unchanged or a gained one raises both limits: no engine passes by losing more."""
+    lost, gained, n = drawn(seed)
+    low, high = tango_interval(lost, gained, n)
+    assert tango_interval(gained, lost, n) == pytest.approx((-high, -low), abs=1e-12)
+    assert low <= 100 * (lost - gained) / n <= high and low < high
+    if lost + gained < n:
+        more = tango_interval(lost + 1, gained, n)
+        assert more[0] > low and more[1] > high
+    if gained:
+        more = tango_interval(lost + 1, gained - 1, n)
+        assert more[0] > low and more[1] > high
+    if lost + gained + 2 <= n:  # one more of each: the drop is the same and less certain
+        wider = tango_interval(lost + 1, gained + 1, n)
+        assert wider[0] < low and wider[1] > high
+
+
+def test_every_outcome_of_few_images_is_monotone() -> None:
+    """All counts of up to 12 images, so also n = 1 and every cell that is 0."""
+    for n in range(1, 13):
+        for lost in range(n + 1):
+            for gained in range(n + 1 - lost):
+                upper = tango_upper(lost, gained, n)
+                assert 100 * (lost - gained) / n <= upper <= 100
+                if lost + gained < n:
+                    assert tango_upper(lost + 1, gained, n) > upper or upper == 100
+                if gained:
+                    assert tango_upper(lost + 1, gained - 1, n) > upper
+
+
+@pytest.mark.parametrize(("lost", "gained", "upper"), [(0, 0, 73.01), (1, 0, 100.0), (0, 1, 46.03)])
+def test_a_single_image(lost: int, gained: int, upper: float) -> None:
+    """z² / (1 + z²) = 0.7301 with z = 1.645; gained: -1 + 2 z² / (1 + z²)."""
+    assert tango_upper(lost, gained, 1) == pytest.approx(upper, abs=0.006)
 
 
 @pytest.mark.parametrize("n", [1, 21, 10_000, 1_000_000])

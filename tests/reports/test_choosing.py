@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from reports.junit import junit
 from reports.render import render
 from reports.rows import collect, exit_code, missing_requested
 from reports.run_folder import read_record
 from reports.schema import Report, Row
+from reports.summary import summary_of
 
 MakeRun = Callable[..., Path]
 BOTH = ("student-fp32", "student-int8")
@@ -177,6 +179,13 @@ def test_an_engine_that_is_far_better_than_its_baseline_is_flagged(
     out = make_run(**{"held_out" if where == "choose" else "wrong": missed})
     notes = [note for note in collect(out).notes if "points better than its FP32 baseline" in note]
     assert [f"{points}.0 points better" in note and where in note for note in notes if "int8" in note] == [True] * noted
+    cannot_pass = noted and where == "judge"
+    assert all(note.endswith("So it cannot pass.") == cannot_pass for note in notes)
+    report = collect(out)
+    assert row(report, "student-int8").standing == ("inconclusive" if cannot_pass else "pass")
+    (line,) = [line for line in summary_of(report).lines if line.row.id == "student-int8/onnxruntime"]
+    assert ("compression does not do that" in line.judged) == cannot_pass
+    assert ("compression does not do that" in junit(report)) == cannot_pass
 
 
 def test_rungs_say_how_they_did_on_the_images_that_choose(make_run: MakeRun) -> None:
