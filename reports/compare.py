@@ -46,14 +46,9 @@ def compared(
 ) -> Comparison:
     """The comparison of `entrants` by name, at least one with a report.
 
-<<<<<<< HEAD
-    `timed` are the metrics of measure/engines.py `latency` by target, with `notes`; its engines are named "model/row".
+    `timed` are the metrics of measure/latency.py `latency` by target, with `notes`; its engines are named "model/row".
     `started` is the start of the command by time.perf_counter(). Targets without an engine that could ship, such as the
     reference, are left out.
-=======
-    `timed` are the metrics of measure/latency.py `latency` by target; its engines are named "model/row". `started` is the start
-    of the command by time.perf_counter(). Targets without an engine that could ship, such as the reference, are left out.
->>>>>>> 238ec8e (Measure latencies in watched turns, and say faster only where 9 of 10 turns agree (code, tests follow))
     """
     reports = {name: entrant.report for name, entrant in entrants.items() if entrant.report}
     first = next(iter(reports.values()))
@@ -106,14 +101,8 @@ def table(target: str, entrants: Mapping[str, Entrant], timed: dict[str, Any]) -
     found = set(best(points(engines)))
     engines = [engine.model_copy(update={"front": i in found}) for i, engine in enumerate(engines)]
     gate = next(entrant.report.gate.text for entrant in entrants.values() if entrant.report)
-<<<<<<< HEAD
-    remarks = [*notes(engines, gate), *timed.get("notes", [])]
+    remarks = [*busy_notes(engines), *notes(engines, gate), *timed.get("notes", [])]
     return Table(target=target, engines=engines, choices=choices(engines, right), notes=remarks)
-=======
-    return Table(
-        target=target, engines=engines, choices=choices(engines, right), notes=[*busy_notes(engines), *notes(engines, gate)]
-    )
->>>>>>> 238ec8e (Measure latencies in watched turns, and say faster only where 9 of 10 turns agree (code, tests follow))
 
 
 def engine_of(name: str, report: Report, row: Row, timed: dict[str, Any]) -> Engine:

@@ -147,19 +147,12 @@ class ChosenOn(Part):
 class Row(Part):
     """One engine, or the reason why there is none. A value that was not measured is None.
 
-<<<<<<< HEAD
     `variant` distinguishes the students of a search or a SWEEP. `chosen_on` has the figures on the images that choose;
     `accuracy`, `agreement` and `drop` are those on the images that judge, which only the baseline and the judged engines have.
     `standing`: the verdict of a judged engine that counts, the worst of its own (in `drop`) and of those of milder engines,
-    which were judged before it. `front`: no other engine of the target that could ship is both as quick and as accurate.
-=======
-    `variant` distinguishes the students of a sweep. `chosen_on` has the figures on the images that choose; `accuracy`,
-    `agreement` and `drop` are those on the images that judge, which only the baseline and the judged engines have. `standing`:
-    the verdict of a judged engine that counts, the worst of its own (in `drop`) and of those of milder engines, which were
-    judged before it. `memory_bytes` is the peak of a process that runs only this engine, with Python and the runtime;
-    `first_inference_ms` is the time from opening it to its first result in that process.
+    which were judged before it. `memory_bytes` is the peak of the memory that the engine adds to a process of its own, with its
+    runtime; `first_inference_ms` is the time from opening it to its first result there, with importing its runtime.
     `front`: no other engine of the target that could ship is both as quick and as accurate.
->>>>>>> 238ec8e (Measure latencies in watched turns, and say faster only where 9 of 10 turns agree (code, tests follow))
     """
 
     id: str

@@ -14,7 +14,7 @@ from core.cache import Artifact, Stages
 from core.engine_name import EngineName
 from data.gated import gated
 from data.index import Data, index
-from measure.engines import EngineError
+from measure.calls import EngineError
 from models.checkpoint import Load, load_checkpoint
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
