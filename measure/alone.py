@@ -29,8 +29,8 @@ class Alone(Config):
 def alone(config: Alone, out: Path, *, load: Load, engines: dict[str, Path], images: Path) -> dict[str, Any]:
     """{"alone": {engine: {"memory_bytes", "first_inference_ms"}}}; a note in place of an engine that could not be measured.
 
-    memory_bytes         largest resident memory of the process, Python and the runtime included
-    first_inference_ms   from opening the engine to the first result for one image
+    memory_bytes         the most resident memory that the engine adds to the process: its runtime, its weights, one image
+    first_inference_ms   from opening the engine to the first result for one image; importing its runtime included
     """
     found, notes = {}, []
     for name, engine in engines.items():
