@@ -40,7 +40,8 @@ def latency(
     Raises EngineError for the first engine that fails.
     """
     threads = config.threads or hardware.cores()
-    inputs = {name: first(images[name] if isinstance(images, dict) else images, max(1, *config.throughput)) for name in engines}
+    count = max((1, *config.throughput))
+    inputs = {name: first(images[name] if isinstance(images, dict) else images, count) for name in engines}
     runners: dict[str, Runner] = {}
     for name, engine in engines.items():
         with named(name):

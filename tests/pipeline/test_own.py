@@ -19,7 +19,6 @@ QUICK = [
     "--set",
     "measure.queries=10",
     "--set",
-    "--set",
     "measure.throughput=[1]",
     "--set",
     "measure.warmup=0",
