@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal
 flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers bench-papers \
-  bench-grid bench-training
+  bench-grid bench-training bench-latency
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -54,7 +54,7 @@ quick: $(VENV)/.ready-dev ## the fast tests, for the edit loop
 test: $(VENV)/.ready-dev ## all tests
 	$(PYTEST)
 
-bench: bench-engines bench-pruning bench-peers bench-training ## all benchmarks but bench-papers and bench-grid, into benchmarks/RESULTS.md
+bench: bench-engines bench-pruning bench-peers bench-training ## the benchmarks but bench-papers, bench-grid and bench-latency, into benchmarks/RESULTS.md
 
 bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
 	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
@@ -78,6 +78,9 @@ bench-grid: $(VENV)/.ready ## CHECKPOINT=FILE [MODEL=resnet20 DATA=cifar10 RATIO
 bench-training: MODEL = resnet56
 bench-training: $(VENV)/.ready ## [MODEL=resnet56 RATIO= ARGS=]: images per second of our training and of a bare PyTorch loop
 	$(VENV)/bin/python -m benchmarks.training --model $(MODEL) $(call flag,RATIO,ratio) $(ARGS)
+
+bench-latency: $(VENV)/.ready ## OUT=… [TARGET=onnxruntime RUNS=20 ARGS=]: does a latency of the run in OUT repeat on this machine?
+	$(VENV)/bin/python -m benchmarks.latency "$(OUT)" $(call flag,TARGET,target) $(call flag,RUNS,runs) $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data.loader import Split, batches
-from measure.engines import timed
+from measure.calls import timed
 from measure.statistics import tango_interval
 from models.cost import Cost
 

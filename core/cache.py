@@ -7,8 +7,9 @@ are written, `manifest.json` as the last one, the folder gets its final name: it
 
 import fcntl
 import json
+import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,14 @@ Input = Artifact | Mapping[str, Artifact] | Callable[..., Any] | Path
 
 
 class Stages:
-    """Runs stages in folders under `root`. `used` lists the artifacts of all calls, each once, in order."""
+    """Runs stages in folders under `root`. `used` lists the artifacts of all calls, each once, in order.
 
-    def __init__(self, root: Path) -> None:
+    `again` are the names of stages that run although the cache has them; the new result replaces the old one.
+    """
+
+    def __init__(self, root: Path, again: Collection[str] = ()) -> None:
         self.root = root
+        self.again = again
         self.used: list[Artifact] = []
         root.mkdir(parents=True, exist_ok=True)
 
@@ -58,7 +63,7 @@ class Stages:
         name = f"{stage.__name__} {label}".strip()
         final = self.folder(stage, config, context, inputs)
         manifest = final / MANIFEST
-        if manifest.exists():
+        if manifest.exists() and (stage.__name__ not in self.again or final in {earlier.path for earlier in self.used}):
             console.print(f"{name}: cached", style="dim", markup=False)
             artifact = Artifact(final, {**json.loads(manifest.read_text()), "name": name, "cached": True})
         else:
@@ -105,6 +110,8 @@ class Stages:
             "cached": False,
         }
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+        if final.exists():
+            shutil.rmtree(final)
         partial.rename(final)
         console.print(f"{name}: {manifest['seconds']:.1f} s", style="dim", markup=False)
         return Artifact(final, manifest)

@@ -63,6 +63,7 @@ def compress(
     choose_share: options.ChooseShare = None,
     latency_limit: options.LatencyLimit = None,
     golden_original: options.GoldenOriginal = False,
+    again: options.Again = None,
     flip: options.Flip = True,
     stem: options.Stem = None,
     input_size: options.InputSize = None,
@@ -95,7 +96,7 @@ def compress(
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
         gate=gate, budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
-        changes=overrides, command=typed(),
+        again=again, changes=overrides, command=typed(),
     )  # fmt: skip
     tell(report, out)
     raise typer.Exit(exit_code(report))

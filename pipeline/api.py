@@ -27,6 +27,7 @@ def compress(
     sweep: str = "",
     finetune: bool = True,
     minutes: float | None = None,
+    again: str | None = None,
     recipe: str | Path | None = None,
     out: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
@@ -47,7 +48,8 @@ def compress(
     flags |= options.given(checkpoint=checkpoint)
     overrides = options.together(dict(changes or {}), flags)
     loaded, variants = recipes_of(model, None if recipe is None else Path(recipe), overrides, sweep, list(targets))
-    return run(model, loaded, list(targets), Path(out or default_out(model, loaded)), variants, command=command or call).report
+    return run(model, loaded, list(targets), Path(out or default_out(model, loaded)), variants, command=command or call,
+               again=options.again_of(again)).report  # fmt: skip
 
 
 def load_report(folder: str | Path) -> Report:

@@ -11,7 +11,9 @@ from core.engine_name import EngineName
 from export import targets
 from export.bundle import Bundle, bundle, device_code
 from export.half import Half, half
-from measure.engines import Measure, Predict, latency, predict
+from measure.alone import Alone, alone
+from measure.engines import Measure, Predict, predict
+from measure.latency import latency
 from pipeline.failures import costs_its_row, time_all
 from pipeline.recipe import Recipe
 from pipeline.student import Student
@@ -124,7 +126,7 @@ class EngineBuilder:
 
     def predict(self, name: EngineName, engine: Artifact, split: Literal["val", "test"]) -> Artifact:
         """The engine's predictions for the images that choose ("val"), or for those that judge ("test")."""
-        config = Predict(**self.measure.model_dump(), split=split)
+        config = Predict(batch_size=self.measure.batch_size, threads=self.measure.threads, split=split)
         context, load = self.target.platform(), self.target.load
         label = f"{name} on {split}"
         return self.step(predict, config, label=label, context=context, load=load, engine=engine, images=self.images)
@@ -144,6 +146,13 @@ class EngineBuilder:
         names = {name.key: name for name in engines}
         timed, failed = time_all(time, {name.key: engine for name, engine in engines.items()})
         return timed, {names[key]: f"it was built and cannot be timed: {reason}" for key, reason in failed.items()}
+
+    def alone(self, engines: Mapping[EngineName, Artifact]) -> Artifact:
+        """The peak memory of each engine and the time to its first inference, in a process of its own."""
+        context, load = self.target.platform(), self.target.load
+        by_key = {name.key: engine for name, engine in engines.items()}
+        config = Alone(threads=self.measure.threads)
+        return self.step(alone, config, label=self.name, context=context, load=load, engines=by_key, images=self.images)
 
     def pack(self, engine: Artifact, model: Artifact) -> Artifact:
         """The bundle for the device; `model` is the float32 file that `engine` was built from."""

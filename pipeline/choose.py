@@ -11,9 +11,8 @@ from measure.gate import BEST_TO_WORST
 from measure.judge import Judge
 from measure.limits import excess
 from measure.predictions import read_predictions
+from measure.turns import is_quicker
 from measure.verdict import Drop, Verdict
-
-LEVEL = 1.05  # p50 of engines that are as quick as each other: two measurements of one engine differ by as much
 
 
 def drop(predictions: Mapping[EngineName, Artifact], name: EngineName, judge: Judge) -> Drop | None:
@@ -40,7 +39,8 @@ def best(
 ) -> EngineName:
     """Engines that pass come before inconclusive ones, of both the quickest; then those that fail, the smallest excess first.
 
-    Of engines that are as quick as the quickest one (`LEVEL`), the smallest file is taken. `sizes` are in bytes.
+    The quickest is the one with the smallest p50. Of all engines that it does not beat in 9 of 10 turns, and itself, the
+    smallest file is taken. `sizes` are in bytes.
     """
     timed = latency.metrics["timed"]
 
@@ -55,8 +55,9 @@ def best(
 
     orders = {name: order(name) for name in names}
     rivals = [name for name in names if orders[name] == min(orders.values())]
-    most = LEVEL * min(p50(name) for name in rivals)
-    return min((name for name in rivals if p50(name) <= most), key=lambda name: (sizes[name], p50(name)))
+    quickest = timed[min(rivals, key=p50).key]["turns"]
+    level = [name for name in rivals if not is_quicker(quickest, timed[name.key]["turns"])]
+    return min(level, key=lambda name: (sizes[name], p50(name)))
 
 
 def sequence(

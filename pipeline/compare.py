@@ -14,7 +14,8 @@ from core.environment import now
 from core.text import one_line
 from data.gated import gated
 from export import targets
-from measure.engines import Measure, latency
+from measure.engines import Measure
+from measure.latency import latency
 from pipeline.baseline import images_of
 from pipeline.failures import time_all
 from pipeline.recipe import Recipe

@@ -114,11 +114,12 @@ def to_judge(result: TargetResult, students: Sequence[Student], judge: Judge) ->
 def judged(
     builder: EngineBuilder, recipe: Recipe, base: Base, result: TargetResult, files: Mapping[EngineName, Artifact]
 ) -> TargetResult:
-    """`result` with the predictions of the baseline and of `result.judged` for the images that judge, and what ships."""
+    """`result` with what ships; the baseline and `result.judged` are predicted on the images that judge, and measured alone."""
     judge = judge_of(recipe.gate, base.images.path, base.checked.path, "test")
     opened = {name: result.engines[name] for name in (result.baseline, *result.judged) if name in result.engines}
     predictions, failed = builder.predict_all(opened, "test")
-    result = replace(result, predictions=predictions, candidate=next(reversed(result.judged), None))
+    alone = builder.alone({name: engine for name, engine in opened.items() if name not in failed})
+    result = replace(result, predictions=predictions, alone=alone, candidate=next(reversed(result.judged), None))
     result = without(result, failed)
     if not result.judged:
         return result

@@ -9,7 +9,7 @@ from core.cache import Artifact
 from core.disk import is_full
 from core.engine_name import EngineName
 from core.text import one_line
-from measure.engines import EngineError
+from measure.calls import EngineError
 
 
 @contextmanager

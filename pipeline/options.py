@@ -19,6 +19,7 @@ BUDGETS: dict[str, tuple[str, dict[str, float], str | None]] = {
     "latency": ("max_latency", {"us": 1e-3, "ms": 1.0, "s": 1e3}, None),
     "speedup": ("min_speedup", {"": 1.0, "x": 1.0}, None),
 }
+STAGES = {"latency": ("latency", "alone")}  # by what AGAIN says: the stages that run again
 EXPECTED = "drop=1, params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@onnxruntime"
 
 Model = Annotated[str, typer.Argument(help="a network of the family, such as resnet50, or package.module:factory")]
@@ -64,6 +65,9 @@ ChooseShare = Annotated[
 LatencyLimit = Annotated[
     float | None, typer.Option(help="milliseconds; the report names the largest batch size within this limit")
 ]
+Again = Annotated[
+    Literal["latency"] | None, typer.Option(help="latency: measure the latencies again although nothing has changed")
+]
 Stem = Annotated[
     Literal["imagenet", "small"] | None,
     typer.Option(help="first layer of a network trained from scratch: imagenet (7x7, pooling) or small (3x3)"),
@@ -95,6 +99,15 @@ def common(
         data__name=data, gate__strict=strict or None, finetune=None if finetune else False,
         minutes=minutes,
     )  # fmt: skip
+
+
+def again_of(text: str | None) -> tuple[str, ...]:
+    """ "latency" -> the names of the stages that run again."""
+    if text is None:
+        return ()
+    if text not in STAGES:
+        raise ValueError(f"again={text!r}: expected {' or '.join(STAGES)}, or None")
+    return STAGES[text]
 
 
 def preprocessing(

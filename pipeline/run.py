@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,16 +29,24 @@ class Run:
 
 
 def run(
-    model: str, recipe: Recipe, wanted: list[str], out: Path, sweep: Mapping[str, Recipe] | None = None, *, command: str
+    model: str,
+    recipe: Recipe,
+    wanted: list[str],
+    out: Path,
+    sweep: Mapping[str, Recipe] | None = None,
+    *,
+    command: str,
+    again: Collection[str] = (),
 ) -> Run:
     """Press `model` into the folder `out`, or continue where an earlier run stopped; `wanted` are the targets the user named.
 
     `sweep` as in pipeline/page.py `compress`: recipes by variant, a student each. `command` is what the user typed or called.
+    `again` as in core/cache.py `Stages`.
     Raises ValueError for everything the page refuses, and when another run is writing to `out`.
     """
     started = time.perf_counter()
     with locked(out):
-        step = Stages(out / "stages")
+        step = Stages(out / "stages", again)
 
         def save(pressed: Pressed) -> Report:
             """Write what `pressed` has into `out`: the record, the reports, the bundles."""

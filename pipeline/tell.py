@@ -12,8 +12,12 @@ if TYPE_CHECKING:
 
 
 def tell(report: "Report", out: Path) -> None:
+    from reports.speed import busy_notes  # after --help and bad flags
+
     for note in report.notes:
         console.print(f"· {note}", markup=False)
+    for warning in busy_notes(report.rows):
+        console.print(warning, style="bold red", markup=False)
     images = f" ({report.dataset.divided})" if report.dataset.divided else ""
     console.print(f"gate: [bold]{report.gate.verdict}[/bold]{images} · {out / 'report.html'}")
     append_summary(out / "report.md")

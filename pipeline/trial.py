@@ -22,7 +22,8 @@ from data.loader import Split, batches
 from export import targets
 from export.half import Half, half
 from export.onnx import Export, export
-from measure.engines import Measure, Runner, timed
+from measure.calls import Runner, timed
+from measure.engines import Measure
 
 RANGES = Calibrate(method="max", images=16, samples=16)  # the ranges do not change the latency
 TURNS = (3, 12)  # minimum and maximum

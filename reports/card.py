@@ -11,6 +11,7 @@ from data.index import NAMED
 from export import targets
 from reports.render import environment, write
 from reports.schema import Report
+from reports.speed import busy_notes
 from reports.summary import device_of, line_of, timed_text
 
 
@@ -32,6 +33,7 @@ def card(report: Report) -> str:
             lines=[line_of(row, report) for row in shipped],
             device=device_of(report.environment),
             timed=timed_text(shipped),
+            busy=next(busy_notes(report.rows), None),
             notes=[note for note in report.notes if concerns(note, {row.id for row in shipped})],
             packages={row.target: [*targets.get(row.target).REQUIRES, "numpy", "pillow"] for row in shipped},
         )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from measure.statistics import tango_interval
 from reports import numbers
 from reports.comparison import Choice, Engine
+from reports.speed import quicker
 
 Right = Mapping[str, NDArray[np.bool_]]  # by row id: whether the engine is right about each test image
 
@@ -22,7 +23,7 @@ def choices(engines: list[Engine], right: Right) -> list[Choice]:
         ("smallest", lambda engine: (engine.size_bytes or 0, p50(engine))),
     )
     return [
-        Choice(what=what, engine=found.id, text=described(found), note=alike(found, able, right))
+        Choice(what=what, engine=found.id, text=described(found), note=note_of(what, found, able, right))
         for what, order in orders
         for found in sorted(able, key=order)[:1]
     ]
@@ -42,6 +43,18 @@ def described(engine: Engine) -> str:
         f"{engine.label}: p50 {numbers.milliseconds(p50(engine))}, top-1 {top1(engine):.2f} %, "
         f"{numbers.megabytes(engine.size_bytes)}{'; its gate verdict is inconclusive' if doubt else ''}"
     )
+
+
+def note_of(what: str, engine: Engine, others: list[Engine], right: Right) -> str | None:
+    notes = [as_fast(engine, others) if what == "quickest" else None, alike(engine, others, right)]
+    return " ".join(note for note in notes if note) or None
+
+
+def as_fast(engine: Engine, others: list[Engine]) -> str | None:
+    """A note with those of `others` that were not slower than `engine` in 9 of 10 turns."""
+    ours = engine.latency_ms
+    found = [o.label for o in others if o is not engine and ours and o.latency_ms and not quicker(ours, o.latency_ms)]
+    return f"About as fast: {', '.join(found)}." if found else None
 
 
 def alike(engine: Engine, others: list[Engine], right: Right) -> str | None:

@@ -16,10 +16,11 @@ from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
 from reports.findings import doubts_text
 from reports.render import environment, write
-from reports.rows import latency_of
+from reports.rows import latency_of, speedup_of
 from reports.run_folder import read_record
 from reports.scatter import Kind, Point, Scatter, best, scatter
 from reports.schema import Report, Row, Throughput
+from reports.speed import busy_notes
 from reports.summary import candidate
 
 COMPARISON = "compare.json"
@@ -46,7 +47,7 @@ def compared(
 ) -> Comparison:
     """The comparison of `entrants` by name, at least one with a report.
 
-    `timed` are the metrics of measure/engines.py `latency` by target, with `notes`; its engines are named "model/row".
+    `timed` are the metrics of measure/latency.py `latency` by target, with `notes`; its engines are named "model/row".
     `started` is the start of the command by time.perf_counter(). Targets without an engine that could ship, such as the
     reference, are left out.
     """
@@ -101,21 +102,22 @@ def table(target: str, entrants: Mapping[str, Entrant], timed: dict[str, Any]) -
     found = set(best(points(engines)))
     engines = [engine.model_copy(update={"front": i in found}) for i, engine in enumerate(engines)]
     gate = next(entrant.report.gate.text for entrant in entrants.values() if entrant.report)
-    remarks = [*notes(engines, gate), *timed.get("notes", [])]
+    remarks = [*busy_notes(engines), *notes(engines, gate), *timed.get("notes", [])]
     return Table(target=target, engines=engines, choices=choices(engines, right), notes=remarks)
 
 
 def engine_of(name: str, report: Report, row: Row, timed: dict[str, Any]) -> Engine:
     key = f"{name}/{row.name.key}"
-    latency, reference = latency_of(timed, key), latency_of(timed, f"{name}/{EngineName.baseline(row.target).key}")
     throughput = [Throughput(**point) for point in timed.get("throughput", {}).get(key, [])]
     why_not = why(row, report)
     again = {
         "id": f"{name}/{row.id}",
-        "latency_ms": latency,
+        "latency_ms": latency_of(timed, key),
         "throughput": throughput,
         "batch_at_limit": None,
-        "speedup": reference.p50 / latency.p50 if reference and latency else None,
+        "speedup": None,
+        "speedup_turns": None,
+        **speedup_of(timed, key, f"{name}/{EngineName.baseline(row.target).key}"),
         "ships": why_not is None,
     }
     return Engine(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from measure.doubts import is_far_better
 from measure.verdict import ClassLoss, Doubt, Drop, GateLoss
 from reports.schema import GateResult, Row
+from reports.speed import is_busy, quicker, quicker_turns
 
 MOSTLY = 0.9
 MOST_CLASSES = 5
@@ -182,16 +183,20 @@ def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
 
 
 def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
-    """A note if INT8 is not faster than the same network in floating point, which may then be the better engine."""
-    if not plainly_int8(row):
+    """A note if INT8 is not faster than the same network in floating point, which may then be the better engine.
+
+    Faster means in 9 of 10 turns. Nothing is said where the machine was busy.
+    """
+    if not plainly_int8(row) or is_busy(rows, row.target):
         return
     for other in (plain_of(row, rows), half_of(row, rows)):
         slow, fast = row.latency_ms, other and other.latency_ms
-        if other and slow and fast and slow.p50 >= fast.p50:
+        if other and slow and fast and not quicker(slow, fast):
+            found = "not faster than" if quicker(fast, slow) or slow.p50 >= fast.p50 else "about as fast as"
             ships = "; that engine ships" if other.ships else ""
             yield (
-                f"INT8 is not faster than {other.precision.upper()} of the same network on {row.target}: "
-                f"{slow.p50:.2f} ms against {fast.p50:.2f} ms (p50, batch {slow.batch}, n={slow.n:,}){ships}."
+                f"INT8 is {found} {other.precision.upper()} of the same network on {row.target}: {slow.p50:.2f} ms against "
+                f"{fast.p50:.2f} ms (p50, batch {slow.batch}, n={slow.n:,}{quicker_turns(slow, fast)}){ships}."
             )
 
 

@@ -20,6 +20,7 @@ from reports.junit import junit
 from reports.rows import collect
 from reports.run_folder import read_record
 from reports.schema import ClassDrop, LostImage, Report, Row, Stage
+from reports.speed import speeds_in_words
 from reports.summary import summary_of
 from reports.sweep import searched, trades
 from reports.thumbnails import thumbnails
@@ -141,6 +142,7 @@ def text(report: Report, template: str, **more: Any) -> str:
             trades=trades(report.rows),
             searched=searched(report.rows),
             conditions=conditions(report.rows),
+            as_fast=speeds_in_words(report.rows),
             charts=charts(report.rows),
             speeds=speeds(report.rows),
             sensitivity=heat(report.stages),

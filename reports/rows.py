@@ -16,6 +16,7 @@ from measure.judge import Judge
 from measure.power import power_notes
 from measure.predictions import Predictions, accuracy_of, agreement_of
 from measure.sequence import standings
+from measure.turns import share_quicker
 from measure.verdict import Accuracy, Agreement, Drop, Verdict
 from reports.batching import batch_at_limit, notes_of
 from reports.budget_notes import budget_notes
@@ -35,9 +36,11 @@ from reports.schema import (
     Precision,
     Report,
     Row,
+    SpeedupTurns,
     Stage,
     Throughput,
 )
+from reports.speed import machine_notes
 from reports.sweep import sweep_notes, with_front
 
 
@@ -56,6 +59,7 @@ def collect(out: Path) -> Report:
         *power_notes(run.judge, judging.labels),
         *contamination_notes(rows),
         *findings(rows, gate),
+        *(note for result in run.targets for note in machine_notes(result)),
         *(note for result in run.targets for note in rung_notes(result)),
         *(note for result in run.targets for note in not_climbed_notes(result, run.gate, gate)),
         *([] if run.levels else budget_notes(stages, rows)),
@@ -124,7 +128,7 @@ def row_of(
 ) -> Row:
     build, exported = engine.metrics, run.exported(name).metrics
     accuracy, agreement, drop = judged_of(run, result, name)
-    latency, reference = latency_of(result.timed, name.key), latency_of(result.timed, result.baseline.key)
+    latency = latency_of(result.timed, name.key)
     throughput = [Throughput(**point) for point in result.timed.get("throughput", {}).get(name.key, [])]
     return Row(
         id=str(name),
@@ -147,7 +151,8 @@ def row_of(
         latency_ms=latency,
         throughput=throughput,
         batch_at_limit=batch_at_limit(throughput, run.latency_limit),
-        speedup=reference.p50 / latency.p50 if reference and latency else None,
+        **speedup_of(result.timed, name.key, result.baseline.key),
+        **result.measured_alone(name),
         int8_share=build["int8_share"],
         ships=name == result.candidate and result.bundle is not None and allowed(standing, run.gate),
     )
@@ -230,10 +235,23 @@ def figures(predicted: Mapping[EngineName, Predictions], name: EngineName, judge
 
 
 def latency_of(timed: dict[str, Any], key: str) -> Latency | None:
-    """The latency of the engine `key`, from the metrics of measure/engines.py `latency`."""
+    """The latency of the engine `key`, from the metrics of measure/latency.py `latency`."""
     if key not in timed["timed"]:
         return None
     return Latency(batch=timed["batch"], threads=timed["threads"], **timed["timed"][key])
+
+
+def speedup_of(timed: dict[str, Any], key: str, baseline: str) -> dict[str, Any]:
+    """The fields `speedup` and `speedup_turns` of the engine `key` against the engine `baseline`."""
+    latency, reference = latency_of(timed, key), latency_of(timed, baseline)
+    if latency is None or reference is None:
+        return {}
+    certain = None
+    if key != baseline and latency.turns:
+        low, high = timed["ratios"][baseline][key]
+        share = share_quicker(latency.turns, reference.turns)
+        certain = SpeedupTurns(low=low, high=high, share=share, n=len(latency.turns))
+    return {"speedup": reference.p50 / latency.p50, "speedup_turns": certain}
 
 
 def gate_result(candidates: list[Row], gate: Gate, metric: Metric) -> GateResult:

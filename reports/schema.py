@@ -80,7 +80,13 @@ class Stage(Part):
 
 
 class Latency(Part):
-    """Milliseconds over `n` timed calls."""
+    """Milliseconds over `n` timed calls.
+
+    `turns` has the p50 of every turn, in the same order for all engines that were timed together; `spread` is the largest
+    minus the smallest as a share of their median; `ended_by` says whether the number of queries or the time ended them.
+    `disturbed` is the share of the turns that something else on the machine disturbed; None if it could not be watched.
+    Earlier versions recorded none of these.
+    """
 
     batch: int
     threads: int | None
@@ -89,6 +95,20 @@ class Latency(Part):
     p90: float
     p99: float
     mean: float
+    turns: list[float] = Field(default_factory=list)
+    spread: float | None = None
+    ended_by: Literal["queries", "seconds"] | None = None
+    disturbed: float | None = None
+
+
+class SpeedupTurns(Part):
+    """How certain a speedup is: its 95 % interval (percentile bootstrap over the turns), and the share of the `n` turns in
+    which the engine was quicker than the baseline."""
+
+    low: float
+    high: float
+    share: float
+    n: int
 
 
 class Throughput(Part):
@@ -130,7 +150,9 @@ class Row(Part):
     `variant` distinguishes the students of a search or a SWEEP. `chosen_on` has the figures on the images that choose;
     `accuracy`, `agreement` and `drop` are those on the images that judge, which only the baseline and the judged engines have.
     `standing`: the verdict of a judged engine that counts, the worst of its own (in `drop`) and of those of milder engines,
-    which were judged before it. `front`: no other engine of the target that could ship is both as quick and as accurate.
+    which were judged before it. `memory_bytes` is the peak of the memory that the engine adds to a process of its own, with its
+    runtime; `first_inference_ms` is the time from opening it to its first result there, with importing its runtime.
+    `front`: no other engine of the target that could ship is both as quick and as accurate.
     """
 
     id: str
@@ -154,6 +176,9 @@ class Row(Part):
     throughput: list[Throughput] = Field(default_factory=list)
     batch_at_limit: BatchAtLimit | None = None
     speedup: float | None = None
+    speedup_turns: SpeedupTurns | None = None
+    memory_bytes: int | None = None
+    first_inference_ms: float | None = None
     int8_share: float | None = None
     front: bool = False
     ships: bool = False

@@ -10,6 +10,7 @@ from measure.verdict import Drop, Part
 from reports import numbers
 from reports.findings import class_text, doubts_text, loss_text, settling
 from reports.schema import Environment, Report, Row
+from reports.speed import UNSAID, busy_notes, speeds_in_words
 
 SHOWN = 4
 FIRST = ("fail", "inconclusive", "pass", "unmeasured", "prepared", "not built")
@@ -32,12 +33,16 @@ class Line(Part):
 
 
 class Summary(Part):
-    """`lines` are visible, `folded` are the lines of more targets. `timed`: the conditions of the latencies."""
+    """`lines` are visible, `folded` are the lines of more targets. `timed`: the conditions of the latencies.
+
+    `busy` is the warning if the machine was busy.
+    """
 
     lines: list[Line]
     folded: list[Line]
     device: str
     timed: str | None
+    busy: str | None
 
 
 def summary_of(report: Report) -> Summary:
@@ -47,6 +52,7 @@ def summary_of(report: Report) -> Summary:
         folded=lines[SHOWN:],
         device=device_of(report.environment),
         timed=timed_text([line.row for line in lines]),
+        busy=next(busy_notes(report.rows), None),
     )
 
 
@@ -80,7 +86,7 @@ def line_of(row: Row, report: Report) -> Line:
         judged=f"{verdict}: {why}" if why else verdict,
         drop=drop_text(row.drop),
         images=images_text(row),
-        speed=speed_text(baseline, row),
+        speed=speed_text(baseline, row, speeds_in_words(report.rows)[row.id]),
         size=size_text(baseline, row),
     )
 
@@ -123,12 +129,15 @@ def drop_text(drop: Drop | None) -> str:
     return f"{numbers.signed(drop.points)} [{numbers.signed(lower)}, {numbers.signed(drop.upper_95)}]"
 
 
-def speed_text(baseline: Row | None, row: Row) -> str:
+def speed_text(baseline: Row | None, row: Row, words: str) -> str:
+    """`words`: how many times as fast it is, and after it the 95 % interval and the p50 (p90)."""
     before, after = baseline.latency_ms if baseline else None, row.latency_ms
     if before is None or after is None:
         return numbers.DASH
+    certain = row.speedup_turns if words != UNSAID else None
+    interval = f" [{numbers.fixed(certain.low)}, {numbers.fixed(certain.high)}]" if certain else ""
     return (
-        f"{numbers.times(row.speedup)}: {numbers.fixed(before.p50)} → {numbers.fixed(after.p50)} "
+        f"{words}{interval}: {numbers.fixed(before.p50)} → {numbers.fixed(after.p50)} "
         f"({numbers.fixed(before.p90)} → {numbers.fixed(after.p90)})"
     )
 
@@ -148,11 +157,15 @@ def device_of(environment: Environment) -> str:
 
 
 def timed_text(rows: list[Row]) -> str | None:
-    """The spread of the turns is not recorded, so the p90 of all queries has to show how steady the machine was."""
+    """The conditions of the latencies, and the largest spread of the turns."""
     found = [row.latency_ms for row in rows if row.latency_ms]
     if not found:
         return None
     threads = {latency.threads for latency in found if latency.threads}
     queries = {f"{latency.n:,}" for latency in found}
     with_threads = f", threads: {', '.join(map(str, sorted(threads)))}" if threads else ""
-    return f"batch {found[0].batch}{with_threads}, {' or '.join(sorted(queries))} queries per engine, engines in turns"
+    spreads = [latency.spread for latency in found if latency.spread is not None]
+    steady = f" that differ by up to {numbers.percent(max(spreads))}" if spreads else ""
+    unwatched = ", the machine was not watched" if any(latency.turns and latency.disturbed is None for latency in found) else ""
+    per_engine = f"{' or '.join(sorted(queries))} queries per engine"
+    return f"batch {found[0].batch}{with_threads}, {per_engine}, engines in turns{steady}{unwatched}"

@@ -103,6 +103,25 @@ def test_used_lists_every_artifact_once_in_order(tmp_path: Path) -> None:
     assert [artifact.path for artifact in step.used] == [first.path, second.path]
 
 
+def test_a_stage_that_is_to_run_again_replaces_its_result_once(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def count(config: Options, out: Path) -> dict[str, Any]:
+        ran.append("count")
+        (out / "result").write_text(str(len(ran)))
+        return {"ran": len(ran)}
+
+    count.__module__ = write.__module__
+    before, kept = Stages(tmp_path)(count, Options()), Stages(tmp_path)(write, Options())
+    step = Stages(tmp_path, again=["count"])
+    for _ in range(2):  # the second call of one run finds the new result
+        after = step(count, Options())
+        assert after.path == before.path and after.metrics == {"ran": 2}
+    assert (after.path / "result").read_text() == "2" and not list(tmp_path.glob("*.partial"))
+    assert step(write, Options()).manifest["cached"] and kept.path.exists()
+    assert Stages(tmp_path)(count, Options()).metrics == {"ran": 2}, "a later run takes the new result"
+
+
 # The manifest.
 
 

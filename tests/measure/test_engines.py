@@ -9,22 +9,14 @@ import pytest
 
 from data.index import Data, index
 from export import targets
-from measure.engines import (
-    EngineError,
-    Measure,
-    Predict,
-    Runner,
-    affordable,
-    largest_batch,
-    latency,
-    predict,
-    throughput,
-    throughput_of,
-)
+from measure.calls import EngineError, Runner
+from measure.engines import Measure, Predict, largest_batch, predict
+from measure.latency import latency
+from measure.throughput import affordable, throughput, throughput_of
 from reports.schema import Throughput
 from tests.conftest import Small
 
-QUICK = {"queries": 1, "round": 1, "seconds": 0.01, "warmup": 0}
+QUICK = {"queries": 1, "seconds": 0.01, "warmup": 0}
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown data": ({"data": "imagenette"}, "expected one of fashion-mnist"),
     "a budget that is none": ({"budget": "latency=4ms"}, "params=10M"),
     "one pruning ratio": ({"sweep": "0.5"}, "expected different pruning ratios"),
+    "a stage that does not run again": ({"again": "prune"}, "again='prune': expected latency, or None"),
     "no such recipe": ({"recipe": "none.toml"}, "does not exist"),
     "no such checkpoint": ({"checkpoint": Path("none.pth")}, "cannot be read"),
 }

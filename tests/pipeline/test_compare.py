@@ -14,7 +14,7 @@ from core.cache import Artifact, Stages
 from core.engine_name import EngineName
 from data.gated import gated
 from data.index import Data, index
-from measure.engines import EngineError
+from measure.calls import EngineError
 from models.checkpoint import Load, load_checkpoint
 from models.resnet import ResNet, family_spec
 from pipeline.__main__ import main
@@ -46,7 +46,7 @@ def wide(num_classes=2, in_channels=3):
 QUICK = [
     "data.input_size=32", "expect.top1=0", "train.epochs=1", "train.batch_size=16", "distill.epochs=1", "distill.min_steps=0",
     "prune.norm_images=64", "prune.pruning_ratio=0.5",
-    "calibrate.images=32", "ladder.rungs=[]", "measure.queries=10", "measure.round=10",
+    "calibrate.images=32", "ladder.rungs=[]", "measure.queries=10",
     "measure.throughput=[1,2]", "measure.warmup=0",
 ]  # fmt: skip
 

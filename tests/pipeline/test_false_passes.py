@@ -104,7 +104,7 @@ def shipped(engines: Engines, n: int, search: Any, recipe: Any) -> str | None:
                 break
     judge: Any = None
     candidates = [name for name in held_out if name.network == "student"]
-    speed = {name.key: {"p50": 1.0 + 0.1 * i} for i, name in enumerate(reversed(candidates))}
+    speed = {name.key: {"p50": 1.0 + 0.1 * i, "turns": [1.0 + 0.1 * i] * 10} for i, name in enumerate(reversed(candidates))}
     latency = Artifact(Path("latency"), {"metrics": {"timed": speed}})
     chosen = choose.best(candidates, held_out, latency, judge, dict.fromkeys(candidates, 1.0))
     milder = networks[networks.index(chosen.variant) - 1] if chosen.variant != UNPRUNED else None

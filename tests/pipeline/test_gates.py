@@ -126,7 +126,7 @@ def test_the_ladder_ends_where_a_class_has_too_few_images(tmp_path: Path, limit:
 
 QUICK = [
     "data.train_limit=640", "data.test_limit=300", "expect.top1=0", "train.epochs=1", "distill.epochs=1", "distill.min_steps=0",
-    "calibrate.images=64", "prune.norm_images=64", "prune.pruning_ratio=0.5", "measure.queries=10", "measure.round=10",
+    "calibrate.images=64", "prune.norm_images=64", "prune.pruning_ratio=0.5", "measure.queries=10",
     "measure.throughput=[1]", "measure.warmup=0", "ladder.rungs=[]",
 ]  # fmt: skip
 

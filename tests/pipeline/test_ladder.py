@@ -15,7 +15,7 @@ from pipeline.ladder import counts
 
 QUICK = [
     "data.train_limit=1500", "data.test_limit=300", "train.epochs=1", "calibrate.images=64", "measure.queries=10",
-    "measure.round=10", "measure.throughput=[1]", "measure.warmup=0",
+    "measure.throughput=[1]", "measure.warmup=0",
 ]  # fmt: skip
 
 

@@ -19,8 +19,6 @@ QUICK = [
     "--set",
     "measure.queries=10",
     "--set",
-    "measure.round=10",
-    "--set",
     "measure.throughput=[1]",
     "--set",
     "measure.warmup=0",

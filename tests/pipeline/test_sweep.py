@@ -12,7 +12,7 @@ from pipeline.options import sweep_of
 
 QUICK = [
     "data.train_limit=640", "data.test_limit=300", "expect.top1=0", "train.epochs=1", "distill.epochs=1", "distill.min_steps=0",
-    "calibrate.images=64", "prune.norm_images=128", "measure.queries=10", "measure.round=10", "measure.throughput=[1]",
+    "calibrate.images=64", "prune.norm_images=128", "measure.queries=10", "measure.throughput=[1]",
     "measure.warmup=0", "prune.residual=false", "ladder.rungs=[\"quantize_aware\"]",
 ]  # fmt: skip
 

@@ -19,10 +19,10 @@ FIELDS = {
     "dataset": "name classes input_shape splits labelled preprocess",
     "stages": "name seconds cached artifact metrics created machine versions",
     "rows": "id network precision target status reason artifact sha256 size_bytes params macs accuracy agreement drop "
-    "latency_ms throughput batch_at_limit speedup int8_share ships",
+    "latency_ms throughput batch_at_limit speedup speedup_turns memory_bytes first_inference_ms int8_share ships",
     "rows.accuracy": "top1 top5 correct n",
     "rows.drop": "points relative_percent upper_95 lost gained n verdict",
-    "rows.latency_ms": "batch threads n p50 p90 p99 mean",
+    "rows.latency_ms": "batch threads n p50 p90 p99 mean turns spread ended_by disturbed",
     "rows.throughput": "batch images_per_s ms p90_ms n",
     "gate": "metric max_drop strict verdict rows",
     "per_class": "row label n baseline_top1 top1 points lost gained",

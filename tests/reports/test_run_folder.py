@@ -29,6 +29,16 @@ def test_the_rungs_and_the_gate_they_were_climbed_for_are_read_as_they_were_writ
     assert again.rungs[0].placed.path == rung.placed.path
 
 
+def test_what_was_measured_alone_is_read_as_it_was_written(make_run: MakeRun) -> None:
+    out = make_run()
+    record = read_record(out)
+    assert record.targets[0].alone is None and record.targets[0].measured_alone(MIXED) == {}
+    measured = record.targets[0].latency
+    replace(record, targets=[replace(record.targets[0], alone=measured), *record.targets[1:]]).write(out)
+    found = read_record(out).targets[0].alone
+    assert found and measured and found.path == measured.path
+
+
 @pytest.mark.parametrize(
     ("climbed_for", "max_drop", "noted"),
     [({"max_drop": 5.0}, 1.0, True), ({"max_drop": 1.0}, 1.0, False), (None, 1.0, False), ({"max_drop": 1.0}, 50.0, False)],
