@@ -29,7 +29,7 @@ from measure.judge import judge_of
 from measure.verdict import Drop
 from pipeline.baseline import baseline_of
 from pipeline.builder import EngineBuilder
-from pipeline.choose import LEVEL, drop
+from pipeline.choose import drop
 from pipeline.follow import trained_as
 from pipeline.options import Set, changes_of
 from pipeline.page import compress
@@ -38,6 +38,7 @@ from pipeline.student import Base
 
 COLUMNS = ("engine", "M MACs", "top-1 %", "drop, points (upper 95 %)", "verdict", "p50 ms", "MB", "minutes of training")
 TRAINING = ("distill", "quantize_aware")
+LEVEL = 1.05  # ratio of the p50 of engines that are as quick as each other
 
 
 @dataclass(frozen=True)
