@@ -38,7 +38,7 @@ from pipeline.student import Base
 
 COLUMNS = ("engine", "M MACs", "top-1 %", "drop, points (upper 95 %)", "verdict", "p50 ms", "MB", "minutes of training")
 TRAINING = ("distill", "quantize_aware")
-LEVEL = 1.05  # engines whose p50 differ by less are as quick as each other
+LEVEL = 1.05  # ratio of the p50 of engines that are as quick as each other
 
 
 @dataclass(frozen=True)

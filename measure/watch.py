@@ -12,6 +12,7 @@ from core.quota import control_groups
 
 OTHERS = 0.25  # cores that other processes use at most, of those that the engine needs: /proc/stat counts in steps of 10 ms
 STEAL = 0.1  # cores that the hypervisor keeps back at most
+SHORTEST = 5  # ticks of 10 ms: the load in a shorter turn cannot be told
 CLOCK = 0.8  # of the highest clock of all turns at least
 
 
@@ -81,11 +82,13 @@ class Watch:
         )
 
     def since(self, before: Sample | None) -> Seen | None:
-        """What happened between the sample `before` and now."""
+        """What happened between the sample `before` and now; None if that cannot be told."""
         after = self.sample()
         if before is None or after is None:
             return None
-        ticks_of_a_core = max(1.0, (after.total - before.total) / max(1, len(self.cpus)))
+        ticks_of_a_core = (after.total - before.total) / len(self.cpus)
+        if ticks_of_a_core < SHORTEST:
+            return None
         others = (after.busy - before.busy) - (after.own - before.own)
         return Seen(
             others=max(0, others) / ticks_of_a_core,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from core.engine_name import EngineName
+from core.text import joined
 from measure.turns import is_quicker, share_quicker
 from reports import numbers
 from reports.run_folder import TargetResult
@@ -13,23 +14,27 @@ ALIKE = "about as fast"
 UNSAID = "not to be quoted"
 
 
-def busy_turns(rows: Sequence[Row]) -> tuple[int, int]:
-    """How many turns were disturbed, and the number of all turns, on the targets where more than a third were."""
-    disturbed = total = 0
-    for target in dict.fromkeys(row.target for row in rows):
-        timed = [row.latency_ms for row in rows if row.target == target and row.latency_ms]
-        turns = sum(len(latency.turns) for latency in timed)
-        count = sum(round((latency.disturbed or 0) * len(latency.turns)) for latency in timed)
-        if count > BUSY * turns:
-            disturbed, total = disturbed + count, total + turns
-    return disturbed, total
+def disturbed_turns(rows: Sequence[Row], target: str) -> tuple[int, int]:
+    """How many turns of the engines of `target` were disturbed, and the number of its turns."""
+    timed = [row.latency_ms for row in rows if row.target == target and row.latency_ms]
+    disturbed = sum(round((latency.disturbed or 0) * len(latency.turns)) for latency in timed)
+    return disturbed, sum(len(latency.turns) for latency in timed)
+
+
+def is_busy(rows: Sequence[Row], target: str) -> bool:
+    disturbed, turns = disturbed_turns(rows, target)
+    return disturbed > BUSY * turns
 
 
 def busy_notes(rows: Sequence[Row]) -> Iterator[str]:
     """The warning of the headline if the machine was busy."""
-    disturbed, total = busy_turns(rows)
-    if disturbed:
-        yield f"The machine was busy while latencies were measured ({disturbed} of {total} turns): they are not to be quoted."
+    timed = list(dict.fromkeys(row.target for row in rows if row.latency_ms))
+    busy = [target for target in timed if is_busy(rows, target)]
+    if busy:
+        disturbed, turns = (sum(counts) for counts in zip(*(disturbed_turns(rows, target) for target in busy), strict=True))
+        which = "they" if busy == timed else f"those on {joined(busy)}"
+        counted = f"{disturbed} of {turns} turns"
+        yield f"The machine was busy while latencies were measured ({counted}): {which} are not to be quoted."
 
 
 def machine_notes(result: TargetResult) -> Iterator[str]:
@@ -76,7 +81,3 @@ def speeds_in_words(rows: Sequence[Row]) -> dict[str, str]:
             same = row.network == "baseline" or told_apart(after, before)
             found[row.id] = numbers.times(row.speedup) if same else ALIKE
     return found
-
-
-def is_busy(rows: Sequence[Row], target: str) -> bool:
-    return busy_turns([row for row in rows if row.target == target])[1] > 0

@@ -98,8 +98,20 @@ def test_clock_and_temperature_are_read_where_there_are_some(tmp_path: Path) -> 
         machine.number(f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq", kilohertz)
     machine.number("sys/class/thermal/thermal_zone0/temp", 61_500)
     machine.number("sys/class/thermal/thermal_zone1/temp", "not ready")
-    found = seen(machine, machine.watch(), machine.watch().sample())
+    watch = machine.watch()
+    before = watch.sample()
+    machine.spend(100, own=200)
+    found = seen(machine, watch, before)
     assert (found.clock, found.celsius) == (2400.0, 61.5), "the third core is not ours"
+
+
+@pytest.mark.parametrize(("ticks", "watched"), [(4, False), (5, True)])
+def test_a_turn_of_a_few_ticks_cannot_be_told(tmp_path: Path, ticks: int, watched: bool) -> None:
+    machine = Machine(tmp_path)
+    watch = machine.watch()
+    before = watch.sample()
+    machine.spend(ticks, own=2)
+    assert (watch.since(before) is not None) == watched
 
 
 def test_without_proc_nothing_is_watched(tmp_path: Path) -> None:
@@ -112,7 +124,7 @@ def test_this_machine_can_be_read() -> None:
     watch = Watch()
     assert len(watch.cpus) > 0
     if Path("/proc/stat").exists():
-        assert watch.since(watch.sample()) is not None
+        assert watch.sample() is not None
 
 
 @pytest.mark.parametrize(
