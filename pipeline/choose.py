@@ -4,6 +4,7 @@ Nothing here sees the images that judge.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from core.cache import Artifact
 from core.engine_name import EngineName
@@ -36,11 +37,12 @@ def best(
     latency: Artifact,
     judge: Judge,
     sizes: Mapping[EngineName, float],
+    prefer: Literal["latency", "size"] = "latency",
 ) -> EngineName:
     """Engines that pass come before inconclusive ones, of both the quickest; then those that fail, the smallest excess first.
 
     The quickest is the one with the smallest p50. Of all engines that it does not beat in 9 of 10 turns, and itself, the
-    smallest file is taken. `sizes` are in bytes.
+    smallest file is taken. `sizes` are in bytes. To `prefer` the size takes the smallest file of all.
     """
     timed = latency.metrics["timed"]
 
@@ -56,7 +58,7 @@ def best(
     orders = {name: order(name) for name in names}
     rivals = [name for name in names if orders[name] == min(orders.values())]
     quickest = timed[min(rivals, key=p50).key]["turns"]
-    level = [name for name in rivals if not is_quicker(quickest, timed[name.key]["turns"])]
+    level = [name for name in rivals if prefer == "size" or not is_quicker(quickest, timed[name.key]["turns"])]
     return min(level, key=lambda name: (sizes[name], p50(name)))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from core.cache import Artifact
 from core.engine_name import EngineName
@@ -96,17 +97,19 @@ def measured(
         latency=latency,
     )
     result = without(result, failed)
-    return replace(result, judged=to_judge(result, students, judge)), {**files, **climbed.placed}
+    return replace(result, judged=to_judge(result, students, judge, recipe.prefer)), {**files, **climbed.placed}
 
 
-def to_judge(result: TargetResult, students: Sequence[Student], judge: Judge) -> tuple[EngineName, ...]:
+def to_judge(
+    result: TargetResult, students: Sequence[Student], judge: Judge, prefer: Literal["latency", "size"]
+) -> tuple[EngineName, ...]:
     """The engines to be judged, from the mildest to the best one on the images that choose; none if no engine could ship."""
     candidates = [name for name in result.engines if name.could_ship]
     if not candidates:
         return ()
     assert result.latency is not None
     sizes = {name: float(result.engines[name].metrics["size_bytes"]) for name in candidates}
-    chosen = best(candidates, result.held_out, result.latency, judge, sizes)
+    chosen = best(candidates, result.held_out, result.latency, judge, sizes, prefer)
     milder = {student.variant: student.milder for student in students}
     return sequence(chosen, result.held_out, judge, milder.get(chosen.variant))
 

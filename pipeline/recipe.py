@@ -82,6 +82,7 @@ class Recipe(Config):
 
     minutes         the time of the whole run; None: no limit
     latency_limit   milliseconds that one call may take; the report names the largest batch within it
+    prefer          of the engines that pass: the quickest one, or the smallest file
     flip            False: no training exchanges left and right (digits, text)
 
     What is not set in `train`, `transfer`, `distill` and `quantize_aware` follows the images: see compress/follow.py.
@@ -92,6 +93,7 @@ class Recipe(Config):
     flip: bool = True
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     latency_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    prefer: Literal["latency", "size"] = "latency"
     data: Data = Data()
     check_images: CheckImages = CheckImages()
     load: Load

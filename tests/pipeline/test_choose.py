@@ -151,6 +151,7 @@ def run(
     gate: Gate | None = None,
     variants: Sequence[str] = ("",),
     sizes: Mapping[str, int] | None = None,
+    prefer: str = "latency",
     turns: Mapping[str, list[float]] | None = None,
 ) -> tuple[TargetResult, Bench]:
     images, checked = root / "images", root / "checked"
@@ -165,6 +166,7 @@ def run(
         gate=gate or Gate(max_drop=1.0, max_class_drop=None, strict=strict),
         ladder=Ladder(rungs=("mixed",)),
         rank_layers=RankLayers(),
+        prefer=prefer,
     )
     base = Base(Artifact(images, {}), Artifact(checked, {}), onnx, onnx)
     students = [Student(variant, onnx, onnx, ranges) for variant in variants]
@@ -238,6 +240,14 @@ def test_engines_are_level_with_the_quickest_not_with_each_other(tmp_path: Path)
     wrong = dict.fromkeys(sizes, 0)
     result, _ = run(tmp_path, wrong, p50, variants=("a", "b", "c"), sizes=sizes, turns=turns)
     assert keys(result.judged) == ["int8[b]"]
+
+
+@pytest.mark.parametrize(("wrong", "judged"), [(5, "int8[b]"), (35, "int8[a]")], ids=["passes", "inconclusive"])
+def test_the_smallest_that_passes_can_be_preferred(tmp_path: Path, wrong: int, judged: str) -> None:
+    held_out, times = {"int8[a]": 0, "int8[b]": wrong}, {"int8": 0, "int8[a]": 1.0, "int8[b]": 2.0}
+    sizes = {"int8[a]": 200, "int8[b]": 100}
+    result, _ = run(tmp_path, held_out, times, variants=("a", "b"), sizes=sizes, prefer="size")
+    assert keys(result.judged) == [judged]
 
 
 @pytest.mark.parametrize(("fp32", "rungs"), [(0, 1), (35, 1), (100, 0)])
