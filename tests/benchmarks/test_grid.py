@@ -13,7 +13,7 @@ from tests.benchmarks.narrow import narrow
 FEW = [
     "data.train_limit=256", "data.test_limit=40", "prune.norm_images=64", "prune.gradient_images=32", "calibrate.images=32",
     "distill.epochs=1", "distill.min_steps=0", "distill.batch_size=64", "levels.shares=[0.5]", "levels.halvings=0",
-    "ladder.rungs=[]", "gate.max_drop=100", "measure.queries=10", "measure.round=10", "measure.throughput=[1]",
+    "ladder.rungs=[]", "gate.max_drop=100", "measure.queries=10", "measure.throughput=[1]",
     "measure.warmup=0", "expect.top1=0",
 ]  # fmt: skip
 

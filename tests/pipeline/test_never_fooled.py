@@ -17,7 +17,7 @@ from export.targets import onnxruntime
 from pipeline.__main__ import main
 
 QUICK = [
-    "measure.queries=10", "measure.round=10", "measure.throughput=[1]", "measure.warmup=0", "calibrate.images=32",
+    "measure.queries=10", "measure.throughput=[1]", "measure.warmup=0", "calibrate.images=32",
 ]  # fmt: skip
 FACTORY = """
 from torch import nn
