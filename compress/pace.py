@@ -14,7 +14,10 @@ def pace(config: Distill, out: Path, *, student: Path, teacher: Path, images: Pa
     """Time some training steps of `student`, with the settings of `distill`, and the evaluation after an epoch."""
     model, _ = load(student)
     guide, _ = load(teacher)
-    found = pace_on(Task(model, teaching_loss(guide, config, out, images), images, "pace", by_index=True), config, given=60.0)
-    count = len(Split(images, "train"))
-    steps = max(1, count // config.batch_size)
+    split = Split(images, "train", config.augment)
+    if split.fixed and not config.feature:  # the teacher predicts once, before the training
+        config = config.model_copy(update={"alpha": 0.0})
+    task = Task(model, teaching_loss(guide, config, out, images), images, "pace", by_index=True)
+    found = pace_on(task, config, given=60.0)
+    steps = max(1, len(split) // config.batch_size)
     return {"images_per_second": config.batch_size / found.step, "seconds_per_epoch": found.epoch(steps), "steps": steps}
