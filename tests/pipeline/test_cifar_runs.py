@@ -45,10 +45,8 @@ def spec_of(stage: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("model", "student", "share", "option"),
     [
-        ("resnet20", None, 0.5, "A"),
-        ("resnet32", None, 0.5, "B"),
-        ("resnet56", "resnet20", 0.22, "A"),  # resnet20 has a third of the MACs
-        ("resnet110", "resnet56", 0.35, "B"),  # resnet56 has half of them
+        ("resnet20", None, 0.5, "B"),
+        ("resnet32", "resnet20", 0.35, "A"),  # resnet20 has six tenths of the MACs
     ],
 )
 def test_a_network_for_cifar_is_trained_searched_and_swept(
