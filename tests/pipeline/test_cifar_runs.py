@@ -62,7 +62,7 @@ def test_a_network_for_cifar_is_trained_searched_and_swept(
     assert len(shares) == 1 + bool(student) and share - 0.05 < shares[-1] < share + 0.05
     assert any(note.startswith("The search built ") for note in report["notes"])
 
-    report = compressed(monkeypatch, model, tmp_path, *settings, "--sweep", "0.3,0.5")
+    report = compressed(monkeypatch, model, tmp_path, *settings, "--sweep", "0.2,0.6")
     rows = {row["variant"]: row["macs"] for row in report["rows"] if row["id"].startswith("student-int8")}
     assert len(rows) == 2 and len(set(rows.values())) == 2
     depth = (int((student or model).removeprefix("resnet")) - 2) // 6

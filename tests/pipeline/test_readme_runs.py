@@ -23,7 +23,7 @@ from tests.widths import narrow
 SHORT: dict[str, Any] = {
     "data.train_limit": 1000, "data.test_limit": 100, "train.epochs": 1, "distill.epochs": 1, "distill.min_steps": 0,
     "prune.norm_images": 32, "calibrate.images": 32, "measure.queries": 10, "measure.warmup": 0,
-    "measure.throughput": [1], "ladder.rungs": [], "prune.pruning_ratio": 0.5,
+    "measure.throughput": [1], "ladder.rungs": [], "prune.pruning_ratio": 0.5, "train.augment": {"flip": False, "shift": 0},
 }  # fmt: skip
 UNTRAINED = {"expect.top1": 1}  # a checkpoint of random weights is meant, and not a mistake
 pytestmark = pytest.mark.slow
