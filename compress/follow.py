@@ -1,7 +1,7 @@
 """images -> how networks are trained on them: epochs, learning rate, batch size and augmentation. No files.
 
-The measured point: on 47,500 images of CIFAR-10, a resnet56 with half its MACs loses 0.2 points after 10 epochs at a peak rate
-of 0.03, and 2 points after 2 epochs. So about 500,000 images are seen, in more epochs where there are fewer images.
+Measured on 47,500 images of CIFAR-10, with half the MACs: a resnet56 lost 0.2 points after 10 epochs, a resnet20 about 2 after
+2 epochs and 1.3 after 5 (benchmarks/RESULTS.md). So about 500,000 images are seen, in more epochs where there are fewer.
 """
 
 import json
@@ -18,7 +18,7 @@ STAGES: tuple[Training, ...] = get_args(Training)
 Described = tuple[Literal["train", "transfer", "distill"], ...]
 
 SEEN = 500_000  # images in the whole training
-SEEN_ON_CPU = 100_000  # where there is no GPU and the images are not thumbnails: a resnet50 trains on about 10 a second
+SEEN_ON_CPU = 100_000  # where there is no GPU and the images are not thumbnails: a resnet18 trained on 19 of 224x224 a second
 FROM_NOTHING = 3  # times as many
 EPOCHS = (2, 60)
 STEPS = 1500  # at least, as far as the smallest batch allows

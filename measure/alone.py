@@ -1,4 +1,4 @@
-"""engines -> the peak memory of each and the time to its first result (metrics), measured in a process of its own."""
+"""engine -> its peak memory and the time to its first result (metrics), measured in a process of its own."""
 
 import json
 import os
@@ -21,28 +21,27 @@ SECONDS = 300  # for one engine
 
 
 class Alone(Config):
-    """`threads` as in `Measure`."""
+    """`threads` as in `Measure`; `engine` is its name in notes."""
 
+    engine: str
     threads: int | None = Field(default=None, gt=0)
 
 
-def alone(config: Alone, out: Path, *, load: Load, engines: dict[str, Path], images: Path) -> dict[str, Any]:
-    """{"alone": {engine: {"memory_bytes", "first_inference_ms"}}}; a note in place of an engine that could not be measured.
+def alone(config: Alone, out: Path, *, load: Load, engine: Path, images: Path) -> dict[str, Any]:
+    """{"memory_bytes", "first_inference_ms"}; only a note if the engine could not be measured.
 
     memory_bytes         the most resident memory that the engine adds to the process: its runtime, its weights, one image
     first_inference_ms   from opening the engine to the first result for one image; importing its runtime included
     """
-    found, notes = {}, []
-    for name, engine in engines.items():
-        try:
-            found[name] = in_own_process(load, engine, config.threads or hardware.cores(), first(images, 1))
-        except (RuntimeError, subprocess.TimeoutExpired) as error:
-            notes.append(f"Memory and time to the first inference of {name} could not be measured: {one_line(error)}")
-    return {"alone": found, "notes": notes}
+    try:
+        return in_own_process(load, engine, config.threads or hardware.cores(), first(images, 1))
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        reason = one_line(error)
+        return {"notes": [f"Memory and time to the first inference of {config.engine} could not be measured: {reason}"]}
 
 
-def in_own_process(load: Load, engine: Path, threads: int, image: np.ndarray) -> dict[str, float]:
-    """The figures of one engine; `load` must be a function of a module. RuntimeError if the process fails."""
+def in_own_process(load: Load, engine: Path, threads: int, image: np.ndarray) -> dict[str, Any]:
+    """The figures of the engine; `load` must be a function of a module. RuntimeError if the process fails."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "image.npy", image)
         command = [sys.executable, "-m", "measure.alone_process", load.__module__, load.__qualname__, str(engine.resolve()),

@@ -1,6 +1,7 @@
 """engine + images -> its predictions (predictions.npz). How engines are measured."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,8 @@ class Measure(Config):
     threads        None: every core this process may use
     queries        timed single-image queries per engine, fewer when they take longer than `seconds`, never below 100
     seconds        of timed queries per engine at most
-    turns          of every engine, all alternating: as many as a claim that one engine is faster needs
+    turns          of every engine at least, all alternating: as many as a claim that one engine is faster needs
+    round          queries in a row in one turn of an engine at most: there are more turns where that needs more. None: no limit
     warmup         seconds of untimed queries at the start of every turn. The threads of the previous engine still spin for tens
                    of milliseconds: after 3 queries of warm-up, on 2 cores, a 0.6 ms engine had a p90 of 4.7 ms; after 0.2 s it
                    has the same 0.7 ms as when it runs alone
@@ -37,10 +39,16 @@ class Measure(Config):
     queries: int = Field(default=1024, gt=0)
     seconds: float = Field(default=5.0, gt=0)
     turns: int = Field(default=10, ge=10)
+    round: int | None = Field(default=None, gt=0)
     warmup: float = Field(default=0.2, ge=0)
     throughput: tuple[PositiveInt, ...] = (1, 2, 4, 8, 16, 32)
     calls: int = Field(default=20, gt=0)
     longest: float = Field(default=3.0, gt=0)
+
+    @property
+    def planned_turns(self) -> int:
+        """The number of turns of every engine."""
+        return max(self.turns, math.ceil(self.queries / self.round) if self.round else 0)
 
 
 class Predict(Config):

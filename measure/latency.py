@@ -49,7 +49,7 @@ def latency(
     watch = Watch()
     free = len(watch.cpus) - threads
     rounds = take_turns(config, runners, {name: x[:1] for name, x in inputs.items()}, watch, free)
-    kept = calmest(rounds, config.turns, free)
+    kept = calmest(rounds, config.planned_turns, free)
     largest = {name: largest_batch(engine) for name, engine in engines.items()}
     return {
         "batch": 1,
@@ -64,13 +64,14 @@ def latency(
 def take_turns(
     config: Measure, runners: Mapping[str, Runner], inputs: Mapping[str, np.ndarray], watch: Watch, free: int
 ) -> list[Round]:
-    """`config.turns` rounds, every other one in reverse order. For each disturbed round there is another one, but in total at
+    """The planned rounds, every other one in reverse order. For each disturbed round there is another one, but in total at
     most as many again. `inputs` are [1, C, H, W]."""
-    queries, seconds = -(-config.queries // config.turns), config.seconds / config.turns
+    planned = config.planned_turns
+    queries, seconds = -(-config.queries // planned), config.seconds / planned
     rounds: list[Round] = []
     with progress() as bar:
-        task = bar.add_task("latency", total=config.turns)
-        while (calm := len(calm_rounds(rounds, free))) < config.turns and len(rounds) < 2 * config.turns:
+        task = bar.add_task("latency", total=planned)
+        while (calm := len(calm_rounds(rounds, free))) < planned and len(rounds) < 2 * planned:
             bar.update(task, completed=calm)
             turns = {}
             for name in list(runners) if len(rounds) % 2 == 0 else list(reversed(list(runners))):
@@ -79,7 +80,7 @@ def take_turns(
                     taken = timed(runners[name], inputs[name], queries, config.warmup, seconds)
                 turns[name] = Turn(taken, watch.since(before))
             rounds.append(turns)
-        bar.update(task, completed=config.turns)
+        bar.update(task, completed=planned)
     return rounds
 
 

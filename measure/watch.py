@@ -12,7 +12,7 @@ from core.quota import control_groups
 
 OTHERS = 0.25  # cores that other processes use at most, of those that the engine needs: /proc/stat counts in steps of 10 ms
 STEAL = 0.1  # cores that the hypervisor keeps back at most
-SHORTEST = 5  # ticks of 10 ms: the load in a shorter turn cannot be told
+SHORTEST = 5  # ticks of 10 ms: the load in a shorter turn is not known
 CLOCK = 0.8  # of the highest clock of all turns at least
 
 
@@ -82,7 +82,7 @@ class Watch:
         )
 
     def since(self, before: Sample | None) -> Seen | None:
-        """What happened between the sample `before` and now; None if that cannot be told."""
+        """What happened between the sample `before` and now; None if that is not known."""
         after = self.sample()
         if before is None or after is None:
             return None

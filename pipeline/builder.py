@@ -147,12 +147,11 @@ class EngineBuilder:
         timed, failed = time_all(time, {name.key: engine for name, engine in engines.items()})
         return timed, {names[key]: f"it was built and cannot be timed: {reason}" for key, reason in failed.items()}
 
-    def alone(self, engines: Mapping[EngineName, Artifact]) -> Artifact:
-        """The peak memory of each engine and the time to its first inference, in a process of its own."""
+    def alone(self, name: EngineName, engine: Artifact) -> Artifact:
+        """The peak memory of the engine and the time to its first inference, in a process of its own."""
+        config = Alone(engine=str(name), threads=self.measure.threads)
         context, load = self.target.platform(), self.target.load
-        by_key = {name.key: engine for name, engine in engines.items()}
-        config = Alone(threads=self.measure.threads)
-        return self.step(alone, config, label=self.name, context=context, load=load, engines=by_key, images=self.images)
+        return self.step(alone, config, label=str(name), context=context, load=load, engine=engine, images=self.images)
 
     def pack(self, engine: Artifact, model: Artifact) -> Artifact:
         """The bundle for the device; `model` is the float32 file that `engine` was built from."""

@@ -121,7 +121,7 @@ def judged(
     judge = judge_of(recipe.gate, base.images.path, base.checked.path, "test")
     opened = {name: result.engines[name] for name in (result.baseline, *result.judged) if name in result.engines}
     predictions, failed = builder.predict_all(opened, "test")
-    alone = builder.alone({name: engine for name, engine in opened.items() if name not in failed})
+    alone = {name: builder.alone(name, opened[name]) for name in predictions}
     result = replace(result, predictions=predictions, alone=alone, candidate=next(reversed(result.judged), None))
     result = without(result, failed)
     if not result.judged:

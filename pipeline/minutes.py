@@ -9,8 +9,10 @@ from pipeline.clock import Clock
 from pipeline.recipe import Recipe
 
 LEVELS = 0.4  # of the time for training goes to the short trainings of the levels
-AT_ONCE = 3  # a level takes at most this fraction of the time that the levels have left
+AHEAD = 3  # a level gets a third of the time that the levels have left, more where fewer levels are left
 FIRST = 0.75  # of the time that is left after them goes to the first level that is trained whole, if there are milder ones
+STUDENT = 0.75  # of the time that is left trains the students, where there is no search
+SHORTEST = 30.0  # seconds that the training of a student has there at least
 LEAST = 20.0  # seconds: a shorter training is not worth its start
 TENTH = 10  # the short training has a tenth of the epochs
 
@@ -52,7 +54,7 @@ class Plan:
         if self.clock is None:
             return config
         of_levels = self.left - (1 - LEVELS) * self.training
-        levels = max(1, min(AT_ONCE, len(recipe.levels.shares) - tried))
+        levels = max(1, min(AHEAD, len(recipe.levels.shares) - tried))
         return config.model_copy(update={"most_minutes": minutes(max(LEAST, of_levels / levels))})
 
     def long(self, recipe: Recipe, others: bool) -> Distill | None:
@@ -78,6 +80,14 @@ class Plan:
             f"{LEVELS * self.training / 60:.1f}, the one that is taken {(1 - LEVELS) * self.training / 60:.1f}, the engines "
             f"{self.engines / 60:.1f}; the run ends by {ends:%H:%M}"
         )
+
+
+def within(clock: Clock | None, recipe: Recipe, students: int) -> Recipe:
+    """`recipe` with a training that leaves time for the engines; `students` share the time."""
+    if clock is None:
+        return recipe
+    seconds = max(SHORTEST, STUDENT * clock.left / students)
+    return recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"minutes": minutes(seconds)})})
 
 
 def short_epochs(recipe: Recipe) -> int:

@@ -21,7 +21,7 @@ from pipeline.clock import Clock
 from pipeline.engines import engines_of
 from pipeline.follow import trained_as
 from pipeline.levels import hardest
-from pipeline.minutes import Plan
+from pipeline.minutes import Plan, within
 from pipeline.plan import plan
 from pipeline.recipe import Recipe, check_trainable
 from pipeline.student import Base, Pressed, Student
@@ -29,8 +29,6 @@ from pipeline.trial import check_targets
 from reports.run_folder import UNPRUNED, TargetResult
 
 MORE_ENGINES = 2  # a search adds the engines of at most two networks
-TRAINING = 0.75  # of the time that is left, where there is no search
-LEAST_MINUTES = 0.5
 NOT_ENDED = "The search for a smaller network has not ended: the same command continues it. Until then, this is the result."
 
 
@@ -77,14 +75,6 @@ def compress(
     plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}
     students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
     return Pressed(base, students, engines(students))
-
-
-def within(clock: Clock | None, recipe: Recipe, students: int) -> Recipe:
-    """`recipe` with a training that leaves time for the engines; `students` share the time."""
-    if clock is None:
-        return recipe
-    minutes = max(LEAST_MINUTES, TRAINING * clock.left / 60 / students)
-    return recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"minutes": round(minutes, 3)})})
 
 
 def of_levels(networks: Mapping[str, Artifact], recipe: Recipe, step: Stages, base: Base) -> list[Student]:

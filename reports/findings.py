@@ -111,12 +111,12 @@ def loss_text(loss: GateLoss, agreement: bool) -> str:
 
 
 def doubts_text(drop: Drop) -> str:
-    """Why an engine with this drop cannot pass, whatever it lost; "" if it can."""
+    """Why an engine with this drop cannot pass, even if it lost nothing; "" if it can."""
     return "; ".join(DOUBTS[doubt] for doubt in drop.doubts)
 
 
 def doubt_notes(row: Row) -> Iterator[str]:
-    """A note for each reason why the engine cannot pass, whatever its drop is. `better_notes` has the one for gains."""
+    """A note for each reason why the engine cannot pass, even if it lost nothing. `better_notes` has the one for gains."""
     for doubt in row.drop.doubts if row.drop else []:
         if doubt != "far_better":
             yield f"{row.id} cannot pass: {DOUBTS[doubt]}."

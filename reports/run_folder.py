@@ -65,7 +65,7 @@ class TargetResult:
     held_out       the predictions of all engines that could run, for the images that choose
     predictions    the predictions of the baseline and of the judged engines, for the images that judge
     judged         the engines that were judged, from the mildest to the one that was chosen
-    alone          memory and time to the first inference of the same engines; None for runs of earlier versions
+    alone          memory and time to the first inference of the same engines; none for runs of earlier versions
     candidate      the engine that ships if it passes: one of `judged`, where engines can run; None if no engine could ship
     """
 
@@ -78,7 +78,7 @@ class TargetResult:
     predictions: Mapping[EngineName, Artifact] = field(default_factory=dict)
     judged: tuple[EngineName, ...] = ()
     latency: Artifact | None = None
-    alone: Artifact | None = None
+    alone: Mapping[EngineName, Artifact] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()
     climbed_for: Gate | None = None
     candidate: EngineName | None = None
@@ -115,7 +115,8 @@ class TargetResult:
 
     def measured_alone(self, name: EngineName) -> dict[str, Any]:
         """The fields of measure/alone.py for the engine; none if it was not measured."""
-        return self.alone.metrics["alone"].get(name.key, {}) if self.alone else {}
+        measured = self.alone[name].metrics if name in self.alone else {}
+        return {key: value for key, value in measured.items() if key != "notes"}
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class RunRecord:
                 "predictions": paths(result.predictions),
                 "judged": [name.key for name in result.judged],
                 "latency": path(result.latency) if result.latency else None,
-                "alone": path(result.alone) if result.alone else None,
+                "alone": paths(result.alone),
                 "rungs": [
                     {
                         "row": rung.name.key,
@@ -261,7 +262,7 @@ def read_record(out: Path) -> RunRecord:
             predictions={named(key): stage(path) for key, path in entry.get("predictions", {}).items()},
             judged=tuple(named(key) for key in entry.get("judged", judged_before(entry))),
             latency=optional("latency"),
-            alone=optional("alone"),
+            alone={named(key): stage(path) for key, path in entry.get("alone", {}).items()},
             rungs=tuple(
                 Rung(
                     named(rung["row"]),

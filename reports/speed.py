@@ -48,7 +48,7 @@ def machine_notes(result: TargetResult) -> Iterator[str]:
         )
 
 
-def told_apart(ours: Latency, theirs: Latency) -> bool:
+def differ(ours: Latency, theirs: Latency) -> bool:
     """Whether one of the engines was quicker in 9 of 10 turns."""
     return quicker(ours, theirs) or quicker(theirs, ours)
 
@@ -78,6 +78,6 @@ def speeds_in_words(rows: Sequence[Row]) -> dict[str, str]:
         elif row.target in busy:
             found[row.id] = UNSAID
         else:
-            same = row.network == "baseline" or told_apart(after, before)
+            same = row.network == "baseline" or differ(after, before)
             found[row.id] = numbers.times(row.speedup) if same else ALIKE
     return found

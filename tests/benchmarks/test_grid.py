@@ -1,5 +1,6 @@
 """The search beside a grid of ratios, from a checkpoint to its section of RESULTS.md, on a few images."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,10 @@ def test_the_search_and_the_ratios_are_judged_on_the_same_images(tmp_path: Path)
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(("| respress", "| ratio"))]
     assert [row[0].partition(" (")[0].partition(",")[0] for row in rows] == ["respress", "ratio 0.3", "ratio 0.6"]
     assert float(rows[1][1]) > float(rows[2][1]) and all(float(row[5]) > 0 and float(row[6]) > 0 for row in rows)
-    assert "test images" in text and "The engine of the search has the verdict " in text
+    (checked,) = (tmp_path / "runs").glob("**/check_images-*/manifest.json")
+    judging = json.loads(checked.read_text())["metrics"]["counted"]
+    assert 20 < judging < 40, "a third of the 40 test images chooses"
+    assert f"gate top1=100, {judging} test images" in text and "The engine of the search has the verdict " in text
 
     main(narrow(tmp_path), "resnet18", "fashion-mnist", "0.3,0.6,0.7", 0.0, FEW, tmp_path / "runs", results)
     again = results.read_text()

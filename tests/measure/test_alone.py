@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,24 +34,24 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     sys.modules.pop("engine_of_a_test", None)
 
 
-def test_every_engine_has_its_own_memory_and_a_broken_one_is_noted(module: str, small: Small, tmp_path: Path) -> None:
+def measured(name: str, module: str, small: Small, folder: Path) -> dict[str, Any]:
     load = __import__(module).load
-    engines = {name: tmp_path / name for name in ("small", "large", "broken")}
-    metrics = alone(Alone(threads=1), tmp_path, load=load, engines=engines, images=small.images)
-    found = metrics["alone"]
-    assert list(found) == ["small", "large"]
+    return alone(Alone(engine=name, threads=1), folder, load=load, engine=folder / name, images=small.images)
+
+
+def test_every_engine_has_its_own_memory_and_a_broken_one_is_noted(module: str, small: Small, tmp_path: Path) -> None:
+    found = {name: measured(name, module, small, tmp_path) for name in ("small", "large", "broken")}
     assert 100e6 < found["large"]["memory_bytes"] - found["small"]["memory_bytes"] < 160e6
-    assert found["large"]["first_inference_ms"] > 0
-    assert metrics["notes"] == [
-        "Memory and time to the first inference of broken could not be measured: RuntimeError: this engine is broken"
-    ]
+    assert found["large"]["first_inference_ms"] > 0 and "notes" not in found["large"]
+    assert found["broken"] == {
+        "notes": ["Memory and time to the first inference of broken could not be measured: RuntimeError: this engine is broken"]
+    }
 
 
 def test_memory_of_this_process_is_not_counted(module: str, small: Small, tmp_path: Path) -> None:
     """Linux lets a new process start with the ru_maxrss of its parent."""
     ballast = np.ones(50_000_000)  # 400 MB
-    found = alone(Alone(), tmp_path, load=__import__(module).load, engines={"small": tmp_path / "small"}, images=small.images)
-    assert 0 <= found["alone"]["small"]["memory_bytes"] < ballast.nbytes / 4 < peak()
+    assert 0 <= measured("small", module, small, tmp_path)["memory_bytes"] < ballast.nbytes / 4 < peak()
 
 
 def test_a_load_function_without_a_name_is_noted(small: Small, tmp_path: Path) -> None:
@@ -58,16 +59,16 @@ def test_a_load_function_without_a_name_is_noted(small: Small, tmp_path: Path) -
         return lambda x: x
 
     load.__module__ = "json"  # quick to import
-    metrics = alone(Alone(), tmp_path, load=load, engines={"a": tmp_path}, images=small.images)
-    assert metrics["alone"] == {} and len(metrics["notes"]) == 1
+    metrics = alone(Alone(engine="a"), tmp_path, load=load, engine=tmp_path, images=small.images)
+    assert list(metrics) == ["notes"] and len(metrics["notes"]) == 1
 
 
 def test_an_engine_of_a_target_is_measured(small: Small, tmp_path: Path) -> None:
     target, engine = targets.get("onnxruntime"), tmp_path / "engine"
     engine.mkdir()
     target.build(target.Options(), engine, model=small.onnx, images=small.images)
-    metrics = alone(Alone(), tmp_path, load=target.load, engines={"baseline-fp32": engine}, images=small.images)
-    assert metrics["notes"] == [] and metrics["alone"]["baseline-fp32"]["memory_bytes"] > 10e6
+    metrics = alone(Alone(engine="baseline"), tmp_path, load=target.load, engine=engine, images=small.images)
+    assert "notes" not in metrics and metrics["memory_bytes"] > 10e6
 
 
 def test_without_proc_the_memory_is_that_of_getrusage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,3 +144,10 @@ def test_a_lower_clock_is_one_below_that_of_other_turns(measured: Callable[..., 
 def test_where_nothing_can_be_watched_nothing_is_repeated(measured: Callable[..., Any]) -> None:
     metrics = measured({"a": 0.002}, [None] * 20, queries=10)
     assert metrics["machine"] == {"watched": False} and metrics["timed"]["a"]["disturbed"] is None
+
+
+@pytest.mark.parametrize(
+    ("queries", "most", "turns"), [(10, 10, 10), (1024, None, 10), (1024, 103, 10), (1024, 100, 11), (1000, 50, 20)]
+)
+def test_a_turn_has_at_most_so_many_queries(queries: int, most: int | None, turns: int) -> None:
+    assert Measure(queries=queries, round=most).planned_turns == turns

@@ -10,7 +10,7 @@ CALM = Seen(others=0.1, stolen=0.0, throttled=False, clock=2400.0, celsius=50.0)
 
 
 class Machine:
-    """Two cores; one that this process may not use is watched by nobody. All counters are in ticks."""
+    """Two cores; one that this process may not use is not watched. All counters are in ticks."""
 
     def __init__(self, root: Path, version: int = 2) -> None:
         self.root, self.version = root, version
@@ -106,7 +106,7 @@ def test_clock_and_temperature_are_read_where_there_are_some(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("ticks", "watched"), [(4, False), (5, True)])
-def test_a_turn_of_a_few_ticks_cannot_be_told(tmp_path: Path, ticks: int, watched: bool) -> None:
+def test_the_load_in_a_turn_of_a_few_ticks_is_not_known(tmp_path: Path, ticks: int, watched: bool) -> None:
     machine = Machine(tmp_path)
     watch = machine.watch()
     before = watch.sample()

@@ -107,7 +107,7 @@ class Bench:
         timed = {name.key: in_turns(self.p50[name.key.removeprefix("student-")], self.turns.get(name.key)) for name in engines}
         return Artifact(self.root / "latency", {"metrics": {"timed": timed}}), {}
 
-    def alone(self, engines: Mapping[EngineName, Artifact]) -> Artifact:
+    def alone(self, name: EngineName, engine: Artifact) -> Artifact:
         return self.artifact("alone")
 
     def pack(self, engine: Artifact, model: Artifact) -> Artifact:

@@ -1,109 +1,20 @@
-"""The engines of one target, with stages that only note that they ran.
-
-What fails costs its row and never the run. A changed gate only judges what was built before.
-"""
+"""The engines of one target, with stages that only note that they ran: what fails costs its row and never the run."""
 
 import errno
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 
-from core.cache import Artifact
-from core.config import Config
 from core.engine_name import EngineName
 from export import targets
-from measure.calls import EngineError
-from pipeline.builder import EngineBuilder
-from pipeline.engines import engines_of
 from pipeline.failures import costs_its_row
-from pipeline.recipe import Recipe, load_recipe
-from pipeline.student import Base, Student
-from reports.run_folder import TargetResult
-
-IMAGES, CLASSES = 1000, 10
-WRONG = {"baseline-fp32": 0, "student-fp32": 0, "student-fp16": 0, "student-int8": 100, "student-mixed1": 50,
-         "student-mixed2": 0, "student-qat": 0}  # fmt: skip
-
-
-@dataclass
-class NotedStages:
-    """Takes the place of `Stages`. `failing` has the error of a stage by its name and label; `ran` the calls.
-
-    `untimed` has the errors of engines while they are timed, by their keys.
-    """
-
-    root: Path
-    failing: dict[str, Exception] = field(default_factory=dict)
-    untimed: dict[str, Exception] = field(default_factory=dict)
-    ran: list[str] = field(default_factory=list)
-
-    def __call__(self, stage: Callable[..., Any], config: Config, *, label: str = "", **inputs: Any) -> Artifact:
-        name = f"{stage.__name__} {label}".strip()
-        self.ran.append(name)
-        if name in self.failing:
-            raise self.failing[name]
-        for engine in inputs.get("engines", {}):
-            if engine in self.untimed:
-                raise EngineError(engine, self.untimed[engine])
-        return getattr(self, stage.__name__, self.anything)(name.replace("/", ":"), label)
-
-    def anything(self, name: str, label: str) -> Artifact:
-        folder = self.root / name
-        folder.mkdir(exist_ok=True)
-        return Artifact(folder, {"metrics": {"size_bytes": 1}})
-
-    def predict(self, name: str, label: str) -> Artifact:
-        made = self.anything(name, label)
-        labels = np.arange(IMAGES) % CLASSES
-        first = (labels + (np.arange(IMAGES) < WRONG[label.split("/")[0]])) % CLASSES
-        np.savez(made.path / "predictions.npz", top5=np.repeat(first[:, None], 5, axis=1), labels=labels)
-        return made
-
-    def rank_layers(self, name: str, label: str) -> Artifact:
-        made = self.anything(name, label)
-        (made.path / "rank_layers.json").write_text(json.dumps([[layer, 1.0] for layer in "abcd"]))
-        return made
-
-    def latency(self, name: str, label: str) -> Artifact:
-        p50 = {key: 1.0 if "int8" in key else 1.5 if "mixed" in key else 2.0 for key in WRONG}
-        timed = {key: {"p50": ms, "turns": [ms] * 10} for key, ms in p50.items()}
-        return Artifact(self.anything(name, label).path, {"metrics": {"timed": timed}})
+from tests.pipeline.noted import WRONG, NotedStages, forms, pressed
 
 
 @pytest.fixture
 def stages(tmp_path: Path) -> NotedStages:
     return NotedStages(tmp_path)
-
-
-def pressed(
-    stages: NotedStages, monkeypatch: pytest.MonkeyPatch, before: TargetResult | None = None, **changes: Any
-) -> TargetResult:
-    """The result for onnxruntime, which here has 16-bit floats, too."""
-    given = {key.replace("__", "."): value for key, value in changes.items()}
-    recipe: Recipe = load_recipe("resnet18", None, given, ["onnxruntime"])
-    monkeypatch.setattr(targets.get("onnxruntime"), "half", lambda: "fp16")
-    images, checked, model, trained = (stages.anything(name, "") for name in ("images", "checked", "model", "trained"))
-    (images.path / "dataset.json").write_text(json.dumps({"classes": [str(i) for i in range(CLASSES)]}))
-    np.savez(checked.path / "duplicates.npz", counted=np.full(IMAGES, True), chooses=np.full(IMAGES, True))
-
-    def train() -> Student:
-        stages(train, Config())
-        return Student("", trained, trained, trained)
-
-    student = Student("", trained, trained, trained, train)
-    builder = EngineBuilder.of(recipe, stages, "onnxruntime", images)  # type: ignore[arg-type]
-    stages.ran.clear()
-    return engines_of(builder, recipe, Base(images, checked, model, model), [student], before)
-
-
-def forms(names: Any) -> set[str]:
-    return {name.key for name in names}
 
 
 def test_the_ladder_ends_with_the_first_rung_that_passes(stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,64 +176,3 @@ def test_a_fault_of_ours_keeps_its_traceback(capsys: pytest.CaptureFixture[str])
         raise AttributeError("no such thing")
     assert refused == {NAME: "its build failed: AttributeError: no such thing"}
     assert "Traceback" in capsys.readouterr().err
-
-
-def climbed(stages: NotedStages) -> bool:
-    built = any(name.startswith("build student-mixed") for name in stages.ran)
-    return built or bool({"rank_layers onnxruntime", "train"} & set(stages.ran))
-
-
-def only_judged(stages: NotedStages, before: set[str]) -> bool:
-    """Whether nothing new ran but predictions of an engine that was not judged `before`."""
-    return all(name.startswith("predict ") and name.endswith(" on test") for name in set(stages.ran) - before)
-
-
-@pytest.mark.parametrize("strict", [{}, {"gate__strict": True}])
-def test_a_stricter_gate_only_judges(strict: dict[str, bool], stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = pressed(stages, monkeypatch, gate__max_drop=20)
-    assert before.candidate == NAME and not climbed(stages)
-    built = set(stages.ran)
-    result = pressed(stages, monkeypatch, before, gate__max_drop=-5, **strict)
-    assert only_judged(stages, built)
-    assert result.engines == before.engines and not result.rungs
-    assert result.climbed_for == before.climbed_for is not None
-    again = pressed(stages, monkeypatch, result, gate__max_drop=-5, **strict)
-    assert only_judged(stages, built) and again.climbed_for == before.climbed_for
-
-
-def test_the_rungs_of_the_last_run_are_judged_again(stages: NotedStages, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages.failing["train"] = TypeError("no tracing")
-    monkeypatch.setitem(WRONG, "student-mixed2", 30)
-    before = pressed(stages, monkeypatch, gate__max_drop=1)
-    assert {rung.name.form: rung.verdict == "pass" for rung in before.rungs} == {"mixed1": False, "mixed2": False}
-    assert forms(before.refused) == {"student-qat"} and before.candidate and before.candidate.form == "fp16"
-    result = pressed(stages, monkeypatch, before, gate__max_drop=5)
-    assert not climbed(stages)
-    assert {rung.name.form: rung.verdict == "pass" for rung in result.rungs} == {"mixed1": False, "mixed2": True}
-    assert result.candidate and result.candidate.form == "mixed2" and result.bundle  # packed from its file with Q/DQ
-    assert (result.engines, result.held_out, result.refused) == (before.engines, before.held_out, before.refused)
-
-
-@pytest.mark.parametrize(
-    "reason", ["the same gate", "the user wants it", "other engines", "no run before", "an earlier version"]
-)
-def test_the_ladder_is_climbed_if_more_than_the_gate_has_changed(
-    reason: str, stages: NotedStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit = 1 if reason == "the same gate" else 20
-    before: TargetResult | None = pressed(stages, monkeypatch, gate__max_drop=limit)
-    assert before
-    changes: dict[str, Any] = {}
-    if reason == "the user wants it":
-        changes["ladder__again"] = True
-    elif reason == "other engines":
-        (tmp_path / "other").mkdir()
-        stages.root = tmp_path / "other"
-    elif reason == "no run before":
-        before = None
-    elif reason == "an earlier version":
-        before = replace(before, climbed_for=None)
-    result = pressed(stages, monkeypatch, before, gate__max_drop=1, **changes)
-    assert climbed(stages)
-    assert [rung.name.form for rung in result.rungs] == ["mixed1", "mixed2"]
-    assert result.climbed_for and result.climbed_for.max_drop == 1

@@ -25,6 +25,7 @@ from pipeline.levels import hardest
 from pipeline.minutes import Plan
 from pipeline.recipe import Levels as Settings
 from reports.run_folder import UNPRUNED, Level
+from tests.pipeline.untrained import Untrained
 
 LIMIT = 1.0  # points
 GAINED = 0.02  # share of the images; another such share is lost beside the drop
@@ -56,21 +57,11 @@ class Engines:
         return drop_from(self.counts(n))
 
 
-class Drawn(levels.Levels):
+class Drawn(Untrained):
     """A search whose levels all have the same true drop."""
 
     engines: Engines
     n: int
-
-    def __init__(self, recipe: Any, step: Any, base: Any, plan: Any) -> None:
-        self.recipe, self.step, self.base, self.plan = recipe, step, base, plan
-        self.whole, self.tried, self.networks, self.notes = 100.0, {}, {}, []
-
-    def tell(self) -> None:
-        pass
-
-    def macs(self, model: Artifact) -> float:
-        return 100.0
 
     def level(self, share: float, start: Artifact, whole: bool = False) -> str:
         name = f"{100 * share:.0f}%"

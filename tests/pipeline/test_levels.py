@@ -19,6 +19,7 @@ from pipeline.minutes import Plan
 from pipeline.recipe import Levels as Settings
 from pipeline.recipe import load_recipe
 from reports.run_folder import Level
+from tests.pipeline.untrained import Untrained
 
 N = 4000
 SHARES = (0.75, 0.5, 0.35, 0.25)
@@ -30,19 +31,12 @@ def dropped(points: float) -> Drop:
     return drop_of(np.ones(N, bool), np.arange(N) >= lost, 1.0)
 
 
-class Scripted(levels.Levels):
+class Scripted(Untrained):
     """Levels whose drops are given by share, after the short and after the whole training."""
 
     short_drops: Mapping[float, float]
     whole_drops: Mapping[float, float]
     reach: float
-
-    def __init__(self, recipe: Any, step: Any, base: Any, plan: Any) -> None:
-        self.recipe, self.step, self.base, self.plan = recipe, step, base, plan
-        self.whole, self.tried, self.networks, self.notes = 100.0, {}, {}, []
-
-    def tell(self) -> None:
-        pass
 
     def macs(self, model: Artifact) -> float:
         return 52.0 if model.path.name == "shallower" else 100.0

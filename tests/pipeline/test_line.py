@@ -54,8 +54,10 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
     assert again.returncode == 1, again.stdout + again.stderr
     report = json.loads((tmp_path / "run/report.json").read_text())
     assert report["gate"]["verdict"] == "fail"
-    assert all(stage["cached"] for stage in report["stages"])
-    assert len(list((tmp_path / "run/stages").iterdir())) == stages
+    # Of openvino's engines two could ship, and their times decide which of them is judged. The other one may be judged now.
+    ran = [stage["name"] for stage in report["stages"] if not stage["cached"]]
+    assert all(name.startswith(("predict ", "alone ", "bundle ")) and "openvino" in name for name in ran), ran
+    assert len(list((tmp_path / "run/stages").iterdir())) == stages + len(ran)
     assert not (tmp_path / "run/bundle/onnxruntime").exists()
 
     # bundle/ holds what the last report says ships, and nothing of earlier runs.

@@ -1,4 +1,4 @@
-"""Whole runs that search how much to prune, with small networks of users: something ships, whatever the search finds."""
+"""Whole runs that search how much to prune, with small networks of users: something ships in every case but one."""
 
 import json
 import sys

@@ -160,7 +160,7 @@ def test_what_is_prepared_is_a_success_and_not_judged(make_run: MakeRun, strict:
     ("held_out", "wrong", "noted"),
     [(0, 66, True), (40, 66, False), (5, 66, True), (0, 15, False)],  # of 500 and of 1,000
 )
-def test_a_baseline_that_knows_the_images_that_choose_is_told(
+def test_a_baseline_that_knows_the_images_that_choose_is_reported(
     make_run: MakeRun, held_out: int, wrong: int, noted: bool
 ) -> None:
     out = make_run(held_out={"baseline-fp32": range(held_out)}, wrong={"baseline-fp32": range(wrong)})

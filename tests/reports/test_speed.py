@@ -59,7 +59,7 @@ def test_reports_show_the_interval(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize(("wins", "words"), [(9, "8.00×"), (8, "about as fast"), (1, "8.00×"), (2, "about as fast")])
-def test_engines_that_are_not_told_apart_are_about_as_fast(make_run: MakeRun, wins: int, words: str) -> None:
+def test_engines_that_do_not_differ_are_about_as_fast(make_run: MakeRun, wins: int, words: str) -> None:
     out = timed_in_turns(make_run(), STEADY | {"student-int8": [0.5] * wins + [5.0] * (10 - wins)})
     render(out)
     opening = (out / "report.md").read_text().split("<details>")[0]
@@ -143,10 +143,10 @@ def test_memory_and_time_to_the_first_inference_are_in_the_reports(make_run: Mak
     out = make_run()
     folder = out / "stages/alone"
     folder.mkdir()
-    measured: dict[str, Any] = {"student-int8": {"memory_bytes": 21_000_000, "first_inference_ms": 93.2}}
-    (folder / "manifest.json").write_text(json.dumps({"metrics": {"alone": measured, "notes": []}}))
+    measured: dict[str, Any] = {"memory_bytes": 21_000_000, "first_inference_ms": 93.2}
+    (folder / "manifest.json").write_text(json.dumps({"metrics": measured}))
     run = json.loads((out / "run.json").read_text())
-    run["targets"][0]["alone"] = "stages/alone"
+    run["targets"][0]["alone"] = {"student-int8": "stages/alone"}
     (out / "run.json").write_text(json.dumps(run))
     report = render(out)
     assert (row(report).memory_bytes, row(report).first_inference_ms) == (21_000_000, 93.2)

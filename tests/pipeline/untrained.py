@@ -1,0 +1,20 @@
+"""A search over levels that trains nothing: a test says what its levels lose."""
+
+from typing import Any
+
+from core.cache import Artifact
+from pipeline import levels
+
+
+class Untrained(levels.Levels):
+    """`level` and `trained` are those of the test."""
+
+    def __init__(self, recipe: Any, step: Any, base: Any, plan: Any) -> None:
+        self.recipe, self.step, self.base, self.plan = recipe, step, base, plan
+        self.whole, self.tried, self.networks, self.notes = 100.0, {}, {}, []
+
+    def tell(self) -> None:
+        pass
+
+    def macs(self, model: Artifact) -> float:
+        return 100.0
