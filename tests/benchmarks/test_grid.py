@@ -62,7 +62,7 @@ def test_the_search_and_the_ratios_are_judged_on_the_same_images(tmp_path: Path)
     assert float(rows[1][1]) > float(rows[2][1]) and all(float(row[5]) > 0 and float(row[6]) > 0 for row in rows)
     (checked,) = (tmp_path / "runs").glob("**/check_images-*/manifest.json")
     judging = json.loads(checked.read_text())["metrics"]["counted"]
-    assert 20 < judging < 40, "a third of the 40 test images chooses"
+    assert judging == 20, "of so few test images, half choose"
     assert f"gate top1=100, {judging} test images" in text and "The engine of the search has the verdict " in text
 
     main(narrow(tmp_path), "resnet18", "fashion-mnist", "0.3,0.6,0.7", 0.0, FEW, tmp_path / "runs", results)
