@@ -56,16 +56,17 @@ def shallower(config: Derive, model: nn.Module, spec: AnySpec) -> tuple[nn.Modul
     arch = config.arch or spec.arch
     if arch != spec.arch or config.depths:
         kept = kept_blocks(spec, arch, config.depths)
-        spec = spec.model_copy(
-            update={
-                "arch": arch,
-                "widths": tuple(tuple(stage[i] for i in keep) for stage, keep in zip(spec.widths, kept, strict=True)),
-            }
-        )
-        student = ResNet(spec)
-        copy_weights(model, student, kept)
-        return student, spec, kept
+        return *with_blocks(model, spec.model_copy(update={"arch": arch}), kept), kept
     return model, spec, kept
+
+
+def with_blocks(model: ResNet, spec: Spec, kept: Sequence[Sequence[int]]) -> tuple[ResNet, Spec]:
+    """A copy of `model`, of which each stage has only the blocks `kept`, and its spec."""
+    widths = tuple(tuple(stage[i] for i in keep) for stage, keep in zip(spec.widths, kept, strict=True))
+    spec = spec.model_copy(update={"widths": widths})
+    student = ResNet(spec)
+    copy_weights(model, student, kept)
+    return student, spec
 
 
 def kept_blocks(spec: Spec, arch: str, depths: Sequence[int] | None) -> list[list[int]]:
@@ -92,7 +93,7 @@ def spread(want: int, there: int) -> list[int]:
     return [round(i * (there - 1) / (want - 1)) for i in range(want)]
 
 
-def copy_weights(teacher: ResNet, student: ResNet, kept: list[list[int]]) -> None:
+def copy_weights(teacher: ResNet, student: ResNet, kept: Sequence[Sequence[int]]) -> None:
     for name, module in student.named_children():
         if not name.startswith("layer"):
             module.load_state_dict(getattr(teacher, name).state_dict())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from torch import nn
 
 from compress.budget import OutOfReach
 from compress.cut import cut
@@ -14,7 +15,7 @@ from compress.importance import accumulate_gradients
 from compress.prunable import CannotPrune, unprunable
 from compress.prune import Prune
 from data.loader import Split, batches
-from models.checkpoint import load
+from models.checkpoint import AnySpec, load
 from models.cost import cost
 
 STEPS = 256  # pruning ratios that are tried are multiples of 1 / STEPS
@@ -38,22 +39,33 @@ def find_ratio(config: Ratio, out: Path, *, model: Path, images: Path) -> dict[s
     accumulate_gradients(
         config.importance, network, batches(Split(images, "train"), 64, shuffle=True, limit=config.gradient_images)
     )
-    whole = cost(network, shape)["macs"]
     try:
-        stay = unprunable(network, spec, config, shape)
-
-        @cache
-        def removed(step: int) -> float:
-            thinner = config.model_copy(update={"pruning_ratio": step / STEPS})
-            return 1 - cost(cut(network, spec, thinner, shape, stay=stay), shape)["macs"] / whole
-
-        high = smallest(removed, config.removed - POINT)
+        ratio, removed = ratio_without(network, spec, config, config.removed, shape)
     except CannotPrune as reason:
         raise OutOfReach(str(reason)) from reason
+    return {"pruning_ratio": ratio, "removed": removed}
+
+
+def ratio_without(
+    network: nn.Module, spec: AnySpec, config: Prune, removed: float, shape: tuple[int, int, int]
+) -> tuple[float, float]:
+    """The smallest pruning ratio that removes the share `removed` of the MACs, to within a point, and what it removes.
+
+    Raises CannotPrune, and OutOfReach when no ratio removes as much.
+    """
+    whole = cost(network, shape)["macs"]
+    stay = unprunable(network, spec, config, shape)
+
+    @cache
+    def share(step: int) -> float:
+        thinner = config.model_copy(update={"pruning_ratio": step / STEPS})
+        return 1 - cost(cut(network, spec, thinner, shape, stay=stay), shape)["macs"] / whole
+
+    high = smallest(share, removed - POINT)
     if high is None:
-        most = removed(STEPS - 1)
-        raise OutOfReach(f"pruning removes at most {most:.1%} of the MACs of {spec.arch}, and {config.removed:.1%} were wanted")
-    return {"pruning_ratio": high / STEPS, "removed": removed(high)}
+        most = share(STEPS - 1)
+        raise OutOfReach(f"pruning removes at most {most:.1%} of the MACs of {spec.arch}, and {removed:.1%} were wanted")
+    return high / STEPS, share(high)
 
 
 def smallest(removed: Callable[[int], float], least: float) -> int | None:

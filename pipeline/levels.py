@@ -13,13 +13,10 @@ only smaller, and levels of latency would then end the search at once.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from compress.budget import Budget, OutOfReach
+from compress.budget import OutOfReach
 from compress.derive import derive_student
 from compress.distill import Distill, distill
 from compress.pace import pace
-from compress.prune import Prune, prune
-from compress.ratio import Ratio, find_ratio
-from compress.search import Search, search
 from core.cache import Artifact, Stages
 from core.console import console
 from core.engine_name import EngineName
@@ -27,14 +24,13 @@ from core.text import joined
 from export import targets
 from measure.judge import judge_of
 from measure.limits import can_pass, surely_above, too_few
-from models.checkpoint import load
-from models.cost import cost
 from pipeline.builder import EngineBuilder
 from pipeline.choose import drop
 from pipeline.minutes import Plan
 from pipeline.recipe import Recipe
+from pipeline.smaller import Smaller
 from pipeline.student import Base
-from reports.run_folder import Level
+from reports.level import Level
 
 # of the drop after the short training is left after the whole one. Seen: 0.84 of 1.89 points (resnet56, n = 3,333)
 REMAINS = 0.5
@@ -74,7 +70,8 @@ class Levels:
         self.recipe, self.step, self.base, self.plan = recipe, step, base, plan
         self.judge = judge_of(recipe.gate, base.images.path, base.checked.path, "val")
         self.reference = EngineBuilder.of(recipe, step, targets.REFERENCE, base.images)
-        self.whole = self.macs(base.teacher)
+        self.smaller = Smaller(recipe, step, base)
+        self.whole = self.smaller.whole
         self.tried: dict[str, Level] = {}
         self.networks: dict[str, Artifact] = {}
         self.notes: list[str] = []
@@ -89,7 +86,9 @@ class Levels:
         """Try levels; the names of those that do not certainly lose too much, from mild to hard."""
         teacher = self.base.teacher
         student = self.step(derive_student, self.recipe.student, teacher=teacher)
-        own = self.macs(student) / self.whole
+        if note := self.smaller.choose_first(student):
+            self.notes.append(note)
+        own = self.smaller.macs(student) / self.whole
         if own < LESS:  # the student has fewer blocks: it is a level itself
             name = self.level(own, student, whole=True)
             if self.is_lost(name):
@@ -139,51 +138,11 @@ class Levels:
     def level(self, share: float, start: Artifact, whole: bool = False) -> str:
         """Prune `start` to a `share` of the baseline's MACs, or keep it `whole`, and train it; the name of the level."""
         name = f"{100 * share:.0f}% of MACs"
-        pruned = start if whole else self.pruned(name, share, start)
+        pruned, by = (start, "student") if whole else self.smaller.made(name, share, start)
         config = self.plan.short(self.recipe, len(self.tried))
         network = self.distilled(name, config, pruned)
-        self.note(name, self.macs(pruned), network, network.metrics["epochs"])
+        self.note(name, by, self.smaller.macs(pruned), network, network.metrics["epochs"])
         return name
-
-    def pruned(self, name: str, share: float, start: Artifact) -> Artifact:
-        """`start` with a `share` of the baseline's MACs: of several ways to divide the pruning among the layers, the one with
-        the best top-1 on the images that choose, after batch norm is re-estimated (Li et al. 2020, arXiv:2007.02491). This is a
-        ranking and says little about the drop after training.
-        """
-        found: dict[str, Artifact] = {}
-        refused: OutOfReach | None = None
-        for allocation in self.recipe.levels.allocations:
-            try:
-                found[allocation] = self.allocated(allocation, f"{name}, {allocation}", share, start)
-            except OutOfReach as reason:
-                refused = reason
-        if not found:
-            assert refused is not None
-            raise refused
-
-        def kept(allocation: str) -> float:
-            return float(found[allocation].metrics["val_top1"]["norm_reestimated"] or 0.0)
-
-        best = max(found, key=kept)
-        texts = ", ".join(f"{allocation} {kept(allocation):.1f} %" for allocation in found)
-        console.print(f"  {name}: top-1 before training {texts}", markup=False)
-        return found[best]
-
-    def allocated(self, allocation: str, label: str, share: float, start: Artifact) -> Artifact:
-        """`start` pruned to a `share` of the baseline's MACs. `allocation`: "importance" prices MACs by importance, as BUDGET
-        does; the others are scopes of one ratio."""
-        images, config = self.base.images, self.recipe.prune
-        if allocation == "importance":
-            limit = Search(budget=Budget(max_macs=share * self.whole), prune=config, notes=False)
-            plan = self.step(
-                search, limit, label=label, model=start, images=images, baseline=self.base.baseline, trial=no_trial
-            )
-            return self.step(prune, config, label=label, model=start, images=images, plan=plan)
-        scoped = config.model_copy(update={"scope": allocation})
-        removed = 1 - share * self.whole / self.macs(start)
-        ratio = self.step(find_ratio, Ratio(**scoped.model_dump(), removed=removed), label=label, model=start, images=images)
-        scoped = Prune(**scoped.model_dump() | {"pruning_ratio": ratio.metrics["pruning_ratio"]})
-        return self.step(prune, scoped, label=label, model=start, images=images)
 
     def trained(self, name: str, others: bool) -> Level:
         """The level `name` after the whole training. `others`: milder levels are left that may need time, too."""
@@ -198,12 +157,13 @@ class Levels:
                 f"{self.plan.limit}: {name} was trained for {epochs:g} more epochs; with more time it would be "
                 f"{self.recipe.distill.epochs}."
             )
-        return self.note(name, self.tried[name].macs, network, self.tried[name].epochs + epochs)
+        short = self.tried[name]
+        return self.note(name, short.by, short.macs, network, short.epochs + epochs)
 
     def distilled(self, name: str, config: Distill, student: Artifact) -> Artifact:
         return self.step(distill, config, label=name, student=student, teacher=self.base.teacher, images=self.base.images)
 
-    def note(self, name: str, macs: float, network: Artifact, epochs: float) -> Level:
+    def note(self, name: str, by: str, macs: float, network: Artifact, epochs: float) -> Level:
         """Compare `network` with the baseline on the images that choose, and keep both under `name`."""
         baseline = self.reference.baseline
         candidate = EngineName("student", "fp32", name, targets.REFERENCE)
@@ -214,7 +174,7 @@ class Levels:
         found = drop(predictions, candidate, self.judge)
         assert found is not None
         self.networks[name] = network
-        self.tried[name] = Level(name, macs / self.whole, macs, round(epochs, 2), found)
+        self.tried[name] = Level(name, macs / self.whole, macs, round(epochs, 2), found, by)
         console.print(f"  {name}: {found.points:+.2f} points after {epochs:g} epochs, n = {found.n:,}", markup=False)
         return self.tried[name]
 
@@ -223,10 +183,3 @@ class Levels:
         pass, what it seems to lose counts: else the search would go on until nothing is left of the network.
         """
         return surely_above(self.tried[name].drop, self.recipe.levels.slack)
-
-    def macs(self, model: Artifact) -> float:
-        return float(cost(load(model.path)[0], self.base.images.metrics["input_shape"])["macs"])
-
-
-def no_trial(*_: object, **__: object) -> list[dict[str, float]]:
-    raise AssertionError("a limit on MACs needs no engines")

@@ -59,6 +59,8 @@ class Levels(Config):
 
     on           None: where neither the recipe nor the user says how much to prune
     shares       of the baseline's MACs that the levels have, from mild to hard
+    first        what goes first: "channels", or "blocks" until no more can go, then channels. "quicker": blocks if fewer blocks
+                 make INT8 of the first target clearly quicker than fewer channels do (see compress/fewer.py)
     allocations  ways to divide the pruning among the layers. The best of them by top-1 before training is taken at every level
     epochs       of the short training at every level at least, or a tenth of `distill.epochs`; the level that is taken is
                  trained for `distill.epochs` more
@@ -69,6 +71,7 @@ class Levels(Config):
 
     on: bool | None = None
     shares: tuple[float, ...] = (0.75, 0.5, 0.35, 0.25, 0.18, 0.12, 0.08)
+    first: Literal["quicker", "blocks", "channels"] = "quicker"
     allocations: tuple[Literal["importance", "local", "isomorphic", "global"], ...] = Field(
         default=("importance", "isomorphic", "global"), min_length=1
     )

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.cache import Artifact
-from reports.run_folder import Level, TargetResult
+from reports.level import Level
+from reports.run_folder import TargetResult
 
 
 @dataclass(frozen=True)

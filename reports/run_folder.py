@@ -13,6 +13,7 @@ from measure.gate import Gate
 from measure.judge import Judge, judge_of
 from measure.predictions import Predictions, read_predictions
 from measure.verdict import Drop, Verdict
+from reports.level import Level
 from reports.schema import Dataset, Environment
 
 RECORD = "run.json"
@@ -32,26 +33,6 @@ class Rung:
     too_few: bool
     seconds: float
     placed: Artifact | None = None
-
-
-@dataclass(frozen=True)
-class Level:
-    """A network that the search over levels tried, in FP32.
-
-    share    of the baseline's MACs
-    epochs   of training after it was pruned from the level before
-    drop     on the images that choose
-    """
-
-    name: str
-    share: float
-    macs: float
-    epochs: float
-    drop: Drop
-
-    @property
-    def verdict(self) -> Verdict:
-        return self.drop.verdict
 
 
 @dataclass(frozen=True)

@@ -243,13 +243,15 @@ class ClassDrop(ClassLoss):
 
 class LevelTried(Part):
     """A network that the search over levels tried, in FP32: its `share` of the baseline's MACs, the epochs it was trained for,
-    and its drop on the images that choose. `ships`: an engine of it ships."""
+    and its drop on the images that choose. `by`: "blocks" (fewer blocks), how pruning was divided among the layers, or
+    "student" (derived). `ships`: an engine of it ships."""
 
     name: str
     share: float
     macs: float
     epochs: float
     drop: Drop
+    by: str = ""
     ships: bool = False
 
 

@@ -24,7 +24,8 @@ from pipeline import choose, levels
 from pipeline.levels import hardest
 from pipeline.minutes import Plan
 from pipeline.recipe import Levels as Settings
-from reports.run_folder import UNPRUNED, Level
+from reports.level import Level
+from reports.run_folder import UNPRUNED
 from tests.pipeline.untrained import Untrained
 
 LIMIT = 1.0  # points

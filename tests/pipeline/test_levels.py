@@ -18,7 +18,7 @@ from pipeline.levels import Found, hardest
 from pipeline.minutes import Plan
 from pipeline.recipe import Levels as Settings
 from pipeline.recipe import load_recipe
-from reports.run_folder import Level
+from reports.level import Level
 from tests.pipeline.untrained import Untrained
 
 N = 4000
