@@ -17,7 +17,8 @@ Source = Literal["val", "train", "test"]
 class Division(Config):
     """How the images are divided.
 
-    holdout           share of the training images that is held out for choices, if a slice of them chooses
+    holdout           share of the training images that is held out for choices, if a slice of them chooses; up to a fifth where
+                      this share is fewer than 300 images
     choose_share      share of the test images that chooses, if there are no other images for it; 0: a slice of the training
                       images chooses, also for a checkpoint
     choose_from_test  a part of the test images chooses also for a network that is trained here

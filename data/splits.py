@@ -8,6 +8,8 @@ import numpy as np
 CALIBRATION_SHARE, CALIBRATION_IMAGES = 0.2, 1024
 TEST_SHARE = 0.2
 FEWEST_TO_CHOOSE = 300  # with fewer images, hardly any engine passes
+MOST_HELD_OUT = 0.2  # of the training images, where a smaller share would be fewer
+ENOUGH = 500  # training images: with fewer, each one is needed for training, and a fifth of them would still tell nothing
 
 
 def by_content(paths: Sequence[str], labels: np.ndarray) -> np.ndarray:
@@ -59,10 +61,14 @@ def content_hash(path: str) -> str:
 def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and the held-out images: the same share of every class, by a fixed seed.
 
+    The share is `holdout`. Where that is less than `FEWEST_TO_CHOOSE` images and a set has `ENOUGH`, up to `MOST_HELD_OUT` are.
     At least one of every class is held out, except of classes with a single image: that one is for training.
     """
     rng = np.random.default_rng(0)
     order = rng.permutation(len(labels))
+    images = len(labels) if limit is None else min(len(labels), limit + FEWEST_TO_CHOOSE)
+    if images >= ENOUGH:
+        holdout = max(holdout, min(MOST_HELD_OUT, FEWEST_TO_CHOOSE / images))
     if limit is not None:
         order = order[: round(limit / (1 - holdout))]
     held = np.zeros(len(labels), bool)

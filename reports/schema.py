@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, computed_field
 
 from core.engine_name import EngineName
 from measure.gate import Gate
@@ -209,6 +209,8 @@ class GateResult(Part):
     predictions for unlabelled images.
     """
 
+    model_config = ConfigDict(extra="ignore")  # `metrics` and `limits` are in the file, and computed
+
     metric: Metric = "top1"
     max_drop: float | None
     recall: dict[str, float] = Field(default_factory=dict)
@@ -219,6 +221,13 @@ class GateResult(Part):
     verdict: Verdict
     rows: list[GateRow]
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the limits."""
+        return list(self.limits)
+
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def limits(self) -> dict[str, float]:
         """The limits of GATE by their names in the report."""

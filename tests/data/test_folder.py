@@ -10,7 +10,7 @@ import pytest
 
 from data.index import Data, fingerprint, index
 from data.loader import Split, batches
-from data.splits import calibrating
+from data.splits import calibrating, held_out
 from tests.data.conftest import Tree, distinct, picture
 
 
@@ -78,6 +78,17 @@ def test_the_slice_is_bounded_and_fair() -> None:
     assert (len(train), len(test)) == (2, 8)
     train, _ = calibrating(np.repeat([0, 1], [50, 2]), None)
     assert 1 in np.repeat([0, 1], [50, 2])[train]
+
+
+@pytest.mark.parametrize(
+    ("images", "limit", "held"),
+    [(60_000, None, 3000), (3000, None, 300), (900, None, 180), (400, None, 20), (60_000, 1500, 300)],
+)
+def test_a_small_set_holds_out_enough_images_to_choose(images: int, limit: int | None, held: int) -> None:
+    train, val = held_out(np.arange(images) % 10, 0.05, limit)
+    assert len(val) == pytest.approx(held, abs=30) and not set(train) & set(val)
+    if limit:
+        assert len(train) == pytest.approx(limit, abs=30)
 
 
 def test_limits_hold_for_every_form(tree: Tree, out: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from reports.numbers import signed
 from reports.render import render
 from reports.rows import collect
-from reports.schema import Report
+from reports.schema import GateResult, Report
 from tests.reports.conftest import CLASSES, MakeRun
 
 ROW = "student-int8/onnxruntime"
@@ -94,3 +94,10 @@ def test_a_report_of_an_earlier_version_is_still_read(make_run: MakeRun) -> None
         del written["gate"][key]
     found = Report.model_validate(written)
     assert found.gate.text == "top1=1" and not any(row.drop.gates for row in found.rows if row.drop)
+
+
+def test_the_file_has_the_names_and_the_limits_of_the_gate() -> None:
+    gate = GateResult(max_drop=1.0, recall={"crack": 0.5}, strict=False, verdict="pass", rows=[])
+    written = gate.model_dump(mode="json")
+    assert written["metrics"] == ["top1", "recall:crack"] and written["limits"] == {"top1": 1.0, "recall:crack": 0.5}
+    assert GateResult(**written) == gate
