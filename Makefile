@@ -4,7 +4,7 @@ MODEL ?= resnet50
 MODELS ?= resnet18,resnet50,resnet101
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
-PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal
+PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal --durations=25
 flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers bench-papers \
