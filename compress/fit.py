@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compress.average import Average
+from compress.gradients import Gradients
 from compress.minutes import Pace, pace_of
 from compress.on_cpu import quick_on_cpu
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
@@ -62,7 +63,8 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     images would flatter the student there, and a user's checkpoint may know these images by heart.
 
     The minutes of `schedule` count from `since`, the time.perf_counter() when the stage began; None: from now.
-    Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it.
+    Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it. At the end,
+    `out`/gradients.json has the norms of the gradients per layer and epoch.
     Raises ValueError when the loss is no longer finite.
     """
     model = task.model
@@ -74,6 +76,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     train, val = Split(task.images, "train"), Split(task.images, "val")
     steps = max(1, len(train) // schedule.batch_size)
     average = Average(model, schedule.ema) if schedule.ema else None
+    gradients = Gradients(model)
     history: list[Epoch] = []
     saved = out / "epoch.pt"
 
@@ -95,6 +98,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
         optimizer.load_state_dict(state["optimizer"])
         if average:
             average.values = state["average"]
+        gradients.epochs = state["gradients"]
         history, total_steps, notes = state["history"], state["steps"], state["notes"]
     else:
         total_steps, notes = planned()
@@ -111,22 +115,26 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
                 set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps)
                 task.before_step((epoch * steps + step) / total_steps)
                 total += train_step(x, y)
+                gradients.after(step, of_epoch)
                 if average:
                     average.update(model, epoch * steps + step)
                 bar.advance(row)
                 if step % 50 == 49 or step == of_epoch - 1:
                     check_finite(float(total), schedule, epoch, step)
+            gradients.finish_epoch()
             with average.inside(model) if average else nullcontext():
                 history.append({"loss": float(total) / of_epoch, "val_top1": top1(model, val)})
             bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
             state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
+            state |= {"gradients": gradients.epochs}
             temporary = saved.with_suffix(".tmp")
             torch.save(state, temporary)
             temporary.replace(saved)
     if average:
         model.load_state_dict(average.values)
     model.eval()
+    gradients.save(out)
     return {
         "epochs": epochs if total_steps == epochs * steps else round(total_steps / steps, 2),
         "history": history,

@@ -1,5 +1,6 @@
 """Killed in the middle of distillation, the same command continues; what it ends with is what it would have ended with."""
 
+import json
 import os
 import signal
 import subprocess
@@ -61,7 +62,10 @@ def test_training_continues_after_its_last_epoch(small: Small, tmp_path: Path, e
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-4, atol=1e-5)
     tidy(halves)
-    assert not list(halves.iterdir())  # nothing that would get into the artifact
+    assert [path.name for path in halves.iterdir()] == ["gradients.json"]  # nothing else would get into the artifact
+    norms, expected_norms = (json.loads((out / "gradients.json").read_text())["epochs"] for out in (halves, whole))
+    assert len(norms) == 3
+    assert norms[0] == pytest.approx(expected_norms[0], rel=1e-3) and norms[2] == pytest.approx(expected_norms[2], rel=1e-2)
 
 
 def test_nan_stops_with_a_clear_error_and_keeps_the_last_good_epoch(small: Small, tmp_path: Path) -> None:
