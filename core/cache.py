@@ -67,7 +67,7 @@ class Stages:
             console.print(f"{name}: cached", style="dim", markup=False)
             artifact = Artifact(final, {**json.loads(manifest.read_text()), "name": name, "cached": True})
         else:
-            artifact = self.run(stage, config, name, final, {k: passed(v) for k, v in inputs.items()})
+            artifact = self.run(stage, config, name, final, inputs)
         if artifact.path not in {earlier.path for earlier in self.used}:
             self.used.append(artifact)
         return artifact
@@ -89,13 +89,13 @@ class Stages:
         )
         return self.root / f"{stage.__name__}-{key[:12]}"
 
-    def run(self, stage: Callable[..., Any], config: Config, name: str, final: Path, arguments: dict[str, Any]) -> Artifact:
+    def run(self, stage: Callable[..., Any], config: Config, name: str, final: Path, inputs: Mapping[str, Input]) -> Artifact:
         console.print(name, style="bold", markup=False)
         partial = final.with_name(final.name + ".partial")
         partial.mkdir(exist_ok=True)
         (partial / MANIFEST).unlink(missing_ok=True)  # of a run that died just before the folder got its final name
         started = time.perf_counter()
-        metrics = stage(config, partial, **arguments) or {}
+        metrics = stage(config, partial, **{key: passed(value) for key, value in inputs.items()}) or {}
         manifest = {
             "name": name,
             "stage": f"{stage.__module__}.{stage.__name__}",
@@ -106,6 +106,7 @@ class Stages:
             "machine": machine(),
             "versions": versions(),
             "code": code_digest(stage.__module__),
+            "inputs": {key: content_of(value) for key, value in inputs.items() if not callable(value)},
             "content": folder_digest(partial),
             "cached": False,
         }

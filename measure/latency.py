@@ -25,6 +25,7 @@ class Turn:
     seen: Seen | None
 
 
+QUANTILES = (5, 25, 50, 75, 95)  # percent, for the drawing of the distribution
 Round = Mapping[str, Turn]  # a turn of every engine
 
 
@@ -108,6 +109,7 @@ def calmest(rounds: Sequence[Round], count: int, free: int) -> list[Round]:
 def summary(turns: Sequence[Turn], config: Measure, free: int, highest: float | None) -> dict[str, Any]:
     """The figures of one engine, in milliseconds.
 
+    quantiles   of all queries at `QUANTILES`
     turns       p50 of each turn
     spread      the largest of them minus the smallest, as a share of their median
     ended_by    what ended its turns: the number of queries, or the seconds
@@ -122,6 +124,7 @@ def summary(turns: Sequence[Turn], config: Measure, free: int, highest: float | 
     return {
         "n": len(queries),
         **{key: round(float(value), 4) for key, value in values.items()},
+        "quantiles": [round(float(value), 4) for value in np.percentile(milliseconds, QUANTILES)],
         "turns": [round(float(median), 6) for median in medians],
         "spread": round(float(np.ptp(medians) / np.median(medians)), 4),
         "ended_by": "queries" if len(queries) >= config.queries else "seconds",

@@ -1,16 +1,18 @@
-"""Predictions of baseline and candidate for the same images -> the loss of each class, and the lost images."""
+"""Predictions of baseline and candidate for the same images -> the loss of each class, changed images, confused classes."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from measure.judge import Judge, named
 from measure.predictions import Classes, truth_of
 from reports.run_folder import TargetResult
-from reports.schema import ClassDrop, Dataset, LostImage
+from reports.schema import ClassDrop, Confusion, Dataset, LostImage
 
 MOST_IMAGES = 48
+MOST_PAIRS = 100
 
 
 def per_class(result: TargetResult, dataset: Dataset, judge: Judge) -> list[ClassDrop]:
@@ -31,13 +33,29 @@ def lost_images(result: TargetResult, dataset: Dataset, judge: Judge, name: Call
     Only images that count in the verdict. Of unlabelled images, those for which the two predict different classes. `name(i)` is
     the name of test image i.
     """
+    return changed_images(result, dataset, judge, name, lambda before, after: before & ~after)
+
+
+def gained_images(result: TargetResult, dataset: Dataset, judge: Judge, name: Callable[[int], str]) -> list[LostImage]:
+    """The same for images that the baseline gets wrong and the candidate right; none if the images have no labels."""
+    return changed_images(result, dataset, judge, name, lambda before, after: after & ~before)
+
+
+def changed_images(
+    result: TargetResult,
+    dataset: Dataset,
+    judge: Judge,
+    name: Callable[[int], str],
+    changed: Callable[[NDArray[np.bool_], NDArray[np.bool_]], NDArray[np.bool_]],
+) -> list[LostImage]:
+    """`changed(before, after)` [N] from the images [N] that the baseline and the candidate get right."""
     if not result.compared:
         return []
     baseline, candidate = result.predicted[result.baseline], result.predicted[result.candidate_name]
     truth = truth_of(baseline)
-    lost = (baseline.first == truth) & (candidate.first != truth)
+    found = changed(baseline.first == truth, candidate.first == truth)
     if judge.counted is not None:
-        lost &= judge.counted
+        found &= judge.counted
     return [
         LostImage(
             row=str(result.candidate_name),
@@ -47,7 +65,28 @@ def lost_images(result: TargetResult, dataset: Dataset, judge: Judge, name: Call
             baseline_answer=named(dataset.classes, int(baseline.first[i])),
             answer=named(dataset.classes, int(candidate.first[i])),
         )
-        for i in spread(np.flatnonzero(lost).tolist(), truth)[:MOST_IMAGES]
+        for i in spread(np.flatnonzero(found).tolist(), truth)[:MOST_IMAGES]
+    ]
+
+
+def confusions(result: TargetResult, dataset: Dataset, judge: Judge) -> list[Confusion]:
+    """At most `MOST_PAIRS` pairs of classes that the candidate confuses more or less often than the baseline; the largest
+    change first. Without labels, the class of an image is what the baseline predicts."""
+    if not result.compared:
+        return []
+    truth, *predicted = judge.of_counted(result.predicted[result.baseline], result.predicted[result.candidate_name])
+    before, after = (Counter(zip(truth.tolist(), first.tolist(), strict=True)) for first in predicted)
+    pairs = [pair for pair in before | after if pair[0] != pair[1] and before[pair] != after[pair]]
+    pairs.sort(key=lambda pair: (-abs(after[pair] - before[pair]), pair))
+    return [
+        Confusion(
+            row=str(result.candidate_name),
+            label=named(dataset.classes, label),
+            predicted=named(dataset.classes, taken_for),
+            before=before[label, taken_for],
+            after=after[label, taken_for],
+        )
+        for label, taken_for in pairs[:MOST_PAIRS]
     ]
 
 

@@ -18,7 +18,7 @@ from reports.findings import doubts_text
 from reports.render import environment, write
 from reports.rows import latency_of, speedup_of
 from reports.run_folder import read_record
-from reports.scatter import Kind, Point, Scatter, best, scatter
+from reports.scatter import Drawn, Kind, Point, best, drawn
 from reports.schema import Report, Row, Throughput
 from reports.speed import busy_notes
 from reports.summary import candidate
@@ -174,10 +174,10 @@ def points(engines: list[Engine]) -> list[Point]:
 
 def render_comparison(comparison: Comparison, out: Path) -> None:
     """Write the three files into `out`; each appears whole or not at all."""
-    drawn: list[Scatter] = [scatter(points(table.engines)) for table in comparison.targets]
+    figures: list[Drawn] = [drawn(points(table.engines)) for table in comparison.targets]
     write(out / COMPARISON, comparison.model_dump_json(indent=1) + "\n")
     for name in ("compare.md", "compare.html"):
-        write(out / name, environment().get_template(f"{name}.j2").render(comparison=comparison, drawn=drawn))
+        write(out / name, environment().get_template(f"{name}.j2").render(comparison=comparison, figures=figures))
 
 
 def comparison_of(out: Path) -> Comparison:

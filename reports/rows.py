@@ -16,11 +16,12 @@ from measure.judge import Judge
 from measure.power import power_notes
 from measure.predictions import Predictions, accuracy_of, agreement_of
 from measure.sequence import standings
+from measure.statistics import tango_interval
 from measure.turns import share_quicker
 from measure.verdict import Accuracy, Agreement, Drop, Verdict
 from reports.batching import batch_at_limit, notes_of
 from reports.budget_notes import budget_notes
-from reports.classes import lost_images, per_class
+from reports.classes import confusions, gained_images, lost_images, per_class
 from reports.contamination import contamination_notes
 from reports.findings import findings
 from reports.provenance import provenance_notes, provenance_of
@@ -81,6 +82,8 @@ def collect(out: Path) -> Report:
         notes=list(dict.fromkeys(notes)),
         per_class=[entry for result in run.targets for entry in per_class(result, dataset, run.judge)],
         lost_images=[image for result in run.targets for image in lost_images(result, dataset, run.judge, judging.name)],
+        gained_images=[image for result in run.targets for image in gained_images(result, dataset, run.judge, judging.name)],
+        confusions=[pair for result in run.targets for pair in confusions(result, dataset, run.judge)],
         levels=[LevelTried(**vars(level), ships=ships(rows, level.name)) for level in run.levels],
     )
 
@@ -180,6 +183,7 @@ def chosen_on_of(run: RunRecord, result: TargetResult, name: EngineName) -> Chos
         n=len(result.predicted_held_out[name].labels),
         drop=drop.points if drop else None,
         upper_95=drop.upper_95 if drop else None,
+        interval=tango_interval(drop.lost, drop.gained, drop.n) if drop else None,
         verdict=drop.verdict if drop else None,
     )
 
@@ -282,5 +286,9 @@ def stage_of(stage: Artifact, environment: Environment, out: Path) -> Stage:
         cached=manifest["cached"],
         artifact=str(stage.path.relative_to(out)),
         metrics=stage.metrics,
+        content=manifest.get("content"),
+        code=manifest.get("code"),
+        inputs=manifest.get("inputs", {}),
+        config=manifest.get("config", {}),
         **provenance_of(manifest, environment),
     )

@@ -66,7 +66,8 @@ class Stage(Part):
     """A step of the run. `artifact` is its folder, relative to OUT.
 
     `created` (UTC) and `seconds` are of the run that executed it. `machine` and `versions` have the values of that run that
-    differ from the `environment` of this run.
+    differ from the `environment` of this run. `content` is the hash of the files in its folder, `inputs` those of the stages
+    and files that it read, `code` that of its code, `config` its settings; earlier versions recorded no inputs.
     """
 
     name: str
@@ -77,15 +78,19 @@ class Stage(Part):
     created: str | None = None
     machine: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
+    content: str | None = None
+    code: str | None = None
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default_factory=dict)
 
 
 class Latency(Part):
     """Milliseconds over `n` timed calls.
 
-    `turns` has the p50 of every turn, in the same order for all engines that were timed together; `spread` is the largest
-    minus the smallest as a share of their median; `ended_by` says whether the number of queries or the time ended them.
-    `disturbed` is the share of the turns that something else on the machine disturbed; None if it could not be watched.
-    Earlier versions recorded none of these.
+    `quantiles` are those at 5, 25, 50, 75 and 95 percent. `turns` has the p50 of every turn, in the same order for all engines
+    that were timed together; `spread` is the largest minus the smallest as a share of their median; `ended_by` says whether the
+    number of queries or the time ended them. `disturbed` is the share of the turns that something else on the machine
+    disturbed; None if it could not be watched. Earlier versions recorded none of these.
     """
 
     batch: int
@@ -95,6 +100,7 @@ class Latency(Part):
     p90: float
     p99: float
     mean: float
+    quantiles: list[float] = Field(default_factory=list)
     turns: list[float] = Field(default_factory=list)
     spread: float | None = None
     ended_by: Literal["queries", "seconds"] | None = None
@@ -133,7 +139,8 @@ class BatchAtLimit(Part):
 class ChosenOn(Part):
     """The figures of an engine on the `n` images that choose; they are slightly too good for the engine that was chosen.
 
-    `drop` and `upper_95` in points, None for the baseline. Without labels `agreement` (percent) takes the place of `top1`.
+    `drop` and `upper_95` in points, None for the baseline, as is `interval`: the two-sided 95 % limits of the drop (Tango).
+    Without labels `agreement` (percent) takes the place of `top1`.
     """
 
     top1: float | None = None
@@ -141,6 +148,7 @@ class ChosenOn(Part):
     n: int
     drop: float | None = None
     upper_95: float | None = None
+    interval: tuple[float, float] | None = None
     verdict: Verdict | None = None
 
 
@@ -250,6 +258,17 @@ class ClassDrop(ClassLoss):
     row: str
 
 
+class Confusion(Part):
+    """How many test images of the class `label` are taken for the class `predicted`: `before` by the baseline, `after` by the
+    candidate (`row`); only pairs for which the two differ."""
+
+    row: str
+    label: str
+    predicted: str
+    before: int
+    after: int
+
+
 class LevelTried(Part):
     """A network that the search over levels tried, in FP32: its `share` of the baseline's MACs, the epochs it was trained for,
     and its drop on the images that choose. `by`: "blocks" (fewer blocks), how pruning was divided among the layers, or
@@ -265,8 +284,8 @@ class LevelTried(Part):
 
 
 class LostImage(Part):
-    """A test image that the baseline gets right and the candidate wrong; if unlabelled (`label` None), one for which the two
-    predict different classes.
+    """A test image that the baseline gets right and the candidate wrong, or of the gained ones the reverse; if unlabelled
+    (`label` None), one for which the two predict different classes.
 
     `index` is its position in the test split. `label`, `baseline_answer` and `answer` (both predictions) are names of classes.
     """
@@ -283,8 +302,8 @@ class Report(Part):
     """The whole report. `requested` are the targets that the user named.
 
     `notes` are the notes of the stages and the findings. `per_class` has every class of the test images for each measured
-    candidate. `lost_images` has some of the images that `drop.lost` counts. `levels` are those that
-    the search tried.
+    candidate. `lost_images` and `gained_images` have some of the images that `drop` counts, `confusions` the pairs of classes
+    that are confused more or less often. `levels` are those that the search tried.
     """
 
     schema_: Literal["respress.report/1"] = Field(default="respress.report/1", alias="schema")
@@ -301,4 +320,6 @@ class Report(Part):
     notes: list[str]
     per_class: list[ClassDrop] = Field(default_factory=list)
     lost_images: list[LostImage] = Field(default_factory=list)
+    gained_images: list[LostImage] = Field(default_factory=list)
+    confusions: list[Confusion] = Field(default_factory=list)
     levels: list[LevelTried] = Field(default_factory=list)

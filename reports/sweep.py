@@ -8,15 +8,16 @@ from collections.abc import Iterator
 
 from measure.verdict import Part
 from reports.run_folder import UNPRUNED
-from reports.scatter import Point, Scatter, best, scatter
-from reports.schema import GateResult, Row
+from reports.scatter import Drawn, Point, best, drawn
+from reports.schema import ChosenOn, GateResult, Row
 
 
 class Trade(Part):
     """The engines of a target by latency and accuracy."""
 
     target: str
-    drawn: Scatter
+    rows: list[Row]
+    drawn: Drawn
 
 
 def candidates(rows: list[Row], target: str) -> list[Row]:
@@ -29,14 +30,31 @@ def targets(rows: list[Row]) -> list[str]:
 
 
 def point(row: Row) -> Point:
-    found = row.chosen_on
+    """Its latency with the range of the turns; its accuracy with the 95 % interval of the difference to the baseline."""
+    found, latency = row.chosen_on, row.latency_ms
     failed = found is not None and found.verdict == "fail"
     return Point(
         label=row.name.key.removeprefix("student-"),
-        x=row.latency_ms.p50 if row.latency_ms else None,
-        y=(found.top1 if found.top1 is not None else found.agreement) if found else None,
+        x=latency.p50 if latency else None,
+        y=score(found),
+        x_range=(min(latency.turns), max(latency.turns)) if latency and latency.turns else None,
+        y_range=score_range(found),
         kind="baseline" if row.network == "baseline" else "fail" if failed else "pass" if found else "unmeasured",
     )
+
+
+def score(found: ChosenOn | None) -> float | None:
+    """Top-1, or agreement without labels, in percent."""
+    return None if found is None else found.agreement if found.top1 is None else found.top1
+
+
+def score_range(found: ChosenOn | None) -> tuple[float, float] | None:
+    """The interval of `score`, where that of the baseline is taken as exact."""
+    own = score(found)
+    if found is None or own is None or found.drop is None or found.interval is None:
+        return None
+    low, high = found.interval
+    return own + found.drop - high, own + found.drop - low
 
 
 def with_front(rows: list[Row]) -> list[Row]:
@@ -49,12 +67,13 @@ def with_front(rows: list[Row]) -> list[Row]:
 
 
 def trades(rows: list[Row]) -> list[Trade]:
+    """One for every target with at least two engines of known latency and accuracy, among them the baseline."""
     found = []
-    for target in targets(rows):
-        shown = [row for row in rows if row.target == target and row.network == "baseline"] + candidates(rows, target)
+    for target in dict.fromkeys(row.target for row in rows):
+        shown = [row for row in rows if row.target == target and (row.network == "baseline" or row.precision != "fp32")]
         points = [point(row) for row in shown]
         if sum(one.x is not None and one.y is not None for one in points) > 1:
-            found.append(Trade(target=target, drawn=scatter(points)))
+            found.append(Trade(target=target, rows=shown, drawn=drawn(points)))
     return found
 
 

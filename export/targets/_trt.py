@@ -15,13 +15,12 @@ from pydantic import Field, model_validator
 
 from core import hardware
 from core.config import Config
-from core.graph import has_float16, is_quantized, macs_of
+from core.graph import WORK, has_float16, is_quantized, macs_per_node
 from core.text import one_line
 from export.device import runner_trt, trt_build
 from export.targets._engine import described
 
 FILE = "model.engine"
-WORK = ("Conv", "Gemm", "MatMul")
 
 
 class Options(Config):
@@ -113,20 +112,6 @@ def int8_share(trt: Any, engine: bytes, graph: onnx.ModelProto, batch: int) -> f
 def image_shape(graph: onnx.ModelProto) -> list[int]:
     """[C, H, W] of the input."""
     return [dim.dim_value for dim in graph.graph.input[0].type.tensor_type.shape.dim[1:]]
-
-
-def macs_per_node(graph: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates of each conv and gemm for one image; empty if nodes do not have different names."""
-    inferred = onnx.shape_inference.infer_shapes(graph).graph
-    shapes = {tensor.name: list(tensor.dims) for tensor in inferred.initializer}
-    for value in (*inferred.value_info, *inferred.output):
-        shapes[value.name] = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-    nodes = [node for node in inferred.node if node.op_type in WORK]
-    macs = {}
-    for node in nodes:
-        _, *output = shapes[node.output[0]]
-        macs[node.name] = macs_of(output, shapes[node.input[1]], output[0])
-    return macs if len(macs) == len(nodes) and "" not in macs else {}
 
 
 def contextualized(trt: Any, engine: bytes) -> tuple[Any, Any, Any]:

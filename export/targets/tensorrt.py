@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from core import hardware
+from core.graph import macs_per_node
 from core.placement import Placement
 from export.bundle import DEVICE, device_runner
 from export.half import halved
@@ -87,7 +88,7 @@ def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
         "trtexec": " ".join(trtexec_options(options, image)),
         "image": image,
         "options": {**options.model_dump(mode="json"), "timing_cache": "timing.cache" if options.timing_cache else None},
-        "macs": _trt.macs_per_node(modern),
+        "macs": macs_per_node(modern),
     }
     (out / "build.json").write_text(json.dumps(plan, indent=1))
     for name in ON_DEVICE:

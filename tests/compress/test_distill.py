@@ -75,7 +75,7 @@ def test_features_are_matched_with_what_the_training_changed(small: Small, tmp_p
         images=small.images,
     )
     assert apart(out) < 0.8 * apart(student)
-    assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == ["gradients.json", "model.json", "model.safetensors"]
 
 
 def test_features_of_a_users_own_network_are_refused(small: Small, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_control_is_the_same_training_without_a_teacher(
     points = 100 * (counts["gained"] - counts["lost"]) / counts["held_out"]
     assert metrics["val_top1"] - metrics["control_val_top1"] == pytest.approx(points)
     assert "control" not in alone and alone["notes"] == []  # without a teacher there is nothing to compare
-    assert sorted(path.name for path in out.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == ["gradients.json", "model.json", "model.safetensors"]
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(compress.distill, "without_teacher", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -118,7 +118,7 @@ def test_the_control_is_the_same_training_without_a_teacher(
     one_image = 100 / counts["held_out"]
     for accuracy in ("val_top1", "control_val_top1"):
         assert resumed[accuracy] == pytest.approx(metrics[accuracy], abs=1.01 * one_image)
-    assert sorted(path.name for path in again.iterdir()) == ["model.json", "model.safetensors"]
+    assert sorted(path.name for path in again.iterdir()) == ["gradients.json", "model.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 import pytest
 
+from core.graph import macs_per_node
 from export.device.trt_build import share_of
 from export.half import halved
 from export.targets import _trt
@@ -44,7 +45,7 @@ def test_share_is_told_only_where_every_node_is_found_once(layers: list[Any], sh
 def test_macs_per_node(tmp_path: Path, quantized: bool, half: bool) -> None:
     model = onnx.load(tiny(tmp_path / "model", quantized=quantized, half=half) / "model.onnx")
     pixels = 16 * 16
-    assert _trt.macs_per_node(model) == {"conv1": pixels * 16 * 27, "conv2": pixels * 16 * 144, "fc": 160}
+    assert macs_per_node(model) == {"conv1": pixels * 16 * 27, "conv2": pixels * 16 * 144, "fc": 160}
     assert _trt.image_shape(model) == [3, 16, 16]
 
 
@@ -52,11 +53,11 @@ def test_macs_per_node(tmp_path: Path, quantized: bool, half: bool) -> None:
 def test_macs_and_precision_of_a_halved_network(tmp_path: Path, quantized: bool) -> None:
     before = onnx.load(tiny(tmp_path / "model", quantized=quantized) / "model.onnx")
     after = halved(before)
-    assert _trt.macs_per_node(after) == _trt.macs_per_node(before) != {}
+    assert macs_per_node(after) == macs_per_node(before) != {}
     assert _trt.precision_of(after) == ("int8" if quantized else "fp16")
 
 
 def test_share_of_nodes_without_names_is_unknown(tmp_path: Path) -> None:
     model = onnx.load(tiny(tmp_path / "model") / "model.onnx")
     next(node for node in model.graph.node if node.op_type == "Gemm").name = ""
-    assert share_of([], _trt.macs_per_node(model)) is None
+    assert share_of([], macs_per_node(model)) is None

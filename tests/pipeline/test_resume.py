@@ -113,5 +113,5 @@ def test_ctrl_c_and_kill_9_in_distillation_then_the_same_command(tmp_path: Path)
     assert "train: cached" in message and "prune: cached" in message
     assert "epoch 3/3" in message and "epoch 1/3" not in message and "epoch 2/3" not in message
     distilled = next(tmp_path.glob("stages/distill-*"))
-    assert sorted(p.name for p in distilled.iterdir()) == ["manifest.json", "model.json", "model.safetensors"]
+    assert sorted(p.name for p in distilled.iterdir()) == ["gradients.json", "manifest.json", "model.json", "model.safetensors"]
     assert load_file(distilled / "model.safetensors")

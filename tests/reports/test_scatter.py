@@ -6,8 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from reports.axis import decades, rounds
 from reports.render import environment
-from reports.scatter import HEIGHT, LETTER, LINE, PLOT, WIDTH, Box, Dot, Point, Scatter, decades, meet, rounds, scatter
+from reports.scatter import LETTER, LINE, WIDE, Box, Dot, Point, Scatter, meet, scatter
+
+WIDTH, HEIGHT, PLOT = WIDE
 
 LEFT, TOP, RIGHT, BOTTOM = PLOT
 

@@ -39,15 +39,20 @@ def test_what_is_beaten_or_misses_the_gate_is_not_on_the_front() -> None:
     assert [one.name.key for one in with_front(ROWS) if one.front] == ["student-int8[0.3]", "student-int8[0.5]"]
 
 
-def test_a_run_without_a_sweep_has_no_front_and_no_drawing() -> None:
+def test_a_run_without_a_sweep_has_no_front_among_its_rows_and_is_drawn() -> None:
     alone = [row("baseline-fp32", 10.0, 0), row("student-int8", 1.0, 40)]
-    assert with_front(alone) == alone
-    assert trades(alone) == [] and not list(sweep_notes(alone, GATE))
+    assert with_front(alone) == alone and not list(sweep_notes(alone, GATE))
+    (trade,) = trades(alone)
+    assert [dot.label for dot in trade.drawn.wide.dots] == ["baseline-fp32", "int8"]
+
+
+def test_a_single_engine_is_not_drawn() -> None:
+    assert trades([row("baseline-fp32", 10.0, 0), row("student-int8", None, 40)]) == []
 
 
 def test_the_drawing_has_the_baseline_and_every_candidate() -> None:
     (trade,) = trades(ROWS)
-    assert [(dot.label, dot.kind, dot.on_front) for dot in trade.drawn.dots] == [
+    assert [(dot.label, dot.kind, dot.on_front) for dot in trade.drawn.wide.dots] == [
         ("baseline-fp32", "baseline", False),
         ("int8[0.3]", "pass", True),
         ("int8[0.5]", "pass", True),
