@@ -19,7 +19,7 @@ class Axis(Part):
         """The place of `value` in percent of the axis; at its ends for values outside."""
         low, high = self.values[0], self.values[-1]
         share = math.log(value / low) / math.log(high / low) if self.logarithmic else (value - low) / (high - low)
-        return round(100 * min(1.0, max(0.0, share)), 2)
+        return round(100 * min(1.0, max(0.0, share)), 4)
 
     @property
     def ticks(self) -> list[Tick]:

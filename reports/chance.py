@@ -47,11 +47,11 @@ def per_class_figure(classes: Sequence[ClassDrop]) -> PerClass | None:
     single = [unequal(entry.lost, entry.gained) for entry in classes]
     corrected = holm(single)
 
-    def place(i: int) -> tuple[bool, float, int]:
+    def place(i: int) -> tuple[bool, float, float, int]:
         """What is significant, but small, comes before what is large and may be chance."""
         entry = classes[i]
         surprise = (1 - single[i]) * (1 if entry.lost > entry.gained else -1)
-        return entry.verdict != "fail", -surprise, -entry.lost
+        return entry.verdict != "fail", -surprise, -entry.points, -entry.lost
 
     order = sorted(range(len(classes)), key=place)
     shown, others = order[:MOST], order[MOST:]

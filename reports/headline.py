@@ -44,12 +44,12 @@ def in_words(report: Report, opening: Headline | None, as_fast: str) -> Words:
             because=(opening.row.reason if opening else None) or "No engine could be measured here.",
         )
     sentence = {
-        "pass": "Good to ship: the smaller network is as good as the limit asks.",
-        "inconclusive": "Not decided: these images cannot show that the smaller network is good enough.",
-        "fail": "Do not ship: the smaller network loses more than the limit allows.",
+        "pass": "Ready to ship: it loses less than the limit allows.",
+        "inconclusive": "Not decided: these images do not show that it is good enough.",
+        "fail": "Do not ship: it loses more than the limit allows.",
     }[report.gate.verdict]
     if report.gate.verdict == "fail" and verdicts != {"fail"}:
-        sentence = "Not all can ship: on one target the smaller network loses more than the limit allows."
+        sentence = "Not all can ship: on one target it loses more than the limit allows."
     return Words(verdict=sentence, because=" ".join(filter(None, [gains(opening, as_fast), loss(report, opening.row)])))
 
 
@@ -69,14 +69,14 @@ def loss(report: Report, row: Row) -> str:
     assert drop is not None
     if report.gate.metric == "agreement":
         return (
-            f"It gives another result than the original for {drop.lost:,} of {drop.n:,} images ({numbers.fixed(drop.points)} %); "
+            f"For {drop.lost:,} of {drop.n:,} images ({numbers.fixed(drop.points)} %) its result is not that of the original; "
             f"with 95 % confidence for at most {numbers.fixed(drop.upper_95)} %{limit_text(report)}. "
             "The images have no labels: which of the two is right is not known."
         )
     direction = "fewer" if drop.points >= 0 else "more"
     return (
-        f"Of 100 images it gets {numbers.fixed(abs(drop.points))} {direction} right than the original; with 95 % confidence it "
-        f"loses {at_most(drop.upper_95)}{limit_text(report)}. Measured on {drop.n:,} images."
+        f"Of every 100 images it gets {numbers.fixed(abs(drop.points))} {direction} right than the original; "
+        f"with 95 % confidence it loses {at_most(drop.upper_95)}{limit_text(report)}. Measured on {drop.n:,} images."
     )
 
 

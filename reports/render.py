@@ -21,7 +21,7 @@ from reports.headline import headline, in_words
 from reports.heat import heat
 from reports.junit import junit
 from reports.rows import collect
-from reports.run_folder import read_record
+from reports.run_folder import RunRecord, read_record
 from reports.schema import Report, Row
 from reports.speed import speeds_in_words
 from reports.summary import summary_of
@@ -51,7 +51,7 @@ def render(out: Path) -> Report:
     report = collect(out)
     write(out / "report.json", whole(report))
     write(out / "report.md", text(report, "report.md.j2"))
-    write(out / "report.html", text(report, "report.html.j2", **figures(report, headline(report), read_record(out))))
+    write(out / "report.html", html(report, read_record(out)))
     write(out / "junit.xml", junit(report))
     write(out / "benchmark.json", benchmark(report))
     return report
@@ -80,6 +80,11 @@ def environment() -> Environment:
     )
     found.filters.update(numbers.FILTERS, rate=rate, only_chosen=only_chosen)
     return found
+
+
+def html(report: Report, run: RunRecord) -> str:
+    """The content of report.html."""
+    return text(report, "report.html.j2", **figures(report, headline(report), run))
 
 
 def text(report: Report, template: str, **more: Any) -> str:

@@ -26,7 +26,7 @@ class Size(NamedTuple):
 
 
 WIDE = Size(960, 420, (64, 16, 936, 366))
-PHONE = Size(350, 380, (44, 12, 338, 326))
+PHONE = Size(350, 380, (62, 12, 338, 326))
 LETTER, LINE = 6.6, 14.0  # of the labels; letters are at most about this wide
 # Possible positions of a label relative to its dot. The first ones are not crossed by a line that rises to the right.
 PLACES: tuple[tuple[Anchor, float, float], ...] = (

@@ -8,8 +8,10 @@ from xml.etree import ElementTree
 import pytest
 
 from reports.chart import charts, grid, rate, speeds
-from reports.render import headline, text
+from reports.headline import headline
+from reports.render import html, text
 from reports.rows import collect
+from reports.run_folder import read_record
 from reports.schema import BatchAtLimit, GateRow, Report, Row, Throughput
 
 MakeRun = Callable[..., Path]
@@ -79,9 +81,9 @@ def test_slow_engines_keep_a_digit() -> None:
     assert (rate(3.25), rate(12.5), rate(3425.1)) == ("3.2", "12", "3,425")
 
 
-def test_the_html_has_the_curve_as_svg(report: Report) -> None:
-    html = text(report, "report.html.j2", pictures=[])
-    card = html[html.index("onnxruntime: images per second by batch size") :]
+def test_the_html_has_the_curve_as_svg(report: Report, tmp_path: Path) -> None:
+    shown = html(report, read_record(tmp_path / "run"))
+    card = shown[shown.index("onnxruntime: images per second by batch size") :]
     svg = ElementTree.fromstring(card[card.index("<svg") : card.index('<ul class="legend">')])
     assert len(list(svg.iter("polyline"))) == 3
     circles = list(svg.iter("circle"))
@@ -107,8 +109,9 @@ def test_markdown_has_every_point_in_a_table(report: Report) -> None:
 
 @pytest.mark.parametrize("template", ["report.md.j2", "report.html.j2"])
 def test_a_run_without_times_of_calls_is_still_rendered(make_run: MakeRun, template: str) -> None:
-    more = {"pictures": []} if template == "report.html.j2" else {}
-    shown = text(collect(make_run()), template, **more)
+    out = make_run()
+    report = collect(out)
+    shown = html(report, read_record(out)) if template == "report.html.j2" else text(report, template)
     assert "None" not in shown and "ithin" not in shown[shown.index("Throughput") : shown.index("Gate")]
 
 

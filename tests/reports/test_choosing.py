@@ -79,6 +79,7 @@ def test_report_json_and_the_record_keep_what_was_judged(make_run: MakeRun) -> N
     rows = {entry["id"]: entry for entry in json.loads((out / "report.json").read_text())["rows"]}
     assert rows["student-int8/onnxruntime"]["chosen_on"] == {
         "top1": 96.0, "agreement": None, "n": 500, "drop": 0.0, "upper_95": pytest.approx(0.54, abs=0.01), "verdict": "pass",
+        "interval": pytest.approx([-0.76, 0.76], abs=0.01),
     }  # fmt: skip
 
 

@@ -142,7 +142,7 @@ def test_the_three_files(make_run: MakeRun, tmp_path: Path) -> None:
     assert (
         not re.search(r"<script|<link|<img|src=|href=|url\(|@import", html) and "&lt;b&gt;odd|" in html and "<b>odd" not in html
     )
-    assert html.count("<polyline") == 1 and "top-1 over p50 on onnxruntime" in html
+    assert html.count("<polyline") == 2 and "top-1 over p50 on onnxruntime" in html
     for text in (html, markdown):
         assert "None" not in text and "nan" not in text
         for expected in ("0.30 / 0.33", "97.20", "+0.80 [", "loses 8.00 points", "pip install openvino", "make compare"):

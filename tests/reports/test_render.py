@@ -1,5 +1,7 @@
 """The reports for people and scripts: the contract's fields, the same numbers, and nothing that the browser should not run."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from reports import numbers
+from reports.figures import SCRIPT
 from reports.render import render
 
 MakeRun = Callable[..., Path]
@@ -62,7 +65,19 @@ def test_html_is_one_file_and_escapes_names(make_run: MakeRun) -> None:
     render(out)
     html = (out / "report.html").read_text()
     assert "&lt;b&gt;bag&lt;/b&gt;" in html and "<b>bag</b>" not in html
-    assert not re.search(r"<script|<link|<img|src=|href=|url\(|@import", html)
+    assert not re.search(r"<link|<img|src=|href=|url\(|@import", html)
+
+
+def test_the_only_script_is_the_one_that_sorts_and_nothing_may_be_requested(make_run: MakeRun) -> None:
+    out = make_run()
+    render(out)
+    html = (out / "report.html").read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert html.count("<script") == 1 and script == SCRIPT.read_text()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.split("; ")[0] == "default-src 'none'" and f"script-src 'sha256-{digest}'" in policy
+    assert "http" not in policy and "img-src data:" in policy.split("; ")
 
 
 def test_agreement_has_the_fields_of_the_contract(make_run: MakeRun) -> None:
