@@ -48,7 +48,7 @@ def in_words(report: Report, opening: Headline | None, as_fast: str) -> Words:
         "inconclusive": "Not decided: these images do not show that it is good enough.",
         "fail": "Do not ship: it loses more than the limit allows.",
     }[report.gate.verdict]
-    if report.gate.verdict == "fail" and verdicts != {"fail"}:
+    if report.gate.verdict == "fail" and "pass" in verdicts:
         sentence = "Not all can ship: on one target it loses more than the limit allows."
     return Words(verdict=sentence, because=" ".join(filter(None, [gains(opening, as_fast), loss(report, opening.row)])))
 
