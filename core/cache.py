@@ -94,6 +94,7 @@ class Stages:
         partial = final.with_name(final.name + ".partial")
         partial.mkdir(exist_ok=True)
         (partial / MANIFEST).unlink(missing_ok=True)  # of a run that died just before the folder got its final name
+        contents = {key: content_of(value) for key, value in inputs.items() if not callable(value)}
         started = time.perf_counter()
         metrics = stage(config, partial, **{key: passed(value) for key, value in inputs.items()}) or {}
         manifest = {
@@ -106,7 +107,7 @@ class Stages:
             "machine": machine(),
             "versions": versions(),
             "code": code_digest(stage.__module__),
-            "inputs": {key: content_of(value) for key, value in inputs.items() if not callable(value)},
+            "inputs": contents,
             "content": folder_digest(partial),
             "cached": False,
         }

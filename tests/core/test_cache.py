@@ -1,5 +1,6 @@
 """The stage cache: what is part of a key, what a manifest records, and that no crash leaves a half-finished stage."""
 
+import hashlib
 import json
 import os
 import signal
@@ -133,7 +134,20 @@ def test_the_manifest_records_date_machine_and_versions(tmp_path: Path, monkeypa
     assert manifest["machine"] == environment.machine()
     assert manifest["machine"]["cpu"] == hardware.cpu()["cpu"] and {"cores", "isa", "gpu", "os"} <= manifest["machine"].keys()
     assert manifest["versions"] == environment.versions() and {"python", "torch", "onnxruntime"} <= manifest["versions"].keys()
-    assert manifest["metrics"] == {"size": 1} and manifest["config"] == {"size": 1}
+    assert manifest["metrics"] == {"size": 1} and manifest["config"] == {"size": 1} and manifest["inputs"] == {}
+
+
+def test_the_manifest_names_the_inputs_by_their_content(tmp_path: Path) -> None:
+    step, file = Stages(tmp_path / "stages"), tmp_path / "weights"
+    file.write_text("weights")
+    first, second = step(write, Options()), step(write, Options(size=2))
+    made = step(write, Options(size=3), model=first, engines={"a": first, "b": second}, file=file, load=write)
+    contents = first.manifest["content"], second.manifest["content"]
+    assert made.manifest["inputs"] == {
+        "model": contents[0],
+        "engines": {"a": contents[0], "b": contents[1]},
+        "file": hashlib.sha256(b"weights").hexdigest(),
+    }
 
 
 def test_another_version_or_date_is_not_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from core.graph import copied, has_float16, is_quantized, macs_of, producers_of, readers_of
+from core.graph import Work, copied, has_float16, is_quantized, macs_of, producers_of, readers_of, work_of
 from models.cost import cost
 
 
@@ -21,6 +21,17 @@ def test_macs_of_a_convolution_are_what_torch_counts(layer: nn.Conv2d) -> None:
 
 def test_macs_of_a_matrix_product_are_the_size_of_its_weight() -> None:
     assert macs_of([1, 10], [10, 64], 10) == macs_of([1, 10], [64, 10], 10) == 640
+
+
+def test_work_of_a_network_is_that_of_its_layers() -> None:
+    images = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 8, 8])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 5, 4, 4])
+    weight = numpy_helper.from_array(np.zeros((5, 3, 3, 3), np.float32), "w")
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv", strides=[2, 2], pads=[1, 1, 1, 1])]
+    network = helper.make_model(helper.make_graph(nodes, "graph", [images], [result], [weight]))
+    assert work_of(network) == {"conv": Work(channels=5, macs=4 * 4 * 5 * 27)}
+    network.graph.node[0].name = ""
+    assert work_of(network) == {}, "a layer without a name cannot be found again"
 
 
 def graph(constant: np.ndarray, quantized: bool) -> onnx.ModelProto:

@@ -11,7 +11,7 @@ import measure.calls
 import measure.latency
 from measure.calls import Runner, timed
 from measure.engines import Measure
-from measure.latency import latency
+from measure.latency import QUANTILES, latency
 from measure.watch import Seen
 from tests.conftest import Small
 
@@ -88,6 +88,7 @@ def test_the_figures_of_an_engine(measured: Callable[..., Any]) -> None:
     metrics = measured({"a": 0.002, "b": 0.001})
     found = metrics["timed"]["a"]
     assert (found["p50"], found["p90"], found["p99"], found["mean"]) == (2.0, 2.0, 2.0, 2.0)
+    assert found["quantiles"] == [2.0] * len(QUANTILES) and list(QUANTILES) == sorted(QUANTILES) and QUANTILES[2] == 50
     assert found["turns"] == pytest.approx([2.0] * 10) and found["spread"] == pytest.approx(0, abs=1e-3)
     assert (found["n"], found["ended_by"], found["disturbed"]) == (1030, "queries", 0.0)
     assert metrics["ratios"]["a"]["b"] == pytest.approx([2.0, 2.0])
