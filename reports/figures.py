@@ -9,7 +9,7 @@ from measure.verdict import Part
 from reports.distributions import distributions
 from reports.headline import Headline
 from reports.layers import layers_of
-from reports.levels import levels_figure
+from reports.level_figure import levels_figure
 from reports.run_folder import RunRecord
 from reports.schema import LostImage, Report
 from reports.thumbnails import thumbnails

@@ -13,7 +13,7 @@ from PIL import Image
 from reports.axis import Axis, linear, of_latencies
 from reports.distributions import distributions
 from reports.layers import Layer, layers_of
-from reports.levels import levels_figure
+from reports.level_figure import levels_figure
 from reports.rows import collect
 from reports.run_folder import read_record
 from reports.trail import Source, trail
