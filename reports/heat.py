@@ -5,7 +5,7 @@ from typing import Any
 from measure.verdict import Part
 from reports.schema import Stage
 
-STRONGEST = 55  # percent of colour behind the worst number; with more the number is hard to read
+STRONGEST = 45  # percent of colour behind the worst number; with more the number is hard to read
 
 
 class Cell(Part):

@@ -25,7 +25,7 @@ WATCHED = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdde
 
 
 class Page:
-    """A page. `events` are what it has said, requested and done wrong since it was opened."""
+    """A page. `events` are what it has said, requested and done wrong since the last file was opened."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self.to_browser, self.from_browser = to_browser, from_browser
@@ -60,9 +60,10 @@ class Page:
     def open(self, file: Path, width: int, scheme: str = "light") -> None:
         """Load `file` into a window of that width, with the colour scheme "light" or "dark"."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call("Emulation.setEmulatedMedia", media="", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.events = []
         self.call("Page.navigate", url=file.resolve().as_uri())
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+        while not self.seen("Page.loadEventFired"):
             self.events.append(self.message())
 
     def run(self, script: str) -> Any:

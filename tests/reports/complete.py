@@ -1,4 +1,4 @@
-"""A synthetic run with everything that report.html can show: layers, gradients, levels, a ranking, a distribution."""
+"""A synthetic run with everything that report.html can show: layers, gradients, levels, rankings, distributions."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 from measure.gate import drop_of
 from reports.run_folder import RECORD
+from tests.reports.test_heat import METRICS
 
 LAYERS = ["conv1", *(f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (0, 1)), "fc"]
 
@@ -52,6 +53,7 @@ def complete(out: Path) -> Path:
     changed(stages / "train", content="aa" * 32)
     changed(stages / "prune", content="bb" * 32, inputs={"model": "aa" * 32, "images": "cc" * 32})
     ranking = add_stage(out, "rank_layers onnxruntime")
+    changed(add_stage(out, "sensitivity"), metrics=METRICS)
     (ranking / "rank_layers.json").write_text(json.dumps([["node_2", 0.04], ["node_fc", 0.01], ["node_0", 0.002]]))
     timed = json.loads((stages / "latency" / "manifest.json").read_text())["metrics"]
     for figures in timed["timed"].values():

@@ -1,6 +1,6 @@
 """report.html in a real browser: no fault, no request, nothing wider than a phone, and every text readable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,13 @@ UNNAMED = """[...document.querySelectorAll("svg, img")]
   .map((figure) => figure.outerHTML.slice(0, 200))"""
 
 
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page of a browser that all tests of this file share."""
+    with page(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
 @pytest.fixture
 def report(make_run: MakeRun) -> Path:
     wrong = {"baseline-fp32": range(0, 60, 3), "student-int8": range(0, 80, 2)}
@@ -81,56 +88,64 @@ def unreadable(opened: Page) -> list[tuple[float, str]]:
     return [(round(contrast, 2), text) for contrast, text in opened.run(CONTRASTS) if contrast < CONTRAST]
 
 
-@pytest.mark.parametrize(("wide", "scheme"), LOOKS)
-def test_the_report_in_a_browser(report: Path, tmp_path: Path, wide: int, scheme: str) -> None:
-    with page(tmp_path / "profile") as opened:
+def test_the_report_in_a_browser(opened: Page, report: Path) -> None:
+    for wide, scheme in LOOKS:
+        look = f"{wide} pixels, {scheme}"
         opened.open(report, wide, scheme)
-        assert width(opened) <= wide
+        assert width(opened) <= wide, look
         opened.run(OPEN_ALL)
-        assert width(opened) <= wide, "with everything unfolded"
-        assert unreadable(opened) == []
-        assert opened.run(UNNAMED) == []
+        assert width(opened) <= wide, f"{look}, with everything unfolded"
+        assert unreadable(opened) == [], look
+        assert opened.run(UNNAMED) == [], look
         assert len(opened.run(CONTRASTS)) > 300, "the texts were looked at"
-        assert faults(opened) == []
-        assert requested(opened, report) == []
+        assert faults(opened) == [], look
+        assert requested(opened, report) == [], look
 
 
-def test_tables_sort_with_the_keyboard(report: Path, tmp_path: Path) -> None:
-    column = "[...document.querySelectorAll('#classes ~ .scroll')][0].querySelector('table')"
-    with page(tmp_path / "profile") as opened:
-        opened.open(report, 1280)
-        lost = f"[...{column}.tBodies[0].rows].map((row) => parseFloat(row.cells[4].innerText.replace('−', '-')))"
-        before = opened.run(lost)
-        opened.run(f"{column}.tHead.rows[0].cells[4].querySelector('button').focus()")
-        opened.press("Enter")
-        assert opened.run(lost) == sorted(before) != before
-        assert opened.run(f"{column}.tHead.rows[0].cells[4].getAttribute('aria-sort')") == "ascending"
-        opened.press("Enter")
-        assert opened.run(lost) == sorted(before, reverse=True)
-        assert opened.run(f"{column}.tHead.rows[0].cells[4].getAttribute('aria-sort')") == "descending"
-        assert faults(opened) == []
+@pytest.mark.parametrize(("labelled", "verdict", "lost"), [(True, "pass", 0), (True, "fail", 200), (False, "pass", 0)])
+def test_every_verdict_is_readable(opened: Page, make_run: MakeRun, labelled: bool, verdict: str, lost: int) -> None:
+    wrong = {"baseline-fp32": range(0), "student-int8": range(lost)}
+    out = make_run(labelled=labelled, wrong=wrong, held_out={key: range(0) for key in wrong})
+    assert render(out).gate.verdict == verdict
+    for scheme in ("light", "dark"):
+        opened.open(out / "report.html", 400, scheme)
+        assert unreadable(opened) == [] and width(opened) <= 400 and faults(opened) == [], scheme
 
 
-def test_it_prints(report: Path, tmp_path: Path) -> None:
-    with page(tmp_path / "profile") as opened:
-        opened.open(report, 1280)
-        printed = opened.pdf()
-        assert printed.startswith(b"%PDF") and len(printed) > 20_000
-        opened.call("Emulation.setEmulatedMedia", media="print")
-        opened.call("Emulation.setDeviceMetricsOverride", width=1047, height=700, deviceScaleFactor=1, mobile=False)
-        assert width(opened) <= 1047, "A4, landscape, with margins of 10 mm"
+def test_tables_sort_with_the_keyboard(opened: Page, report: Path) -> None:
+    table = "document.querySelector('#classes ~ .scroll table')"
+    head = f"{table}.tHead.rows[0].cells[4]"
+    lost = f"[...{table}.tBodies[0].rows].map((row) => parseFloat(row.cells[4].innerText.replace('−', '-')))"
+    opened.open(report, 1280)
+    before = opened.run(lost)
+    opened.run(f"{head}.querySelector('button').focus()")
+    opened.press("Enter")
+    assert opened.run(lost) == sorted(before) != before
+    assert opened.run(f"{head}.getAttribute('aria-sort')") == "ascending"
+    opened.press("Enter")
+    assert opened.run(lost) == sorted(before, reverse=True)
+    assert opened.run(f"{head}.getAttribute('aria-sort')") == "descending"
+    assert faults(opened) == []
 
 
-def test_each_fault_would_be_found(tmp_path: Path) -> None:
+def test_it_prints(opened: Page, report: Path) -> None:
+    opened.open(report, 1280)
+    printed = opened.pdf()
+    assert printed.startswith(b"%PDF") and len(printed) > 20_000
+    opened.call("Emulation.setEmulatedMedia", media="print")
+    opened.call("Emulation.setDeviceMetricsOverride", width=1047, height=700, deviceScaleFactor=1, mobile=False)
+    assert width(opened) <= 1047, "A4, landscape, with margins of 10 mm"
+
+
+def test_each_fault_would_be_found(opened: Page, tmp_path: Path) -> None:
     file = tmp_path / "faulty.html"
     file.write_text(
         "<!doctype html><body style='background: #fff'><p style='color: #999'>grey</p><svg></svg>"
         "<div style='width: 900px'>wide</div><img src='http://localhost:9/x.png' alt='x'><script>undefinedName()</script>"
     )
-    with page(tmp_path / "profile") as opened:
-        opened.open(file, 400)
-        assert width(opened) > 400
-        assert [text for _, text in unreadable(opened)] == ["grey"]
-        assert len(opened.run(UNNAMED)) == 1
-        assert requested(opened, file) == ["http://localhost:9/x.png"]
-        assert any("undefinedName" in str(fault) for fault in faults(opened))
+    opened.open(file, 400)
+    assert width(opened) > 400
+    assert [text for _, text in unreadable(opened)] == ["grey"]
+    assert len(opened.run(UNNAMED)) == 1
+    assert requested(opened, file) == ["http://localhost:9/x.png"]
+    assert any("undefinedName" in str(fault) for fault in faults(opened))
