@@ -49,7 +49,7 @@ def test_what_is_frozen_stays_as_it_is(small: Small, tmp_path: Path, blocks: int
     assert sum(metrics["params"].values()) == sum(p.numel() for p in network.parameters())
     assert (metrics["params"]["frozen"] == 0) == (blocks is None)
     assert sorted(path.name for path in out.iterdir()) == [
-        "labels.txt", "model.json", "model.safetensors", "preprocess.json",
+        "gradients.json", "labels.txt", "model.json", "model.safetensors", "preprocess.json",
     ]  # fmt: skip
 
 
