@@ -289,6 +289,5 @@ def stage_of(stage: Artifact, environment: Environment, out: Path) -> Stage:
         content=manifest.get("content"),
         code=manifest.get("code"),
         inputs=manifest.get("inputs", {}),
-        config=manifest.get("config", {}),
         **provenance_of(manifest, environment),
     )

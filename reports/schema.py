@@ -67,7 +67,7 @@ class Stage(Part):
 
     `created` (UTC) and `seconds` are of the run that executed it. `machine` and `versions` have the values of that run that
     differ from the `environment` of this run. `content` is the hash of the files in its folder, `inputs` those of the stages
-    and files that it read, `code` that of its code, `config` its settings; earlier versions recorded no inputs.
+    and files that it read, `code` that of its code; earlier versions recorded no inputs.
     """
 
     name: str
@@ -81,7 +81,6 @@ class Stage(Part):
     content: str | None = None
     code: str | None = None
     inputs: dict[str, Any] = Field(default_factory=dict)
-    config: dict[str, Any] = Field(default_factory=dict)
 
 
 class Latency(Part):

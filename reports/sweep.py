@@ -16,7 +16,7 @@ class Trade(Part):
     """The engines of a target by latency and accuracy."""
 
     target: str
-    rows: list[Row]
+    points: list[Point]
     drawn: Drawn
 
 
@@ -73,7 +73,7 @@ def trades(rows: list[Row]) -> list[Trade]:
         shown = [row for row in rows if row.target == target and (row.network == "baseline" or row.precision != "fp32")]
         points = [point(row) for row in shown]
         if sum(one.x is not None and one.y is not None for one in points) > 1:
-            found.append(Trade(target=target, rows=shown, drawn=drawn(points)))
+            found.append(Trade(target=target, points=points, drawn=drawn(points)))
     return found
 
 
