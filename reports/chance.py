@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from measure.statistics import holm
 from measure.verdict import Part
 from reports.axis import Axis, linear
-from reports.schema import ClassDrop
+from reports.changed import ClassDrop
 
 SIGNIFICANT = 0.05
 MOST = 20  # classes in the report; report.json has all

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from measure.judge import Judge, named
 from measure.predictions import Classes, truth_of
+from reports.changed import ClassDrop, Confusion, LostImage
 from reports.run_folder import TargetResult
-from reports.schema import ClassDrop, Confusion, Dataset, LostImage
+from reports.schema import Dataset
 
 MOST_IMAGES = 48
 MOST_PAIRS = 100

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from measure.verdict import Part
+from reports.changed import LostImage
 from reports.distributions import distributions
 from reports.headline import Headline
 from reports.layers import layers_of
 from reports.level_figure import levels_figure
 from reports.run_folder import RunRecord
-from reports.schema import LostImage, Report
+from reports.schema import Report
 from reports.thumbnails import thumbnails
 from reports.trail import trail
 from reports.training import trainings

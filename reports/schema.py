@@ -6,7 +6,8 @@ from pydantic import ConfigDict, Field, computed_field
 
 from core.engine_name import EngineName
 from measure.gate import Gate
-from measure.verdict import Accuracy, Agreement, ClassLoss, Drop, Part, Verdict
+from measure.verdict import Accuracy, Agreement, Drop, Part, Verdict
+from reports.changed import ClassDrop, Confusion, LostImage
 
 Metric = Literal["top1", "agreement"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "mixed"]
@@ -251,23 +252,6 @@ class GateResult(Part):
         return self.metric if name == "top1" else name
 
 
-class ClassDrop(ClassLoss):
-    """The loss of a candidate (`row`) in one class."""
-
-    row: str
-
-
-class Confusion(Part):
-    """How many test images of the class `label` are taken for the class `predicted`: `before` by the baseline, `after` by the
-    candidate (`row`); only pairs for which the two differ."""
-
-    row: str
-    label: str
-    predicted: str
-    before: int
-    after: int
-
-
 class LevelTried(Part):
     """A network that the search over levels tried, in FP32: its `share` of the baseline's MACs, the epochs it was trained for,
     and its drop on the images that choose. `by`: "blocks" (fewer blocks), how pruning was divided among the layers, or
@@ -280,21 +264,6 @@ class LevelTried(Part):
     drop: Drop
     by: str = ""
     ships: bool = False
-
-
-class LostImage(Part):
-    """A test image that the baseline gets right and the candidate wrong, or of the gained ones the reverse; if unlabelled
-    (`label` None), one for which the two predict different classes.
-
-    `index` is its position in the test split. `label`, `baseline_answer` and `answer` (both predictions) are names of classes.
-    """
-
-    row: str
-    index: int
-    name: str
-    label: str | None
-    baseline_answer: str
-    answer: str
 
 
 class Report(Part):

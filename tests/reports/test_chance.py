@@ -3,7 +3,7 @@
 import pytest
 
 from reports.chance import MOST, per_class_figure, unequal
-from reports.schema import ClassDrop
+from reports.changed import ClassDrop
 
 
 def entry(label: str, lost: int, gained: int, n: int = 100, **more: str) -> ClassDrop:
