@@ -7,11 +7,11 @@ RUN := $(VENV)/bin/python -m pipeline
 PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal --durations=25
 flag = $(if $($(1)),--$(2) "$($(1))")
 
-.PHONY: help compress compare train report doctor quick test check bench bench-engines bench-pruning bench-peers bench-papers \
-  bench-grid bench-training bench-latency
+.PHONY: help compress compare train report doctor quick test test-arm64 check bench bench-engines bench-pruning bench-peers bench-papers \
+  bench-grid bench-training bench-latency bench-placements
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -54,7 +54,11 @@ quick: $(VENV)/.ready-dev ## the fast tests, for the edit loop
 test: $(VENV)/.ready-dev ## all tests
 	$(PYTEST)
 
-bench: bench-engines bench-pruning bench-peers bench-training ## the benchmarks but bench-papers, bench-grid and bench-latency, into benchmarks/RESULTS.md
+test-arm64: $(VENV)/.ready-dev ## bundles on ARM64 and AVX2, emulated by QEMU (Debian: apt-get install qemu-user-static); fetches Debian's arm64 packages
+	$(VENV)/bin/python -m benchmarks.emulated
+	EMULATED=1 $(VENV)/bin/python -m pytest -q tests/emulated
+
+bench: bench-engines bench-pruning bench-peers bench-training ## the benchmarks but bench-papers, bench-grid, bench-latency and bench-placements, into benchmarks/RESULTS.md
 
 bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
 	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
@@ -81,6 +85,11 @@ bench-training: $(VENV)/.ready ## [MODEL=resnet56 RATIO= ARGS=]: images per seco
 
 bench-latency: $(VENV)/.ready ## OUT=… [TARGET=onnxruntime RUNS=20 ARGS=]: does a latency of the run in OUT repeat on this machine?
 	$(VENV)/bin/python -m benchmarks.latency "$(OUT)" $(call flag,TARGET,target) $(call flag,RUNS,runs) $(ARGS)
+
+bench-placements: MODEL = resnet20
+bench-placements: $(VENV)/.ready ## CHECKPOINT=FILE [MODEL=resnet20 DATA=cifar10 ARGS=]: INT8 files for three kinds of CPUs, each on each (two are emulated)
+	$(VENV)/bin/python -m benchmarks.emulated
+	$(VENV)/bin/python -m benchmarks.placements --checkpoint "$(CHECKPOINT)" $(call flag,DATA,data) $(ARGS) $(MODEL)
 
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .

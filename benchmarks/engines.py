@@ -19,9 +19,9 @@ from benchmarks.peers import TOOLS, quantized
 from benchmarks.runtimes import Made, rows_of
 from benchmarks.table import goal, markdown, terminal, with_section
 from benchmarks.turns import TURNS, ask, take_turns
-from core import hardware
 from core.cache import Artifact, Stages, locked
 from core.console import console
+from core.profile import here
 from core.text import one_line
 from data.index import fingerprint, index
 from data.loader import Split, batches
@@ -90,7 +90,7 @@ def section(
             if accuracy is not None:
                 ask(runnable, images.path, *accuracy)
             take_turns(runnable, next(batches(Split(images.path, "test"), 1))[0].numpy(), queries)
-            promised = name == "resnet50" and side == 224 and hardware.has_vnni()
+            promised = name == "resnet50" and side == 224 and not here().reduce_range
             remarks = [goal(rows, GOALS[runtime])] if promised else []
             table = terminal(f"{name} at {side}x{side} on {runtime}", rows)
             Console(width=None if console.is_terminal else 160, highlight=False).print(table, *remarks, sep="\n")

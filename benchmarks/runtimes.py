@@ -16,6 +16,7 @@ from core import hardware
 from core.cache import Artifact, Stages
 from core.engine_name import EngineName
 from core.ort import open_session
+from core.profile import here
 from core.text import one_line
 from export import targets
 from export.targets import onnxruntime, openvino
@@ -29,9 +30,10 @@ DEFAULT_HINT = ("openvino", "NNCF, mixed")  # also has a row with OpenVINO's def
 def rows_of(recipe: Recipe, step: Stages, runtime: str, model: Artifact, images: Artifact, files: dict[str, Made]) -> list[Row]:
     """FP32 and ours as the pipeline builds and opens them, and every file of a peer that this runtime is for."""
     target, threads = targets.get(runtime), recipe.measure.threads or hardware.cores()
-    assert target.PLACEMENT is not None
+    placement = target.placement(here())
+    assert placement is not None
     ranges = step(observe, recipe.calibrate, model=model, images=images)
-    int8 = step(place_qdq, target.PLACEMENT, label=runtime, model=model, ranges=ranges)
+    int8 = step(place_qdq, placement, label=runtime, model=model, ranges=ranges)
     spent = ranges.manifest["seconds"] + int8.manifest["seconds"]
     rows = []
     builder = EngineBuilder.of(recipe, step, runtime, images)

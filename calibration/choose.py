@@ -9,6 +9,7 @@ KL divergence fell by a quarter, that of other images by a tenth or not at all) 
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,31 +57,41 @@ class Pick:
 class Choice:
     """What `choose` found.
 
-    neutral      for the grid of NEUTRAL
+    neutral      for the grid of NEUTRAL, with 7-bit weights if all targets have them
     symmetric    for SYMMETRIC_GRID
     equalized    whether the ranges are those of the equalized network
-    corrections  {layer: [channels]} to subtract from the biases with the grid of NEUTRAL; empty where that does not help
+    corrections  {whether weights have 7 bits: {layer: [channels]} to subtract from the biases with the grid of NEUTRAL}; only
+                 where that helps
     """
 
     neutral: Pick
     symmetric: Pick
     equalized: bool
-    corrections: dict[str, np.ndarray]
+    corrections: dict[bool, dict[str, np.ndarray]]
 
 
 def choose(
-    plain: Network, equalized: Network | None, percentile: float, held_out: list[np.ndarray], calibrating: list[np.ndarray]
+    plain: Network,
+    equalized: Network | None,
+    percentile: float,
+    held_out: list[np.ndarray],
+    calibrating: list[np.ndarray],
+    reduce_range: Sequence[bool] = (False,),
 ) -> Choice:
     """The best of `assignments` on the batches `held_out`, with equalization if it clearly helps there, and with bias
     corrections from the batches `calibrating` if they help. Then the best for SYMMETRIC_GRID on the same network.
 
     Equalization is tried first with the method that is best without it. If equalization helps, all range methods are tried
     again on the equalized network. Batches are float32 [n, C, H, W].
+
+    `reduce_range` says for each kind of weights that the targets have whether it is that of 7 bits. The ranges are chosen with
+    the first kind, biases are corrected for each.
     """
+    grids = [NEUTRAL.model_copy(update={"reduce_range": seven_bits}) for seven_bits in reduce_range]
     expected = predict_logits(plain.proto, held_out)
 
     def measured(
-        network: Network, ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None, grid: Placement = NEUTRAL
+        network: Network, ranges: dict[str, Range], corrected: dict[str, np.ndarray] | None = None, grid: Placement = grids[0]
     ) -> float:
         quantized = copied(network.proto)
         quantize(quantized, ranges, grid, corrected)
@@ -102,14 +113,20 @@ def choose(
             divergences |= {name: measured(network, ranges) for name, (ranges, _) in again.items() if name != first}
             best = lowest(divergences)
     ranges, methods = candidates[best]
-    found = corrections(network.proto, ranges, calibrating)
-    divergences[f"{best}, corrected"] = measured(network, ranges, found)
-    helps = divergences[f"{best}, corrected"] < divergences[best]
+    helping: dict[bool, dict[str, np.ndarray]] = {}
+    for grid in grids:
+        found = corrections(network.proto, ranges, calibrating, grid)
+        name = best if grid is grids[0] else f"{best}, 7-bit weights"
+        if name != best:
+            divergences[name] = measured(network, ranges, grid=grid)
+        divergences[f"{name}, corrected"] = measured(network, ranges, found, grid)
+        if divergences[f"{name}, corrected"] < divergences[name]:
+            helping[grid.reduce_range] = found
     neutral = Pick(best, ranges, methods, divergences)
     candidates = assignments(network.histograms, percentile, symmetric=True)
     divergences = {name: measured(network, ranges, grid=SYMMETRIC_GRID) for name, (ranges, _) in candidates.items()}
     symmetric = Pick(lowest(divergences), *candidates[lowest(divergences)], divergences)
-    return Choice(neutral, symmetric, network is equalized, found if helps else {})
+    return Choice(neutral, symmetric, network is equalized, helping)
 
 
 def lowest(divergences: dict[str, float]) -> str:

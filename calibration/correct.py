@@ -15,38 +15,42 @@ from calibration.session import predict_logits
 from calibration.weights import largest, name_of, output_axis, quantize_per_channel
 from core.graph import copied
 from core.ort import open_session
+from core.placement import Placement
 
 Ranges = Mapping[str, tuple[float, float]]
 
 
-def corrections(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """{layer: float32 [channels]} to subtract from the biases of `proto` when it is quantized as NEUTRAL.
+def corrections(
+    proto: ModelProto, ranges: Ranges, batches: list[np.ndarray], grid: Placement = NEUTRAL
+) -> dict[str, np.ndarray]:
+    """{layer: float32 [channels]} to subtract from the biases of `proto` when it is quantized as `grid`: NEUTRAL, or the same
+    with 7-bit weights.
 
     `batches` are calibration images, each float32 [n, C, H, W].
     """
-    found, mean_logits = local_errors(proto, ranges, batches)
+    found, mean_logits = local_errors(proto, ranges, batches, grid)
     corrected = copied(proto)
-    quantize(corrected, ranges, NEUTRAL, found)
+    quantize(corrected, ranges, grid, found)
     last = next((name_of(node) for node in proto.graph.node if node.output[0] == proto.graph.output[0].name), None)
     if last in found:
         found[last] = found[last] + (predict_logits(corrected, batches).mean(axis=0) - mean_logits).astype(np.float32)
     return found
 
 
-def local_errors(proto: ModelProto, ranges: Ranges, batches: list[np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def local_errors(
+    proto: ModelProto, ranges: Ranges, batches: list[np.ndarray], grid: Placement = NEUTRAL
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """{layer: [channels]}: the mean error of each layer's output when only its own input and weights are rounded. And the mean
     logits [classes] of `proto`."""
     extended = copied(proto)
-    layers = [
-        node for readers in edges_to_quantize(extended, NEUTRAL).values() for node, _ in readers if node.op_type in LAYERS
-    ]
+    layers = [node for readers in edges_to_quantize(extended, grid).values() for node, _ in readers if node.op_type in LAYERS]
     logits = extended.graph.output[0].name
     del extended.graph.output[1:]
     add_constant(extended, "correct/first", np.array([0], np.int64))
     for tensor in dict.fromkeys(layer.input[0] for layer in layers):
-        add_sums(extended, tensor, *activation_scale(*ranges[range_source(proto, tensor)], NEUTRAL))
+        add_sums(extended, tensor, *activation_scale(*ranges[range_source(proto, tensor)], grid))
     for layer in layers:
-        add_error(extended, layer)
+        add_error(extended, layer, largest(grid))
     session = open_session(extended)
     totals: list[np.ndarray] = []
     for x in batches:
@@ -76,14 +80,15 @@ def add_sums(proto: ModelProto, tensor: str, scale: np.float32, zero_point: int)
     ])  # fmt: skip
 
 
-def add_error(proto: ModelProto, layer: NodeProto) -> None:
+def add_error(proto: ModelProto, layer: NodeProto, most: int) -> None:
     """Add an output [1, channels, …], the error of `layer` without its bias, summed over the images of a batch.
 
-    It is the layer with rounded weights of the summed rounded inputs, minus the layer as it is of the summed inputs.
+    It is the layer with weights rounded to integers up to `most` of the summed rounded inputs, minus the layer as it is of the
+    summed inputs.
     """
     weight = numpy_helper.to_array(next(i for i in proto.graph.initializer if i.name == layer.input[1]))
     axis = output_axis(layer)
-    integers, scale = quantize_per_channel(weight, axis, largest(NEUTRAL))
+    integers, scale = quantize_per_channel(weight, axis, most)
     rounded = integers * np.expand_dims(scale, [i for i in range(weight.ndim) if i != axis])
     name, source = f"{layer.output[0]}/correct", layer.input[0]
     add_constant(proto, f"{name}_weight", rounded.astype(np.float32))

@@ -1,8 +1,9 @@
 """FP32 ONNX + training images -> ranges.json: the range of every activation tensor that may be quantized.
 
 Where other ranges are better for symmetric activations, they are written to symmetric.json. The method "best" also writes
-equalization.safetensors and corrections.safetensors where scaling channels and correcting biases help (choose.py, equalize.py,
-correct.py). Beside an equalization.safetensors, the ranges are those of the equalized network.
+equalization.safetensors and corrections.safetensors (for 7-bit weights: corrections-7-bits.safetensors) where scaling channels
+and correcting biases help (choose.py, equalize.py, correct.py). Beside an equalization.safetensors, the ranges are those of the
+equalized network.
 """
 
 import itertools
@@ -39,6 +40,7 @@ class Calibrate(Config):
     change less.
     A batch has at most `batch_size` images, fewer where they are large. A histogram counts at least `samples` values of a
     tensor per image, and less than twice as many; minimum and maximum are those of all values.
+    `reduce_range` says for each kind of weights that the targets have whether it is that of 7 bits: the recipe fills it in.
     """
 
     method: Literal[Method, "best"] = "best"
@@ -48,6 +50,7 @@ class Calibrate(Config):
     batch_size: int = Field(default=16, gt=0)
     samples: int = Field(default=16384, gt=0)
     equalize: bool = True
+    reduce_range: tuple[bool, ...] = Field(default=(False,), min_length=1)
 
 
 def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
@@ -75,8 +78,8 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
         ranges, symmetric = chosen.neutral.ranges, chosen.symmetric.ranges
         if chosen.equalized:
             save_file(scales, out / EQUALIZATION)
-        if chosen.corrections:
-            save_file(chosen.corrections, out / CORRECTIONS)
+        for seven_bits, corrections in chosen.corrections.items():
+            save_file(corrections, out / CORRECTIONS[seven_bits])
     else:
         method, percentile, histograms = config.method, config.percentile, plain.histograms.items()
         ranges, symmetric = (
@@ -96,7 +99,7 @@ def best(
     began = time.perf_counter()
     split, held_out = held_out_images(config, images, batch_size, seen)
     calibrating = first_images(images, batch_size, min(seen, CORRECTING))
-    chosen = choose(plain, equalized, config.percentile, held_out, calibrating)
+    chosen = choose(plain, equalized, config.percentile, held_out, calibrating, config.reduce_range)
     return chosen, {
         "chosen": chosen.neutral.name,
         "methods": counted(chosen.neutral.methods),

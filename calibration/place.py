@@ -18,7 +18,6 @@ from safetensors.numpy import load_file
 from calibration.equalize import EQUALIZATION, equalize
 from calibration.ranges import SMALLEST, step_of
 from calibration.weights import name_of, quantize_weights, storable
-from core import hardware
 from core.graph import producers_of, readers_of
 from core.placement import Placement
 
@@ -26,24 +25,18 @@ Edge = tuple[NodeProto, int]  # a node and which of its inputs
 LAYERS = ("Conv", "Gemm")
 SAME_VALUES = ("MaxPool", "Reshape", "Flatten", "Split", "Slice", "Pad")  # what comes out went in, or is zero
 AS_INTEGERS = (*SAME_VALUES, "ReduceMean", "GlobalAveragePool", "AveragePool")
-CORRECTIONS = "corrections.safetensors"  # beside ranges.json, where they help
+# beside ranges.json, where they help: by whether weights have 7 bits
+CORRECTIONS = {False: "corrections.safetensors", True: "corrections-7-bits.safetensors"}
 SYMMETRIC = "symmetric.json"  # beside ranges.json, where other ranges are better for symmetric activations
-# The placement that ranges and corrections are chosen with: the integers of the CPU runtimes, without products that saturate.
-NEUTRAL = Placement(
-    activation="uint8",
-    symmetric=False,
-    reduce_range=not hardware.is_arm() and not hardware.has_vnni(),
-    bias="int32",
-    residual="all",
-    pool=True,
-)
+# The placement that ranges and corrections are chosen with, where weights have 8 bits: the integers of the CPU runtimes.
+NEUTRAL = Placement(activation="uint8", symmetric=False, bias="int32", residual="all", pool=True)
 LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 
 
 def place_qdq(config: Placement, out: Path, *, model: Path, ranges: Path) -> dict[str, Any]:
     """Write the quantized `model` to `out`/model.onnx."""
     proto, limits = network_of(model, ranges, config)
-    file = ranges / CORRECTIONS
+    file = ranges / CORRECTIONS[config.reduce_range]
     corrections = load_file(file) if file.exists() and same_grid(config) else {}
     metrics = quantize(proto, limits, config, corrections)
     onnx.checker.check_model(proto)
@@ -64,9 +57,9 @@ def network_of(model: Path, ranges: Path, config: Placement) -> tuple[ModelProto
 
 
 def same_grid(config: Placement) -> bool:
-    """Whether `config` rounds to the same numbers as NEUTRAL: only then are the corrections valid."""
-    same = (config.symmetric, config.reduce_range) == (NEUTRAL.symmetric, NEUTRAL.reduce_range)
-    return same and not config.skip  # the correction of the classifier includes the errors of the skipped layers
+    """Whether `config` rounds to the same numbers as NEUTRAL with as many bits: only then are the corrections valid."""
+    # The correction of the classifier includes the errors of the skipped layers.
+    return config.symmetric == NEUTRAL.symmetric and not config.skip
 
 
 def quantize(

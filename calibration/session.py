@@ -8,7 +8,7 @@ from core.ort import open_session
 
 def predict_logits(proto: ModelProto, batches: list[np.ndarray]) -> np.ndarray:
     """The logits float32 [N, classes] of `batches`, each float32 [n, C, H, W]."""
-    session, image = open_session(proto), proto.graph.input[0].name
+    session, image = open_session(proto, saturate=False), proto.graph.input[0].name
     return np.concatenate([np.asarray(session.run(None, {image: x})[0]) for x in batches])
 
 

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from core import cpu as processor
+from core.cpu import cores_of, flags_of
 from core.quota import quota
 
 # Linux's names of the instruction sets that decide how fast and how exact integer kernels are, best last.
@@ -31,23 +33,19 @@ CORES = {
 }  # fmt: skip
 
 
+SYSTEM = Path("/sys/devices/system/cpu")
+
+
 @cache
 def cpuinfo() -> str:
     """/proc/cpuinfo; empty where there is none."""
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.exists() else ""
+    return processor.cpuinfo()
 
 
 def board() -> str | None:
     """The name of the board, such as "Raspberry Pi 4 Model B Rev 1.4"; None where the machine has no device tree."""
     path = next((path for path in BOARDS if path.exists()), None)
     return path.read_text().strip("\0\n ") if path else None
-
-
-def cores_of(text: str) -> list[dict[str, str]]:
-    """The blocks of /proc/cpuinfo, one per core."""
-    blocks = [block.splitlines() for block in text.strip().split("\n\n")]
-    return [{key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block)} for block in blocks]
 
 
 def cpu_name(text: str, board: str | None) -> str:
@@ -63,15 +61,15 @@ def core_name(core: dict[str, str]) -> str:
     return CORES.get(implementer, {}).get(part, f"ARM core {implementer}:{part}")
 
 
-def is_arm() -> bool:
-    return platform.machine().lower() in ("aarch64", "arm64")
-
-
 def isa() -> list[str]:
     """The instruction sets of `ISA` that this CPU has."""
-    info = cores_of(cpuinfo())[0]
-    flags = set((info.get("flags") or info.get("Features") or "").split())
+    flags = flags_of(cpuinfo())
     return [name for name in ISA if name in flags]
+
+
+def kind() -> str:
+    """The kind of this CPU (core/cpu.py)."""
+    return processor.kind_of(platform.machine(), flags_of(cpuinfo()))
 
 
 def instruction_set() -> list[str]:
@@ -79,15 +77,24 @@ def instruction_set() -> list[str]:
     return [platform.machine(), *isa()]
 
 
-def has_vnni() -> bool:
-    """Whether uint8 x int8 products accumulate without saturating (always so outside x86)."""
-    return is_arm() or bool({"avx_vnni", "avx512_vnni", "amx_int8"} & set(isa()))
-
-
 def cores() -> int:
-    """Cores this process may use. A CPU quota is rounded down: one thread too many makes all threads wait."""
-    present = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Physical cores that this process may use: two hyper-threads of a core share its arithmetic units.
+
+    A CPU quota is rounded down: one thread too many makes all threads wait.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        present = len({siblings(number) for number in os.sched_getaffinity(0)})
+    else:
+        present = os.cpu_count() or 1
     return max(1, min(present, int(quota() or present)))
+
+
+def siblings(number: int) -> str:
+    """The hyper-threads that share a core with the hyper-thread `number`; only itself where the kernel does not say."""
+    try:
+        return (SYSTEM / f"cpu{number}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(number)
 
 
 def cpu() -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""engine -> what goes to the device: engine, preprocessing, labels, golden logits, infer.py and verify.py."""
+"""engine -> what goes to the device: engine, preprocessing, labels, golden logits, infer.py, verify.py, its runtime."""
 
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import PIL
 from pydantic import Field
 
+import core.cpu
 import data.preprocess
 from core import hardware
 from core.config import Config
 from core.digest import file_digest
 from core.ort import open_session
+from core.profile import Profile, here
 from data.loader import Split
 from models.sidecar import write_beside
 
@@ -38,8 +41,21 @@ class Bundle(Config):
     tolerance_elsewhere: float = 0.1
 
 
+class BundleOf(Bundle):
+    """The same for one device.
+
+    profile     that the engine was made for
+    threads     that the engine was timed with, and that it runs with on the device; None: one per core of the device
+    requires    the packages of the runtime
+    """
+
+    profile: Profile = Field(default_factory=here)
+    threads: int | None = None
+    requires: tuple[str, ...] = ()
+
+
 def bundle(
-    config: Bundle,
+    config: BundleOf,
     out: Path,
     *,
     engine: Path,
@@ -58,19 +74,37 @@ def bundle(
     split = Split(images, "test")
     files = golden_files(config, split)
     inputs = split.__getitems__(list(files))[0].numpy()
-    run = load(engine, hardware.cores()) if load else reference(model / "model.onnx")
+    run = load(engine, config.threads or hardware.cores()) if load else reference(model / "model.onnx")
     logits = np.concatenate([run(x[None]) for x in inputs])
     encoded: dict[str, Any] = {f"image{k}": np.frombuffer(content, np.uint8) for k, content in enumerate(files.values())}
     np.savez_compressed(out / "golden.npz", inputs=inputs, logits=logits, pillow=np.array(PIL.__version__), **encoded)
 
     write_beside(out, split.dataset)
     tolerance = config.tolerance if load else config.tolerance_elsewhere
-    about = {"engine": file.name, "sha256": file_digest(file), "tolerance": tolerance}
+    runtime = {package: installed(package) for package in config.requires}
+    about = {
+        "engine": file.name,
+        "sha256": file_digest(file),
+        "tolerance": tolerance,
+        "made_for": {"device": config.profile.name or None, "cpu": config.profile.cpu, "gpu": config.profile.gpu},
+        "runtime": runtime,
+        "threads": config.threads,
+    }
     (out / "bundle.json").write_text(json.dumps(about, indent=1))
+    lines = [package if number is None else f"{package}=={number}" for package, number in runtime.items()]
+    (out / "requirements.txt").write_text("\n".join([*lines, "numpy", "pillow", ""]))
     (out / "runner.py").write_text(runner())
-    for source in (DEVICE / "infer.py", DEVICE / "verify.py", Path(data.preprocess.__file__)):
+    for source in (DEVICE / "infer.py", DEVICE / "verify.py", Path(data.preprocess.__file__), Path(core.cpu.__file__)):
         shutil.copy(source, out / source.name)
     return {"golden_images": len(files), "tolerance": tolerance, "answers": "engine" if load else "onnxruntime"}
+
+
+def installed(package: str) -> str | None:
+    """The version of the package here; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def golden_files(config: Bundle, split: Split) -> dict[int, bytes]:

@@ -63,6 +63,7 @@ def compress(
     choose_share: options.ChooseShare = None,
     latency_limit: options.LatencyLimit = None,
     golden_original: options.GoldenOriginal = False,
+    threads: options.Threads = None,
     again: options.Again = None,
     flip: options.Flip = True,
     stem: options.Stem = None,
@@ -88,7 +89,7 @@ def compress(
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
     flags |= options.given(data__choose_share=choose_share, flip=None if flip else False)
-    flags |= options.given(bundle__golden_original=golden_original or None)
+    flags |= options.given(bundle__golden_original=golden_original or None, measure__threads=threads)
     overrides = options.together(options.changes_of(changes), flags)
     if out is None:
         named = options.together(overrides, options.given(checkpoint=checkpoint, data__name=data))

@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from calibration.place import place_qdq
+from core import hardware
 from core.cache import Artifact, Stages
-from core.config import Config
 from core.engine_name import EngineName
-from export import targets
-from export.bundle import Bundle, bundle, device_code
+from core.placement import Placement
+from core.profile import Profile
+from export import stand_in, targets
+from export.bundle import Bundle, BundleOf, bundle, device_code
 from export.half import Half, half
+from export.targets._engine import EngineOptions
 from measure.alone import Alone, alone
+from measure.calls import Load
 from measure.engines import Measure, Predict, predict
 from measure.latency import latency
 from pipeline.failures import costs_its_row, time_all
@@ -21,12 +25,12 @@ from pipeline.student import Student
 
 @dataclass(frozen=True)
 class EngineBuilder:
-    """The builder for the target `name`; `options` are those of this target."""
+    """The builder for the target `name`, an engine here or on a device; `options` are those of this target."""
 
     step: Stages
     name: str
     images: Artifact
-    options: Config
+    options: EngineOptions
     half: Half
     measure: Measure
     bundle: Bundle
@@ -40,9 +44,41 @@ class EngineBuilder:
         return targets.get(self.name)
 
     @property
+    def profile(self) -> Profile:
+        """The device that the engines are made for."""
+        return self.options.profile
+
+    @property
+    def placement(self) -> Placement | None:
+        return self.target.placement(self.profile)
+
+    def unavailable(self) -> str | None:
+        """Why no engine can be built here; for another device only TensorRT's, which that device builds."""
+        if self.profile.is_here:
+            return self.target.unavailable()
+        return None if self.target.MADE_FOR == "cpu" else f"its engines are built on the device; {self.profile.hindrance}"
+
+    def cannot_run(self) -> str | None:
+        """Why engines cannot be executed here as on their device."""
+        return self.target.cannot_run() if self.profile.is_here else self.profile.hindrance
+
+    @property
     def runs(self) -> bool:
         """Whether engines can be built and executed on this machine."""
-        return self.target.unavailable() is None and self.target.cannot_run() is None
+        return self.unavailable() is None and self.cannot_run() is None
+
+    @property
+    def stands_in(self) -> bool:
+        """Whether ONNX Runtime computes the files of the engines here, in the place of another device."""
+        return not self.profile.is_here and self.unavailable() is None
+
+    @property
+    def load(self) -> Load:
+        return stand_in.load if self.stands_in else self.target.load
+
+    def platform(self) -> dict[str, Any]:
+        """What predictions and latencies depend on."""
+        return stand_in.platform() if self.stands_in else self.target.platform()
 
     @property
     def baseline(self) -> EngineName:
@@ -53,8 +89,8 @@ class EngineBuilder:
 
     def place(self, model: Artifact, ranges: Artifact, skip: tuple[str, ...] = ()) -> Artifact:
         """`model` with Q/DQ and float32 scales, without Q/DQ at the nodes `skip`; for a target that has INT8."""
-        assert self.target.PLACEMENT is not None
-        placement = self.target.PLACEMENT.model_copy(update={"skip": skip})
+        assert self.placement is not None
+        placement = self.placement.model_copy(update={"skip": skip})
         return self.step(place_qdq, placement, label=self.name, model=model, ranges=ranges)
 
     def to_half(self, model: Artifact, label: str) -> Artifact:
@@ -62,17 +98,17 @@ class EngineBuilder:
 
     def as_built(self, int8: Artifact) -> Artifact:
         """`int8` with the floating-point type that the target needs for the layers that are not quantized."""
-        assert self.target.PLACEMENT is not None
-        return self.to_half(int8, f"int8 {self.name}") if self.target.PLACEMENT.floats == "float16" else int8
+        assert self.placement is not None
+        return self.to_half(int8, f"int8 {self.name}") if self.placement.floats == "float16" else int8
 
     def shippable(self, student: Student) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
         """The float32 files of the engines that could ship, none if the target has no INT8; and {engine: the reason} for INT8
         that failed."""
         found: dict[EngineName, Artifact] = {}
         refused: dict[EngineName, str] = {}
-        if self.target.PLACEMENT is None:
+        if self.placement is None:
             return found, refused
-        if floats := self.target.half():
+        if floats := self.target.half(self.profile):
             found[self.named(student, floats)] = student.onnx
         name = self.named(student, "int8")
         with costs_its_row(name, refused, "its quantization failed: "):
@@ -91,7 +127,7 @@ class EngineBuilder:
         for student in students:
             if student.onnx is not baseline:
                 found[self.named(student, "fp32")] = student.onnx
-            if floats := self.target.half():
+            if floats := self.target.half(self.profile):
                 name = self.named(student, floats)
                 with costs_its_row(name, refused):
                     found[name] = self.to_half(student.onnx, f"student {student.variant}".strip())
@@ -101,7 +137,7 @@ class EngineBuilder:
         return found, refused
 
     def build(self, engine: EngineName, model: Artifact) -> Artifact:
-        context = self.target.platform()
+        context = self.platform()
         return self.step(self.target.build, self.options, label=str(engine), context=context, model=model, images=self.images)
 
     def build_all(self, models: Mapping[EngineName, Artifact]) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
@@ -127,7 +163,7 @@ class EngineBuilder:
     def predict(self, name: EngineName, engine: Artifact, split: Literal["val", "test"]) -> Artifact:
         """The engine's predictions for the images that choose ("val"), or for those that judge ("test")."""
         config = Predict(batch_size=self.measure.batch_size, threads=self.measure.threads, split=split)
-        context, load = self.target.platform(), self.target.load
+        context, load = self.platform(), self.load
         label = f"{name} on {split}"
         return self.step(predict, config, label=label, context=context, load=load, engine=engine, images=self.images)
 
@@ -136,7 +172,7 @@ class EngineBuilder:
 
         All are timed in one stage. They take turns, so their latencies are comparable.
         """
-        context, load = self.target.platform(), self.target.load
+        context, load = self.platform(), self.load
 
         def time(left: Mapping[str, Artifact]) -> Artifact:
             return self.step(
@@ -150,13 +186,23 @@ class EngineBuilder:
     def alone(self, name: EngineName, engine: Artifact) -> Artifact:
         """The peak memory of the engine and the time to its first inference, in a process of its own."""
         config = Alone(engine=str(name), threads=self.measure.threads)
-        context, load = self.target.platform(), self.target.load
+        context, load = self.platform(), self.load
         return self.step(alone, config, label=str(name), context=context, load=load, engine=engine, images=self.images)
 
     def pack(self, engine: Artifact, model: Artifact) -> Artifact:
-        """The bundle for the device; `model` is the float32 file that `engine` was built from."""
-        opened: Any = {"load": self.target.load} if self.runs else {}
-        return self.step(bundle, self.bundle, label=self.name, context=device_code(), engine=engine, model=model,
+        """The bundle for the device; `model` is the float32 file that `engine` was built from.
+
+        ONNX Runtime computes the expected logits of its own engines for another device; those of others it computes from
+        `model`, and the tolerance is larger.
+        """
+        opens = self.runs or (self.stands_in and self.target.REQUIRES == ("onnxruntime",))
+        opened: Any = {"load": self.load} if opens else {}
+        threads = self.profile.threads or self.measure.threads or (hardware.cores() if self.profile.is_here else None)
+        config = BundleOf(
+            **self.bundle.model_dump(), profile=self.profile, threads=threads,
+            requires=self.target.REQUIRES if self.unavailable() is None else (),
+        )  # fmt: skip
+        return self.step(bundle, config, label=self.name, context=device_code(), engine=engine, model=model,
                          images=self.images, runner=self.target.runner, **opened)  # fmt: skip
 
     def pack_to_build(self, int8: Artifact) -> Artifact:

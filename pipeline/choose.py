@@ -39,12 +39,24 @@ def best(
     sizes: Mapping[EngineName, float],
     prefer: Literal["latency", "size"] = "latency",
 ) -> EngineName:
-    """Engines that pass come before inconclusive ones, of both the quickest; then those that fail, the smallest excess first.
+    """The quickest of `best_judged`.
 
     The quickest is the one with the smallest p50. Of all engines that it does not beat in 9 of 10 turns, and itself, the
     smallest file is taken. `sizes` are in bytes. To `prefer` the size takes the smallest file of all.
     """
     timed = latency.metrics["timed"]
+
+    def p50(name: EngineName) -> float:
+        return float(timed[name.key]["p50"])
+
+    rivals = best_judged(names, predictions, judge)
+    quickest = timed[min(rivals, key=p50).key]["turns"]
+    level = [name for name in rivals if prefer == "size" or not is_quicker(quickest, timed[name.key]["turns"])]
+    return min(level, key=lambda name: (sizes[name], p50(name)))
+
+
+def best_judged(names: Sequence[EngineName], predictions: Mapping[EngineName, Artifact], judge: Judge) -> list[EngineName]:
+    """Those of the engines that pass; else those that are inconclusive; else the one that fails with the smallest excess."""
 
     def order(name: EngineName) -> tuple[int, float]:
         found = drop(predictions, name, judge)
@@ -52,14 +64,15 @@ def best(
             return BEST_TO_WORST.index("inconclusive"), 0.0
         return BEST_TO_WORST.index(found.verdict), excess(found) if found.verdict == "fail" else 0.0
 
-    def p50(name: EngineName) -> float:
-        return float(timed[name.key]["p50"])
-
     orders = {name: order(name) for name in names}
-    rivals = [name for name in names if orders[name] == min(orders.values())]
-    quickest = timed[min(rivals, key=p50).key]["turns"]
-    level = [name for name in rivals if prefer == "size" or not is_quicker(quickest, timed[name.key]["turns"])]
-    return min(level, key=lambda name: (sizes[name], p50(name)))
+    return [name for name in names if orders[name] == min(orders.values())]
+
+
+def best_untimed(
+    names: Sequence[EngineName], predictions: Mapping[EngineName, Artifact], judge: Judge, sizes: Mapping[EngineName, float]
+) -> EngineName:
+    """The engine for a device that is not here: of those that are judged best, the smallest file."""
+    return min(best_judged(names, predictions, judge), key=lambda name: sizes[name])
 
 
 def sequence(
@@ -80,6 +93,14 @@ def sequence(
     return (*(name for name in mild if BEST_TO_WORST.index(verdict(predictions, name, judge)) <= limit), chosen)
 
 
+def untimed(names: Sequence[EngineName], preferred: str) -> list[EngineName]:
+    """The engines in the precision that the target prefers where none can be timed, with the rungs of the ladder if that is
+    INT8; all if there is none."""
+    floats = ("fp32", "fp16", "bf16")
+    found = [name for name in names if name.form == preferred or (preferred == "int8" and name.form not in floats)]
+    return found or list(names)
+
+
 def unmeasured(names: Sequence[EngineName], preferred: str) -> EngineName:
     """The engine that ships if none can run here: the first in the precision that the target prefers."""
-    return next((name for name in names if name.form == preferred), names[0])
+    return untimed(names, preferred)[0]

@@ -9,7 +9,7 @@ from core.engine_name import EngineName
 from measure.judge import Judge, judge_of
 from measure.sequence import fixed_sequence
 from pipeline.builder import EngineBuilder
-from pipeline.choose import best, sequence, unmeasured, verdict
+from pipeline.choose import best, best_untimed, sequence, unmeasured, untimed, verdict
 from pipeline.failures import costs_its_row
 from pipeline.ladder import climb, climbed_before
 from pipeline.recipe import Recipe
@@ -25,7 +25,7 @@ def engines_of(
     `before` is the result of the last finished run in OUT.
     """
     target, name, baseline = builder.target, builder.name, base.baseline
-    reason = target.unavailable()
+    reason = builder.unavailable()
     if reason and target.prepare is None:
         return TargetResult(name, unavailable=reason)
     if target.READS == "checkpoint":
@@ -46,21 +46,26 @@ def engines_of(
     engines, failed = builder.build_all(models)
     refused |= failed
     held_out: dict[EngineName, Artifact] = {}
-    if builder.runs:
+    if builder.runs or builder.stands_in:
         held_out, failed = builder.predict_all(engines, "val")
         refused |= failed
         engines = {key: engines[key] for key in held_out}
-    result = TargetResult(name, cannot_run=target.cannot_run(), engines=engines, refused=refused)
+    result = TargetResult(name, cannot_run=builder.cannot_run(), engines=engines, refused=refused, held_out=held_out)
     files: Mapping[EngineName, Artifact] = models | shippable
+    preferred = target.untimed(builder.profile)
+    if (builder.runs or (builder.stands_in and preferred == "int8")) and not is_lost(result, shippable):
+        result, files = recovered(builder, recipe, base, students, result, files, held_out, before)
     if builder.runs and not is_lost(result, shippable):
-        result, files = measured(builder, recipe, base, students, result, files, held_out, before)
+        result = timed(builder, recipe, base, students, result)
     if is_lost(result, shippable):
         return TargetResult(name, unavailable=list(result.refused.values())[-1])
     if builder.runs:
         return judged(builder, recipe, base, result, files)
-    if not shippable:
+    if not any(key.could_ship for key in result.engines):
         return result
-    return packed(builder, result, unmeasured([key for key in engines if key.could_ship], target.UNTIMED), shippable)
+    if builder.stands_in:
+        return made_for_device(builder, recipe, base, result, files)
+    return packed(builder, result, unmeasured([key for key in engines if key.could_ship], preferred), shippable)
 
 
 def is_lost(result: TargetResult, shippable: Collection[EngineName]) -> bool:
@@ -68,7 +73,7 @@ def is_lost(result: TargetResult, shippable: Collection[EngineName]) -> bool:
     return not result.engines or (bool(shippable) and not any(name.could_ship for name in result.engines))
 
 
-def measured(
+def recovered(
     builder: EngineBuilder,
     recipe: Recipe,
     base: Base,
@@ -78,26 +83,47 @@ def measured(
     held_out: Mapping[EngineName, Artifact],
     before: TargetResult | None,
 ) -> tuple[TargetResult, Mapping[EngineName, Artifact]]:
-    """`built` with the rungs of the ladder, all latencies, and the engines to be judged; and the float32 files of all engines.
+    """`built` with the rungs of the ladder; and the float32 files of all engines.
 
     `files` are those of `built`, `held_out` its predictions for the images that choose.
     """
     judge = judge_of(recipe.gate, base.images.path, base.checked.path, "val")
     known = None if recipe.ladder.again else climbed_before(before, built.engines, held_out, judge)
     climbed = known or climb(builder, students, held_out, recipe.ladder, recipe.rank_layers, judge)
-    engines = {**built.engines, **climbed.engines}
-    latency, failed = builder.time_all(engines)
     result = replace(
         built,
-        engines=engines,
+        engines={**built.engines, **climbed.engines},
         refused={**built.refused, **climbed.refused},
         held_out={**held_out, **climbed.predictions},
         rungs=tuple(climbed.rungs),
         climbed_for=before.climbed_for if known and before else recipe.gate,
-        latency=latency,
     )
-    result = without(result, failed)
-    return replace(result, judged=to_judge(result, students, judge, recipe.prefer)), {**files, **climbed.placed}
+    return result, {**files, **climbed.placed}
+
+
+def timed(
+    builder: EngineBuilder, recipe: Recipe, base: Base, students: Sequence[Student], result: TargetResult
+) -> TargetResult:
+    """`result` with the latencies of all engines, and the engines to be judged."""
+    judge = judge_of(recipe.gate, base.images.path, base.checked.path, "val")
+    latency, failed = builder.time_all(result.engines)
+    result = without(replace(result, latency=latency), failed)
+    return replace(result, judged=to_judge(result, students, judge, recipe.prefer))
+
+
+def made_for_device(
+    builder: EngineBuilder, recipe: Recipe, base: Base, result: TargetResult, files: Mapping[EngineName, Artifact]
+) -> TargetResult:
+    """`result` with the bundle for a device that is not here, chosen on the images that choose with the predictions of ONNX
+    Runtime in its place. It is not judged. What fails on these images is not packed."""
+    judge = judge_of(recipe.gate, base.images.path, base.checked.path, "val")
+    sizes = {name: float(engine.metrics["size_bytes"]) for name, engine in result.engines.items()}
+    preferred = builder.target.untimed(builder.profile)
+    candidates = untimed([name for name in result.engines if name.could_ship], preferred)
+    chosen = best_untimed(candidates, result.held_out, judge, sizes)
+    if verdict(result.held_out, chosen, judge) == "fail":
+        return replace(result, candidate=chosen)
+    return packed(builder, result, chosen, files)
 
 
 def to_judge(

@@ -140,7 +140,7 @@ def rungs(
 
     If the layers cannot be ranked, the reason goes into `refused`, and there are no mixed rungs.
     """
-    placement = builder.target.PLACEMENT
+    placement = builder.placement
     assert placement is not None
     if "mixed" in ladder.rungs:
         config = RankLayersOf(**ranking.model_dump(), placement=placement)

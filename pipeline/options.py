@@ -31,7 +31,11 @@ Checkpoint = Annotated[
 ]
 DataName = Annotated[str | None, typer.Option("--data", help="fashion-mnist, cifar10 or a folder of images")]
 Targets = Annotated[
-    str, typer.Option("--targets", help="names of targets, comma-separated; default: all that work on this machine")
+    str,
+    typer.Option(
+        "--targets",
+        help="names of targets, comma-separated, each also @device (onnxruntime@arm64); default: all that work here",
+    ),
 ]
 MaxDrop = Annotated[float | None, typer.Option(help="the gate fails at this drop of top-1, percentage points; GATE top1=…")]
 Gate = Annotated[
@@ -64,6 +68,9 @@ ChooseShare = Annotated[
 ]
 LatencyLimit = Annotated[
     float | None, typer.Option(help="milliseconds; the report names the largest batch size within this limit")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="threads of every engine, here and in its bundle; default: one per physical core")
 ]
 Again = Annotated[
     Literal["latency"] | None, typer.Option(help="latency: measure the latencies again although nothing has changed")

@@ -15,12 +15,15 @@ from compress.budget import Budget
 from compress.derive import Derive
 from compress.distill import Distill
 from compress.features import Features
+from compress.plan import ROUND_TO
 from compress.prune import Prune
 from compress.prune_sensitivity import Sensitivity
 from compress.quantize_aware import QuantizeAware
 from compress.train import Train
 from compress.transfer import Transfer
 from core.config import Config
+from core.engine_name import engine_and_device
+from core.profile import Profile, profile_of
 from core.text import problem
 from data.duplicates import CheckImages
 from data.index import Data
@@ -28,6 +31,7 @@ from export import targets
 from export.bundle import Bundle
 from export.half import Half
 from export.onnx import Export
+from export.targets._engine import EngineOptions
 from export.triton import Triton
 from measure.engines import Measure
 from measure.expect import Expect
@@ -81,7 +85,7 @@ class Levels(Config):
 
 
 class Recipe(Config):
-    """One run. `targets` maps the engines to build to their options.
+    """One run. `targets` maps the engines to build, here or on a device ("onnxruntime@arm64"), to their options.
 
     minutes         the time of the whole run; None: no limit
     latency_limit   milliseconds that one call may take; the report names the largest batch within it
@@ -120,7 +124,7 @@ class Recipe(Config):
     bundle: Bundle = Bundle()
     triton: Triton = Triton()
     gate: Gate = Gate()
-    targets: dict[str, Config] = Field(default_factory=dict)
+    targets: dict[str, EngineOptions] = Field(default_factory=dict)
 
 
 def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: list[str]) -> Recipe:
@@ -155,8 +159,8 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
         known = ", ".join(name for name in targets.names() if name != targets.REFERENCE)
         raise ValueError(f"target {targets.REFERENCE!r} is the reference, which is always measured; expected engines: {known}")
     chosen = dict.fromkeys([targets.REFERENCE, *(wanted or targets.names())])
-    built = {name: read(targets.get(name).Options, options.get(name, {}), f"{path.name}: targets.{name}: ") for name in chosen}
-    recipe = read(Recipe, {**content, "targets": built}, f"{path.name}: ")
+    built = {name: options_of(name, options, f"{path.name}: targets.{name}: ") for name in chosen}
+    recipe = for_targets(read(Recipe, {**content, "targets": built}, f"{path.name}: "))
     check_sense(recipe)
     if recipe.levels.on is None:
         searches = recipe.finetune and not recipe.budget.limited and "pruning_ratio" not in content.get("prune", {})
@@ -168,6 +172,30 @@ def load_recipe(model: str, file: Path | None, changes: dict[str, Any], wanted: 
         enough = 4 * recipe.calibrate.images  # some of every class are held out
         recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"train_limit": enough})})
     return recipe
+
+
+def options_of(name: str, sections: dict[str, Any], where: str) -> EngineOptions:
+    """The options of the target `name`. An engine on a device has those of the engine, and what its own section changes; a
+    `profile` there changes single fields of the device's profile."""
+    engine, device = engine_and_device(name)
+    inherited = {key: value for key, value in sections.get(engine, {}).items() if key != "profile"} if device else {}
+    given = {**inherited, **sections.get(name, {})}
+    profile = read(Profile, {**profile_of(device).model_dump(), **section_of(given, ["profile"], where)}, f"{where}profile: ")
+    return read(targets.get(name).Options, {**given, "profile": profile}, where)
+
+
+def for_targets(recipe: Recipe) -> Recipe:
+    """`recipe` with what calibration and pruning have to know of the devices."""
+    chosen = [(targets.get(name), options.profile) for name, options in recipe.targets.items()]
+    placements = [target.placement(profile) for target, profile in chosen]
+    bits = {placement.reduce_range for placement in placements if placement and not placement.symmetric}
+    changes: dict[str, Config] = {}
+    if bits:
+        changes["calibrate"] = recipe.calibrate.model_copy(update={"reduce_range": tuple(sorted(bits))})
+    round_to = max(profile.round_to for _, profile in chosen)
+    if recipe.prune.round_to is None and round_to != ROUND_TO:
+        changes["prune"] = recipe.prune.model_copy(update={"round_to": round_to})
+    return recipe.model_copy(update=changes)
 
 
 def recipe_of(model: str, data: str) -> Path:

@@ -79,7 +79,7 @@ def run(
 
 def publish(report: Report, recipe: Recipe, pressed: Pressed, out: Path) -> None:
     """Make OUT/bundle exactly what ships: an engine of an earlier run that this report does not name goes."""
-    shipped = {row.target for row in report.rows if row.ships}
+    shipped = {row.on for row in report.rows if row.ships}
     shutil.rmtree(out / "bundle", ignore_errors=True)
     for result in pressed.targets:
         if result.target not in shipped:

@@ -13,6 +13,7 @@ from core.console import console
 from export import targets
 from models.checkpoint import load
 from models.cost import cost
+from pipeline.plan import machines
 from pipeline.recipe import Recipe
 from pipeline.student import Base
 from pipeline.trial import trial
@@ -35,15 +36,16 @@ class Smaller:
         if first != "quicker":
             self.first = first
             return None
-        timed = [name for name in recipe.targets if targets.get(name).PLACEMENT and is_timed(name)]
+        int8 = [name for name, options in recipe.targets.items() if targets.get(name).placement(options.profile)]
+        timed = [name for name in int8 if recipe.targets[name].profile.is_here and is_timed(name)]
         if recipe.prefer == "size" or not timed:
             return None
         target = timed[0]
         options = recipe.targets[target].model_dump(mode="json")
         config = Fewer(target=target, options=options, threads=recipe.measure.threads, prune=recipe.prune)
-        machine = [targets.get(target).platform(), targets.get(target).PLACEMENT]
+        context = machines(recipe, [target])
         found = self.step(
-            fewer, config, context=machine, model=start, images=self.base.images, baseline=self.base.baseline, trial=trial
+            fewer, config, context=context, model=start, images=self.base.images, baseline=self.base.baseline, trial=trial
         ).metrics
         if found["fewer"] == "channels":
             return None

@@ -17,6 +17,9 @@ from calibration.observe import Calibrate, observe
 from calibration.place import place_qdq
 from compress.budget import Budget
 from core import hardware
+from core.engine_name import engine_and_device
+from core.placement import Placement
+from core.profile import here, profile_of
 from core.text import first_line
 from data.loader import Split, batches
 from export import targets
@@ -36,11 +39,11 @@ SECONDS = 0.1  # length of a turn without its warm-up
 def check_targets(budget: Budget, chosen: Sequence[str]) -> None:
     """ValueError if a limit needs a target that has no INT8 engine, cannot run here, or is not one of `chosen`."""
     for name in budget.targets:
-        target = targets.get(name)
-        if target.PLACEMENT is None:
-            able = ", ".join(n for n in targets.names() if targets.get(n).PLACEMENT)
+        target, profile = targets.get(name), profile_of(engine_and_device(name)[1])
+        if target.placement(profile) is None:
+            able = ", ".join(n for n in targets.names() if targets.get(n).placement(here()))
             raise ValueError(f"BUDGET is for INT8 engines and {name} has none; expected one of {able}")
-        if reason := target.unavailable() or target.cannot_run():
+        if reason := profile.hindrance or target.unavailable() or target.cannot_run():
             raise ValueError(
                 f"BUDGET on {name} must be measured, but {name} cannot run here ({reason}); set a BUDGET on another target"
             )
@@ -75,7 +78,7 @@ def trial(
         sizes = [built["size_bytes"]]
         for network, engine in zip(networks, engines[1:], strict=True):
             with tempfile.TemporaryDirectory() as parts:
-                model = quantized(network, x, module, images, Path(parts), exact)
+                model = quantized(network, x, module.placement(settings.profile), images, Path(parts), exact)
                 sizes.append(module.build(settings, engine, model=model, images=images)["size_bytes"])
         reference, *times = p50s([module.load(engine, threads or hardware.cores()) for engine in engines], x[:1].numpy())
     return [{"p50": p50, "size": size, "baseline": reference} for p50, size in zip(times, sizes[1:], strict=True)]
@@ -84,23 +87,24 @@ def trial(
 def size(network: nn.Module, target: str, *, options: dict[str, Any], images: Path) -> float:
     """The bytes of the INT8 engine of `network`, built like those that ship."""
     module = targets.get(target)
+    settings = module.Options(**options)
     x, _ = next(batches(Split(images, "train"), 2, limit=2))
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as engine:
-        model = quantized(network, x, module, images, Path(folder), exact=True)
-        return float(module.build(module.Options(**options), Path(engine), model=model, images=images)["size_bytes"])
+        model = quantized(network, x, module.placement(settings.profile), images, Path(folder), exact=True)
+        return float(module.build(settings, Path(engine), model=model, images=images)["size_bytes"])
 
 
-def quantized(network: nn.Module, x: Tensor, module: targets.Target, images: Path, folder: Path, exact: bool) -> Path:
-    """A folder with the Q/DQ model.onnx of `network` for the target `module`."""
+def quantized(network: nn.Module, x: Tensor, placement: Placement | None, images: Path, folder: Path, exact: bool) -> Path:
+    """A folder with the Q/DQ model.onnx of `network`."""
     plain, ranges, placed, halved = (folder / name for name in ("plain", "ranges", "placed", "halved"))
     for part in (plain, ranges, placed, halved):
         part.mkdir()
     exporters = (True, False) if exact else (False, True)
     exported(fuse(network.eval()), x, plain / "model.onnx", exporters)
     observe(RANGES, ranges, model=plain, images=images)
-    assert module.PLACEMENT is not None
-    place_qdq(module.PLACEMENT, placed, model=plain, ranges=ranges)
-    if module.PLACEMENT.floats != "float16":
+    assert placement is not None
+    place_qdq(placement, placed, model=plain, ranges=ranges)
+    if placement.floats != "float16":
         return placed
     half(Half(), halved, model=placed)
     return halved

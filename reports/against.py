@@ -86,7 +86,7 @@ def against(out: Path, earlier: Path) -> Against:
     images = paired(old, new)
     classes = places(old.dataset.classes, new.dataset.classes)
     judge = Judge(new.gate, None, new.dataset.classes)
-    targets = dict.fromkeys(row.target for report in reports for row in report.rows)
+    targets = dict.fromkeys(row.on for report in reports for row in report.rows)
     pairs = [pair_of(target, old, new, reports, images, classes, judge) for target in targets]
     pairs = [pair for pair in pairs if pair.old or pair.new]
     verdicts: list[Verdict] = [pair.verdict for pair in pairs if pair.verdict != "unmeasured"]
@@ -153,7 +153,7 @@ def pair_of(
 def predictions_of(run: RunRecord, row: Row | None) -> Predictions | None:
     if row is None:
         return None
-    (result,) = (result for result in run.targets if result.target == row.target)
+    (result,) = (result for result in run.targets if result.target == row.on)
     return result.predicted.get(row.name)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from core.engine_name import PATTERN
 from data.index import NAMED
-from export import targets
 from reports.render import environment, write
 from reports.schema import Report
 from reports.speed import busy_notes
@@ -35,7 +34,6 @@ def card(report: Report) -> str:
             timed=timed_text(shipped),
             busy=next(busy_notes(report.rows), None),
             notes=[note for note in report.notes if concerns(note, {row.id for row in shipped})],
-            packages={row.target: [*targets.get(row.target).REQUIRES, "numpy", "pillow"] for row in shipped},
         )
     )
 

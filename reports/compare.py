@@ -53,7 +53,7 @@ def compared(
     """
     reports = {name: entrant.report for name, entrant in entrants.items() if entrant.report}
     first = next(iter(reports.values()))
-    targets = dict.fromkeys(row.target for report in reports.values() for row in report.rows if candidate(report, row.target))
+    targets = dict.fromkeys(row.on for report in reports.values() for row in report.rows if candidate(report, row.on))
     return Comparison(
         created=created,
         command=command,
@@ -117,7 +117,7 @@ def engine_of(name: str, report: Report, row: Row, timed: dict[str, Any]) -> Eng
         "batch_at_limit": None,
         "speedup": None,
         "speedup_turns": None,
-        **speedup_of(timed, key, f"{name}/{EngineName.baseline(row.target).key}"),
+        **speedup_of(timed, key, f"{name}/{EngineName.baseline(row.on).key}"),
         "ships": why_not is None,
     }
     return Engine(

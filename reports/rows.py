@@ -96,7 +96,7 @@ def ships(rows: list[Row], variant: str) -> bool:
 def missing_requested(report: Report) -> list[str]:
     """The targets that the user named and that can be neither built nor prepared here."""
     had = {EngineName.parse(candidate.id).target for candidate in report.gate.rows}
-    had |= {row.target for row in report.rows if row.status == "prepared"}
+    had |= {row.on for row in report.rows if row.status == "prepared"}
     return [target for target in report.requested if target not in had]
 
 
@@ -118,7 +118,8 @@ def rows_of(run: RunRecord, result: TargetResult, out: Path) -> list[Row]:
 def missing(name: EngineName, reason: str, prepared: bool = False) -> Row:
     """The row of an engine that could not be built. If it is prepared, the device builds it, and its bundle ships."""
     return Row(id=str(name), network=name.network, variant=name.variant or None, precision=precision_of(name),
-               target=name.target, status="prepared" if prepared else "unavailable", reason=reason, ships=prepared)  # fmt: skip
+               target=name.engine, device=name.device, status="prepared" if prepared else "unavailable", reason=reason,
+               ships=prepared)  # fmt: skip
 
 
 def precision_of(name: EngineName) -> Precision:
@@ -138,7 +139,8 @@ def row_of(
         network=name.network,
         variant=name.variant or None,
         precision="mixed" if name.form.startswith("mixed") else build["precision"],
-        target=name.target,
+        target=name.engine,
+        device=name.device,
         status="built" if result.cannot_run else "measured",
         reason=result.cannot_run,
         chosen_on=chosen_on_of(run, result, name),
@@ -167,7 +169,14 @@ def allowed(standing: Verdict | None, gate: Gate) -> bool:
 
 
 def standings_of(run: RunRecord, result: TargetResult) -> dict[EngineName, Verdict]:
-    """The verdicts of the judged engines, as they count in their sequence."""
+    """The verdicts of the judged engines, as they count in their sequence.
+
+    An engine for a device that is not here is not judged; but one that fails on the images that choose, computed here, fails.
+    """
+    if result.cannot_run and result.candidate in result.held_out:
+        assert result.candidate is not None
+        found = chosen_on_of(run, result, result.candidate)
+        return {result.candidate: "fail"} if found and found.verdict == "fail" else {}
     drops = [judged_of(run, result, name)[2] for name in result.judged]
     return dict(zip(result.judged, standings([drop.verdict if drop else "inconclusive" for drop in drops]), strict=True))
 

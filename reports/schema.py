@@ -155,6 +155,7 @@ class ChosenOn(Part):
 class Row(Part):
     """One engine, or the reason why there is none. A value that was not measured is None.
 
+    `device`: the device that it is made for, or was measured on; None: this machine.
     `variant` distinguishes the students of a search or a SWEEP. `chosen_on` has the figures on the images that choose;
     `accuracy`, `agreement` and `drop` are those on the images that judge, which only the baseline and the judged engines have.
     `standing`: the verdict of a judged engine that counts, the worst of its own (in `drop`) and of those of milder engines,
@@ -168,6 +169,7 @@ class Row(Part):
     variant: str | None = None
     precision: Precision
     target: str
+    device: str | None = None
     status: Literal["measured", "built", "prepared", "unavailable"]
     reason: str | None = None
     chosen_on: ChosenOn | None = None
@@ -194,6 +196,11 @@ class Row(Part):
     @property
     def name(self) -> EngineName:
         return EngineName.parse(self.id)
+
+    @property
+    def on(self) -> str:
+        """The engine with its device: rows with the same one are compared."""
+        return f"{self.target}@{self.device}" if self.device else self.target
 
     @property
     def kind(self) -> str:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 try:
     import numpy as np
+    from cpu import kind
     from runner import open_engine
 except ModuleNotFoundError as error:
-    todo = "copy the bundle again" if error.name == "runner" else f"pip install {error.name}"
+    todo = "copy the bundle again" if error.name in ("cpu", "runner") else f"pip install {error.name}"
     sys.exit(f"{error.name} is missing; verify.py needs numpy and the engine's runtime: {todo}")
 try:
     import PIL
@@ -37,6 +38,7 @@ def main() -> str | None:
         with np.load(HERE / "golden.npz") as golden:
             inputs, expected, made_with = golden["inputs"], golden["logits"], str(golden["pillow"])
             files = [golden[f"image{k}"].tobytes() for k in range(len(inputs))]
+        elsewhere = another_cpu(about["made_for"]["cpu"])
     except Exception as error:  # json, zipfile, zlib and numpy raise a dozen types for broken files
         return f"the bundle cannot be read ({in_one_line(error)}); copy it again"
     if digest != about["sha256"]:
@@ -58,11 +60,21 @@ def main() -> str | None:
         return (
             "results differ too much from the build machine: check CPU type and runtime version (logits differ by "
             f"{share:.3f} of the largest one, expected at most {about['tolerance']}; same class for {agreeing} of "
-            f"{len(logits)} images)"
+            f"{len(logits)} images){'; ' + elsewhere if elsewhere else ''}"
         )
     prepared = "preprocessing bit-identical" if PIL else "preprocessing was not checked, because Pillow is not installed"
     print(f"ok: {len(logits)} images, logits within {share:.4f} of the largest one, same class for {agreeing}; {prepared}")
+    if elsewhere:
+        print(
+            f"note: {elsewhere}: its times, and for some images its predictions, may differ from those of a bundle for this CPU"
+        )
     return None
+
+
+def another_cpu(made_for: str) -> str | None:
+    """A few words if this is another CPU than the bundle was made for; else None."""
+    here = kind()
+    return None if here == made_for else f"the bundle was made for {made_for}, and this CPU is {here}"
 
 
 def preparation(files: list[bytes], inputs: np.ndarray, spec: dict, made_with: str) -> str | None:

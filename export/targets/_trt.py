@@ -14,16 +14,15 @@ import onnx
 from pydantic import Field, model_validator
 
 from core import hardware
-from core.config import Config
 from core.graph import WORK, has_float16, is_quantized, macs_per_node
 from core.text import one_line
 from export.device import runner_trt, trt_build
-from export.targets._engine import described
+from export.targets._engine import EngineOptions, described
 
 FILE = "model.engine"
 
 
-class Options(Config):
+class Options(EngineOptions):
     """Accepted batch sizes, and the one to tune for. TF32 is off: a baseline called FP32 should be FP32."""
 
     min_batch: int = Field(default=1, ge=1)
@@ -75,7 +74,7 @@ def build(trt: Any, options: Options, out: Path, *, model: Path) -> dict[str, An
     file = model / "model.onnx"
     graph = onnx.load(file)
     precision = precision_of(graph)
-    engine = trt_build.build_engine(trt, file, options.model_dump(), flags=weak_flags(graph))
+    engine = trt_build.build_engine(trt, file, options.model_dump(exclude={"profile"}), flags=weak_flags(graph))
     (out / FILE).write_bytes(engine)
     share = int8_share(trt, engine, graph, options.opt_batch) if precision == "int8" else 0.0
     return {

@@ -7,38 +7,45 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 
 from core import hardware
-from core.config import Config
 from core.graph import is_quantized, macs_of
 from core.ort import open_session
 from core.placement import Placement
+from core.profile import Profile
 from export.bundle import device_runner
-from export.targets._engine import described
+from export.targets._engine import EngineOptions, check_readable, described
 
 REQUIRES = ("onnxruntime",)
 READS = "onnx"
 INTEGER_OPERATORS = {"QLinearConv", "QGemm", "ConvInteger", "MatMulInteger", "QLinearMatMul", "MatMulIntegerToFloat"}
 FLOAT_OPERATORS = {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
-# Measured on AVX512-VNNI, ResNet-50 at batch 1: uint8 activations 7.7 ms, int8 19.7 ms. On ARM int8 is the fast one.
-PLACEMENT: Placement | None = Placement(
-    activation="int8" if hardware.is_arm() else "uint8",
-    symmetric=False,
-    reduce_range=not hardware.is_arm() and not hardware.has_vnni(),
-    bias="int32",
-    residual="all",
-    pool=True,
-)
-UNTIMED = "int8"
+MADE_FOR: Literal["cpu", "gpu"] | None = "cpu"
 prepare = None
 
 
-class Options(Config):
-    """ONNX Runtime needs no options."""
+class Options(EngineOptions):
+    """ONNX Runtime needs no options of its own."""
+
+
+def placement(profile: Profile) -> Placement | None:
+    """Measured on AVX512-VNNI, ResNet-50 at batch 1: uint8 activations 7.7 ms, int8 19.7 ms. On ARM int8 is the fast one."""
+    return Placement(
+        activation=profile.activation,
+        symmetric=False,
+        reduce_range=profile.reduce_range,
+        bias="int32",
+        residual="all",
+        pool=True,
+    )
+
+
+def untimed(profile: Profile) -> str:
+    return "int8"
 
 
 def unavailable() -> str | None:
@@ -51,7 +58,7 @@ def cannot_run() -> str | None:
     return None
 
 
-def half() -> str | None:
+def half(profile: Profile) -> str | None:
     """None: on x86 its CPU kernels compute float16 files in float32, between casts; those for ARM were never measured."""
     return None
 
@@ -61,10 +68,13 @@ def platform() -> dict[str, Any]:
 
 
 def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
-    """Copy the ONNX file, and run it once to measure the share of integer work."""
+    """Copy the ONNX file, and run it once to measure the share of integer work; that of another device is not known."""
     engine = Path(shutil.copy(model / "model.onnx", out / "engine.onnx"))
-    quantized = is_quantized(onnx.load(engine))
-    return described(engine, precision="int8" if quantized else "fp32", int8_share=int8_share(engine) if quantized else 0.0)
+    proto = onnx.load(engine)
+    check_readable(proto, options.profile)
+    if not is_quantized(proto):
+        return described(engine, precision="fp32", int8_share=0.0)
+    return described(engine, precision="int8", int8_share=int8_share(engine) if options.profile.is_here else None)
 
 
 def runner() -> str:

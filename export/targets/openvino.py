@@ -16,25 +16,15 @@ import numpy as np
 import onnx
 
 from core import hardware
-from core.config import Config
 from core.graph import has_float16, is_quantized, macs_of
 from core.placement import Placement
+from core.profile import Profile
 from export.bundle import device_runner
-from export.targets._engine import described
+from export.targets._engine import EngineOptions, check_readable, described
 
 REQUIRES = ("openvino",)
 READS = "onnx"
-# Measured on AVX512-VNNI, ResNet-50 at 224x224, batch 1, 2 threads (p50 of 250, in turns): as below 8.4 ms; with int32 biases
-# 8.6; quantized at the shortcut only 9.0 to 9.2; FP32 32.0 ms.
-PLACEMENT: Placement | None = Placement(
-    activation="uint8",
-    symmetric=False,
-    reduce_range=not hardware.is_arm() and not hardware.has_vnni(),
-    bias="float",
-    residual="all",
-    pool=True,
-)
-UNTIMED = "int8"
+MADE_FOR: Literal["cpu", "gpu"] | None = "cpu"
 prepare = None
 PROPERTIES = "properties.json"  # the settings for compiling the engine, here and on the device
 FP32 = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -42,10 +32,23 @@ FLOATS = {"fp16": "f16", "bf16": "bf16", None: "f32"}
 NAMES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "u8": "int8", "i8": "int8"}  # of OpenVINO's types
 
 
-class Options(Config):
+class Options(EngineOptions):
     """`hint` "throughput" computes a batch image by image, several at the same time, each on a few of the cores."""
 
     hint: Literal["latency", "throughput"] = "latency"
+
+
+def placement(profile: Profile) -> Placement | None:
+    """Measured on AVX512-VNNI, ResNet-50 at 224x224, batch 1, 2 threads (p50 of 250, in turns): as below 8.4 ms; with int32
+    biases 8.6; quantized at the shortcut only 9.0 to 9.2; FP32 32.0 ms."""
+    return Placement(
+        activation="uint8", symmetric=False, reduce_range=profile.reduce_range, bias="float", residual="all", pool=True
+    )
+
+
+def untimed(profile: Profile) -> str:
+    """On ARM it computes INT8 networks in 16-bit floats (openvino#32876): there, 8 bits only lose accuracy."""
+    return "fp16" if profile.is_arm else "int8"
 
 
 def unavailable() -> str | None:
@@ -58,8 +61,10 @@ def cannot_run() -> str | None:
     return unavailable()
 
 
-def half() -> str | None:
-    """The 16-bit floats of this processor: float16 before bfloat16, whose steps are 8 times coarser."""
+def half(profile: Profile) -> str | None:
+    """The 16-bit floats of the processor; here float16 before bfloat16, whose steps are 8 times coarser."""
+    if not profile.is_here:
+        return profile.half
     able = importlib.import_module("openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "fp16" if "FP16" in able else "bf16" if "BF16" in able else None
 
@@ -72,13 +77,20 @@ def platform() -> dict[str, Any]:
 def build(options: Options, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
     """Copy the ONNX file, fix the settings for compiling it, and read the precisions of the compiled network.
 
+    For another device, the precision is that of the file, and the share of integer work is not known.
+
     The network is computed in the floats of the file. By default OpenVINO uses bfloat16 wherever the processor supports it; a
     row called FP32 would not be FP32.
     """
     engine = Path(shutil.copy(model / "model.onnx", out / "engine.onnx"))
-    floats = FLOATS[half()] if holds_half(onnx.load(engine)) else "f32"
+    proto, floats16 = onnx.load(engine), half(options.profile)
+    check_readable(proto, options.profile)
+    floats = FLOATS[floats16] if holds_half(proto) else "f32"
     properties = {"PERFORMANCE_HINT": options.hint.upper(), "INFERENCE_PRECISION_HINT": floats}
     (out / PROPERTIES).write_text(json.dumps(properties))
+    if not options.profile.is_here:
+        in_file = "int8" if is_quantized(proto) else floats16 if holds_half(proto) else "fp32"
+        return described(engine, precision=str(in_file), int8_share=None if in_file == "int8" else 0.0)
     macs = executed(compiled(engine, 1, 1, properties))
     precision = "int8" if macs["int8"] else max(macs, key=lambda name: macs[name])
     return described(engine, precision=precision, int8_share=share_of(macs))

@@ -17,18 +17,16 @@ import onnx
 from core import hardware
 from core.graph import macs_per_node
 from core.placement import Placement
+from core.profile import Profile
 from export.bundle import DEVICE, device_runner
 from export.half import halved
 from export.targets import _trt
-from export.targets._engine import described
+from export.targets._engine import check_readable, described
 from export.targets._legacy import legacy
 
 REQUIRES: tuple[str, ...] = ("tensorrt",)
 READS = "onnx"
-PLACEMENT: Placement | None = Placement(
-    activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False, floats="float16"
-)
-UNTIMED = "int8"
+MADE_FOR: Literal["cpu", "gpu"] | None = "gpu"
 ON_DEVICE = ("build.sh", "build_engine.py", "trt_build.py", "runner_trtexec.py")
 
 
@@ -39,6 +37,14 @@ class Options(_trt.Options):
     version_compatible: bool = False
     hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"
     timing_cache: Path | None = None
+
+
+def placement(profile: Profile) -> Placement | None:
+    return Placement(activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False, floats="float16")
+
+
+def untimed(profile: Profile) -> str:
+    return "int8"
 
 
 def unavailable() -> str | None:
@@ -54,7 +60,7 @@ def cannot_run() -> str | None:
     return _trt.cannot_run()
 
 
-def half() -> str | None:
+def half(profile: Profile) -> str | None:
     return "fp16"
 
 
@@ -77,6 +83,7 @@ def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
     """
     proto = onnx.load(model / "model.onnx")
     modern = halved(proto)
+    check_readable(modern, options.profile)
     onnx.save(modern, out / "model.onnx")
     notes = []
     try:
@@ -84,10 +91,11 @@ def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
     except ValueError as reason:
         notes.append(f"The bundle of tensorrt has no legacy.onnx, the network for TensorRT before version 10: {reason}")
     image = _trt.image_shape(proto)
+    given = options.model_dump(mode="json", exclude={"profile"})
     plan = {
         "trtexec": " ".join(trtexec_options(options, image)),
         "image": image,
-        "options": {**options.model_dump(mode="json"), "timing_cache": "timing.cache" if options.timing_cache else None},
+        "options": {**given, "timing_cache": "timing.cache" if options.timing_cache else None},
         "macs": macs_per_node(modern),
     }
     (out / "build.json").write_text(json.dumps(plan, indent=1))

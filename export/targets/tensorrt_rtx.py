@@ -7,13 +7,14 @@ TensorRT-RTX (docs.nvidia.com/deeplearning/tensorrt-rtx: "CPU-Only AOT", "Engine
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from core import hardware
 from core.placement import Placement
+from core.profile import Profile
 from export.bundle import device_runner
 from export.device.runner_trt import faults
 from export.device.trt_build import logger
@@ -21,10 +22,7 @@ from export.targets import _trt
 
 REQUIRES: tuple[str, ...] = ("tensorrt-rtx",)
 READS = "onnx"
-PLACEMENT: Placement | None = Placement(
-    activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False, floats="float16"
-)
-UNTIMED = "fp16"  # it is not documented whether its INT8 convolutions are fast
+MADE_FOR: Literal["cpu", "gpu"] | None = None
 prepare = None  # it builds for GPUs that are not in this machine
 
 
@@ -32,6 +30,14 @@ class Options(_trt.Options):
     """SM80 is A100, SM86 RTX 30xx, SM89 RTX 40xx, SM120 RTX 50xx, SM121 GB10. SM75 has no FP32 gemm, only FP16."""
 
     compute_capabilities: tuple[str, ...] = Field(default=("SM80", "SM86", "SM89", "SM120"), min_length=1)
+
+
+def placement(profile: Profile) -> Placement | None:
+    return Placement(activation="int8", symmetric=True, bias="float", residual="shortcut", pool=False, floats="float16")
+
+
+def untimed(profile: Profile) -> str:
+    return "fp16"  # it is not documented whether its INT8 convolutions are fast
 
 
 def unavailable() -> str | None:
@@ -49,7 +55,7 @@ def cannot_run() -> str | None:
     return f"TensorRT-RTX {trt.__version__} does not support {capability}; it supports {', '.join(architectures(trt))}"
 
 
-def half() -> str | None:
+def half(profile: Profile) -> str | None:
     return "fp16"
 
 

@@ -4,25 +4,32 @@ import importlib.metadata
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from core import hardware
-from core.config import Config
 from core.placement import Placement
-from export.targets._engine import described
+from core.profile import Profile
+from export.targets._engine import EngineOptions, described
 from models.checkpoint import load as load_model
 
 REQUIRES = ("torch",)
 READS = "checkpoint"
-PLACEMENT: Placement | None = None
-UNTIMED = "int8"
+MADE_FOR: Literal["cpu", "gpu"] | None = None
 prepare = None
 
 
-class Options(Config):
-    """PyTorch needs no options."""
+class Options(EngineOptions):
+    """PyTorch needs no options of its own."""
+
+
+def placement(profile: Profile) -> Placement | None:
+    return None
+
+
+def untimed(profile: Profile) -> str:
+    return "int8"
 
 
 def unavailable() -> str | None:
@@ -33,7 +40,7 @@ def cannot_run() -> str | None:
     return None
 
 
-def half() -> str | None:
+def half(profile: Profile) -> str | None:
     return None
 
 

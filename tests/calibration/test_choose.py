@@ -52,7 +52,7 @@ def test_the_placed_file_diverges_as_little_as_the_choice_says_and_no_candidate_
     assert metrics["held_out"] == {"split": "val", "images": sum(map(len, images))}
     methods = metrics["methods"]
     assert isinstance(methods, dict) and sum(methods.values()) == metrics["tensors"]
-    assert metrics["corrected"] == (folder / CORRECTIONS).exists()
+    assert metrics["corrected"] == (folder / CORRECTIONS[False]).exists()
 
 
 def test_symmetric_activations_have_the_ranges_that_are_best_for_them(
@@ -116,7 +116,7 @@ def test_a_method_by_name_is_taken_at_its_word(small: Small, tmp_path: Path) -> 
     (tmp_path / "none").mkdir()
     metrics = observe(Calibrate(images=32, method="max"), tmp_path / "none", model=small.onnx, images=small.images)
     assert metrics == {"method": "max", "images": 32, "tensors": len(json.loads((tmp_path / "none/ranges.json").read_text()))}
-    assert not (tmp_path / "none" / CORRECTIONS).exists()
+    assert not (tmp_path / "none" / CORRECTIONS[False]).exists()
     assert not (tmp_path / "none" / SYMMETRIC).exists()  # the maximum is the same for every grid
 
 

@@ -18,7 +18,7 @@ from calibration.ranges import Range
 from calibration.session import predict_logits
 from calibration.weights import quantize_per_channel
 from core.graph import copied
-from export.targets.tensorrt_rtx import PLACEMENT as TRT
+from tests.placements import RTX as TRT
 
 RANGES: dict[str, Range] = {"input": (-1.0, 1.5), "a": (0.0, 1.2), "b": (0.0, 2.0), "mean": (0.0, 0.5)}  # they clip
 
@@ -104,7 +104,7 @@ def test_placed_where_the_rounding_is_the_one_they_were_measured_with(
         folder.mkdir()
         (folder / "ranges.json").write_text(json.dumps(RANGES))
         if name == "corrected":
-            save_file(found, folder / CORRECTIONS)
+            save_file(found, folder / CORRECTIONS[False])
         for kind, placement in (("neutral", NEUTRAL), ("tensorrt", TRT)):
             place_qdq(placement, folder, model=tmp_path, ranges=folder)
             logits[name, kind] = predict_logits(onnx.load(folder / "model.onnx"), batches)

@@ -19,9 +19,9 @@ from calibration.statistics import observed, statistics
 from calibration.weights import name_of
 from core.graph import copied
 from data.loader import Split, batches
-from export.targets.tensorrt_rtx import PLACEMENT as TRT
 from tests.calibration.broken import break_between, breakable
 from tests.conftest import Small
+from tests.placements import RTX as TRT
 
 
 @pytest.fixture(scope="module")

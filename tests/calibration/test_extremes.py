@@ -18,12 +18,13 @@ from calibration.ranges import Histogram, rounding_error, select
 from calibration.session import predict_logits
 from calibration.weights import LARGEST_BIAS, TINY, quantize_per_channel, smallest_scale
 from core.placement import Placement
+from core.profile import here
 from export import targets
 from export.half import halved
 
 SIGNED = Placement(activation="int8", symmetric=False, bias="int32", residual="all", pool=True)
 SEVEN_BITS = NEUTRAL.model_copy(update={"reduce_range": True})
-TARGETS = {name: targets.get(name).PLACEMENT for name in targets.names()}
+TARGETS = {name: targets.get(name).placement(here()) for name in targets.names()}
 PLACEMENTS: dict[str, Any] = {
     "7-bit weights": SEVEN_BITS,
     "int8": SIGNED,

@@ -13,9 +13,9 @@ from torch.nn.functional import conv2d
 
 from calibration.place import activation_scale, place_qdq
 from core.placement import Placement
-from export.targets.onnxruntime import PLACEMENT as ORT
-from export.targets.tensorrt_rtx import PLACEMENT as TRT
 from tests.conftest import Small
+from tests.placements import ORT
+from tests.placements import RTX as TRT
 
 WEIGHTS = {"w1": (16, 3, 3, 3), "b1": (16,), "w2": (16, 16, 3, 3), "b2": (16,)}
 

@@ -18,9 +18,9 @@ from calibration.weights import name_of
 from core.graph import copied
 from core.placement import Placement
 from data.loader import Split, batches
-from export.targets.tensorrt_rtx import PLACEMENT as TRT
 from tests.calibration.broken import break_between, breakable
 from tests.conftest import Small
+from tests.placements import RTX as TRT
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,9 @@ from torch.fx.experimental.optimization import fuse
 from calibration.place import place_qdq
 from core.placement import Placement
 from export.onnx import export
-from export.targets.onnxruntime import PLACEMENT as ORT
-from export.targets.openvino import PLACEMENT as OPENVINO
-from export.targets.tensorrt import PLACEMENT as TRT
-from export.targets.tensorrt_rtx import PLACEMENT as RTX
 from models.resnet import ResNet, blocks_of, family_spec
 from tests.calibration.conftest import narrow
+from tests.placements import OPENVINO, ORT, RTX, TRT
 
 ARCHS = ("resnet18", "resnet50", "resnet101", "resnext50_32x4d", "resnetv2_50", "resnet20")
 

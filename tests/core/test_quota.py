@@ -49,8 +49,9 @@ def test_a_machine_without_proc_has_no_quota(tmp_path: Path) -> None:
     [(8, None, 8), (8, 2.0, 2), (8, 1.9, 1), (8, 0.2, 1), (2, 4.0, 2), (1, None, 1)],
 )
 def test_cores_are_the_affinity_within_the_quota(
-    present: int, allowed: float | None, expected: int, monkeypatch: pytest.MonkeyPatch
+    present: int, allowed: float | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hardware, "SYSTEM", tmp_path)  # each has a core of its own
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(present)))
     monkeypatch.setattr(hardware, "quota", lambda: allowed)
     assert hardware.cores() == expected

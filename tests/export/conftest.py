@@ -15,9 +15,10 @@ import pytest
 from calibration.place import place_qdq
 from data.index import Data, index
 from export import targets
-from export.bundle import Bundle, bundle
+from export.bundle import BundleOf, bundle
 from tests.conftest import Small
 from tests.export import photographs
+from tests.placements import placement_of
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Engines = Callable[[str], tuple[Path, Path]]
@@ -57,8 +58,7 @@ def engines(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Engines:
             pytest.skip(reason)
         if name not in built:
             built[name] = engine, placed = tmp_path_factory.mktemp("engine"), tmp_path_factory.mktemp("placed")
-            assert target.PLACEMENT is not None
-            place_qdq(target.PLACEMENT, placed, model=small.onnx, ranges=small.ranges)
+            place_qdq(placement_of(name), placed, model=small.onnx, ranges=small.ranges)
             metrics = target.build(target.Options(), engine, model=placed, images=small.images)
             (engine / "manifest.json").write_text(json.dumps({"metrics": metrics}))
         return built[name]
@@ -77,7 +77,7 @@ def made(runtime: str, small: Small, engines: Engines, tmp_path: Path) -> Path:
     engine, placed = engines(runtime)
     out, target = tmp_path / "bundle", targets.get(runtime)
     out.mkdir()
-    bundle(Bundle(), out, engine=engine, model=placed, images=small.images, runner=target.runner, load=target.load)
+    bundle(BundleOf(), out, engine=engine, model=placed, images=small.images, runner=target.runner, load=target.load)
     return out
 
 
@@ -99,7 +99,7 @@ def of_album(album: Path, small: Small, engines: Engines, tmp_path: Path) -> Mak
         out.mkdir()
         index(Data(name=str(album), channels=1, input_size=32), images)
         engine, placed = engines("onnxruntime")
-        bundle(Bundle(**config), out, engine=engine, model=placed, images=images, runner=targets.get("onnxruntime").runner)
+        bundle(BundleOf(**config), out, engine=engine, model=placed, images=images, runner=targets.get("onnxruntime").runner)
         return out
 
     return of

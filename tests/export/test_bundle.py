@@ -12,12 +12,13 @@ import onnx
 import pytest
 from PIL import Image
 
+from core import hardware
 from core.digest import file_digest
 from data import preprocess
 from data.index import Data, index
 from data.loader import Split
 from export import targets
-from export.bundle import Bundle, bundle, golden_files
+from export.bundle import Bundle, BundleOf, bundle, golden_files
 from models.sidecar import write_beside
 from tests.conftest import Small
 from tests.export import photographs
@@ -141,12 +142,15 @@ def test_all_that_the_build_left_ships_with_its_modes(runtime: str, small: Small
     (tmp_path / "engine/legacy.onnx").write_bytes(b"older")
     out = tmp_path / "bundle"
     out.mkdir()
-    bundle(Bundle(), out, engine=tmp_path / "engine", model=placed, images=small.images, runner=targets.get(runtime).runner)
+    bundle(BundleOf(), out, engine=tmp_path / "engine", model=placed, images=small.images, runner=targets.get(runtime).runner)
     assert {path.name for path in out.iterdir()} == {
         "engine.onnx", "build.sh", "legacy.onnx", "bundle.json", "preprocess.json", "labels.txt", "golden.npz",
-        "infer.py", "verify.py", "preprocess.py", "runner.py",
+        "infer.py", "verify.py", "preprocess.py", "runner.py", "cpu.py", "requirements.txt",
     }  # fmt: skip
     assert os.access(out / "build.sh", os.X_OK) and not os.access(out / "legacy.onnx", os.X_OK)
     about = json.loads((out / "bundle.json").read_text())
     expected = Bundle().tolerance_elsewhere  # the engine did not compute the logits
-    assert about == {"engine": "engine.onnx", "sha256": file_digest(engine / "engine.onnx"), "tolerance": expected}
+    assert about == {
+        "engine": "engine.onnx", "sha256": file_digest(engine / "engine.onnx"), "tolerance": expected, "runtime": {},
+        "made_for": {"device": None, "cpu": hardware.kind(), "gpu": None}, "threads": None,
+    }  # fmt: skip

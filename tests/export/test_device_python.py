@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import core.cpu
 import data.preprocess
 from export.bundle import DEVICE
 
-SOURCES = [*sorted(DEVICE.glob("*.py")), Path(data.preprocess.__file__)]
+SOURCES = [*sorted(DEVICE.glob("*.py")), Path(data.preprocess.__file__), Path(core.cpu.__file__)]
 FUTURE = "from __future__ import annotations\n"
 GENERICS = {"dict", "list", "tuple", "set", "frozenset", "type", "Callable", "Iterator", "Iterable", "Mapping", "Sequence"}
 # Modules, module members, and methods whose name says enough, that Python 3.9 or later brought.

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from calibration.place import place_qdq
 from core.placement import Placement
+from core.profile import here
 from data.loader import Split
 from export import targets
 from export.half import Half, half, halved
@@ -75,12 +76,12 @@ def test_no_scale_becomes_zero() -> None:
 def test_openvino_says_what_it_computes_the_half_in(small: Small, tmp_path: Path) -> None:
     if reason := openvino.unavailable():
         pytest.skip(reason)
-    if openvino.half() is None:
+    if openvino.half(here()) is None:
         pytest.skip("this processor has no 16-bit floats")
     (tmp_path / "half").mkdir()
     half(Half(), tmp_path / "half", model=small.onnx)
     built = openvino.build(openvino.Options(), tmp_path, model=tmp_path / "half", images=small.images)
-    assert built["precision"] == openvino.half()
+    assert built["precision"] == openvino.half(here())
     assert built["int8_share"] == 0
 
 

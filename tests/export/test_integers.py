@@ -12,6 +12,7 @@ from export.onnx import Export, export_onnx
 from models.checkpoint import save
 from models.resnet import ResNet, Spec
 from tests.conftest import Small
+from tests.placements import placement_of
 
 BASIC = Spec(
     arch="resnet18", block="basic", in_channels=1, num_classes=10, stem_width=16, widths=(((16, 16), (16, 16)), ((32, 32),))
@@ -40,7 +41,6 @@ def test_every_kind_of_block_runs_in_integers(kind: str, name: str, small: Small
     save(ResNet(KINDS[kind]).eval(), KINDS[kind], folders["model"])
     export_onnx(Export(), folders["onnx"], model=folders["model"], images=small.images)
     observe(Calibrate(images=32), folders["ranges"], model=folders["onnx"], images=small.images)
-    assert target.PLACEMENT is not None
-    place_qdq(target.PLACEMENT, folders["int8"], model=folders["onnx"], ranges=folders["ranges"])
+    place_qdq(placement_of(name), folders["int8"], model=folders["onnx"], ranges=folders["ranges"])
     built = target.build(target.Options(), folders["engine"], model=folders["int8"], images=small.images)
     assert built["int8_share"] == 1.0

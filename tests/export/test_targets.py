@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 import onnx
@@ -16,13 +17,15 @@ import torch
 from calibration.place import place_qdq
 from core.digest import file_digest
 from core.placement import Placement
+from core.profile import here
 from data.loader import Split
 from export import targets
-from export.bundle import Bundle, bundle
+from export.bundle import BundleOf, bundle
 from export.onnx import Export, export_onnx
 from measure.engines import Measure
 from models.checkpoint import load
 from tests.conftest import Small
+from tests.placements import ORT
 
 
 @pytest.fixture(params=targets.names())
@@ -37,7 +40,8 @@ def input_of(target: targets.Target, small: Small) -> Path:
 def test_says_what_it_is(target: targets.Target) -> None:
     assert target.READS in ("onnx", "checkpoint")
     assert target.REQUIRES and all(isinstance(name, str) for name in target.REQUIRES)
-    assert target.PLACEMENT is None or isinstance(target.PLACEMENT, Placement)
+    assert isinstance(target.placement(here()), (Placement, NoneType))
+    assert target.untimed(here()) in ("int8", "fp16")
     assert target.Options() == target.Options()
     json.dumps(target.platform())  # it is part of a cache key
     for reason in (target.unavailable(), target.cannot_run()):
@@ -65,20 +69,20 @@ def test_builds_runs_and_answers_like_pytorch(target: targets.Target, small: Sma
 
 
 def test_int8_is_built_and_its_bundle_verifies_itself(target: targets.Target, small: Small, tmp_path: Path) -> None:
-    if target.PLACEMENT is None:
+    if (placement := target.placement(here())) is None:
         pytest.skip("it has no INT8")
     if reason := target.unavailable():
         pytest.skip(reason)
     placed, engine, device = tmp_path / "placed", tmp_path / "engine", tmp_path / "device"
     for folder in (placed, engine, device):
         folder.mkdir()
-    place_qdq(target.PLACEMENT, placed, model=small.onnx, ranges=small.ranges)
+    place_qdq(placement, placed, model=small.onnx, ranges=small.ranges)
     metrics = target.build(target.Options(), engine, model=placed, images=small.images)
     assert metrics["precision"] == "int8"
     # Stages find the engine through the manifest that the pipeline writes.
     (engine / "manifest.json").write_text(json.dumps({"metrics": metrics}))
     load = None if target.cannot_run() else target.load
-    bundle(Bundle(), device, engine=engine, model=placed, images=small.images, runner=target.runner, load=load)
+    bundle(BundleOf(), device, engine=engine, model=placed, images=small.images, runner=target.runner, load=load)
     assert {"preprocess.json", "labels.txt", "golden.npz", "infer.py", "verify.py"} <= {p.name for p in device.iterdir()}
     if reason := target.cannot_run():
         pytest.skip(f"built, but not run: {reason}")
@@ -102,8 +106,7 @@ def test_default_batches_fit_the_default_engines() -> None:
 
 def test_onnxruntime_executes_everything_in_integers(small: Small, tmp_path: Path) -> None:
     target = targets.get("onnxruntime")
-    assert target.PLACEMENT is not None
-    place_qdq(target.PLACEMENT, tmp_path, model=small.onnx, ranges=small.ranges)
+    place_qdq(ORT, tmp_path, model=small.onnx, ranges=small.ranges)
     (tmp_path / "engine").mkdir()
     metrics = target.build(target.Options(), tmp_path / "engine", model=tmp_path, images=small.images)
     assert metrics["int8_share"] == 1.0

@@ -15,6 +15,7 @@ from data.loader import Split
 from export import targets
 from export.triton import Triton, quoted, serves, triton
 from tests.conftest import Small
+from tests.placements import placement_of
 
 
 def parsed(folder: Path) -> Any:
@@ -127,10 +128,9 @@ def test_engines_answer_every_batch_alike(target: str, quantized: bool, small: S
         pytest.skip(reason)
     model = small.onnx
     if quantized:
-        assert module.PLACEMENT is not None
         model = tmp_path / "placed"
         model.mkdir()
-        place_qdq(module.PLACEMENT, model, model=small.onnx, ranges=small.ranges)
+        place_qdq(placement_of(target), model, model=small.onnx, ranges=small.ranges)
     (tmp_path / "engine").mkdir()
     module.build(module.Options(), tmp_path / "engine", model=model, images=small.images)
     run = module.load(tmp_path / "engine", 2)

@@ -11,7 +11,7 @@ import pytest
 
 from core import hardware
 from core.digest import file_digest
-from export.bundle import Bundle, bundle
+from export.bundle import BundleOf, bundle
 from export.targets import tensorrt
 from tests.conftest import Small
 from tests.export.test_trt_prepare import placed
@@ -65,7 +65,7 @@ def copied(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (files / "manifest.json").write_text(json.dumps({"metrics": metrics}))
     # The network is not trained: its INT8 answers move more than those of a real one.
     bundle(
-        Bundle(images=4, tolerance_elsewhere=0.3), out, engine=files, model=model, images=small.images, runner=tensorrt.runner
+        BundleOf(images=4, tolerance_elsewhere=0.3), out, engine=files, model=model, images=small.images, runner=tensorrt.runner
     )
     return out
 

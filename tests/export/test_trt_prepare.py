@@ -21,6 +21,7 @@ from models.checkpoint import save
 from models.resnet import ResNet
 from tests.conftest import Small
 from tests.export.test_integers import KINDS
+from tests.placements import TRT
 
 
 def placed(kind: str, small: Small, folder: Path) -> Path:
@@ -37,8 +38,7 @@ def placed(kind: str, small: Small, folder: Path) -> Path:
         observe(Calibrate(images=32), ranges, model=onnx_, images=small.images)
     out = folder / "placed"
     out.mkdir()
-    assert tensorrt.PLACEMENT is not None
-    place_qdq(tensorrt.PLACEMENT, out, model=onnx_, ranges=ranges)
+    place_qdq(TRT, out, model=onnx_, ranges=ranges)
     return out
 
 

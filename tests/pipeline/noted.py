@@ -26,7 +26,7 @@ WRONG = {"baseline-fp32": 0, "student-fp32": 0, "student-fp16": 0, "student-int8
 
 @dataclass
 class NotedStages:
-    """Takes the place of `Stages`. `failing` has the error of a stage by its name and label; `ran` the calls.
+    """Takes the place of `Stages`. `failing` has the error of a stage by its name and label; `ran` the calls, `configs` theirs.
 
     `untimed` has the errors of engines while they are timed, by their keys.
     """
@@ -35,10 +35,12 @@ class NotedStages:
     failing: dict[str, Exception] = field(default_factory=dict)
     untimed: dict[str, Exception] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
+    configs: dict[str, Config] = field(default_factory=dict)
 
     def __call__(self, stage: Callable[..., Any], config: Config, *, label: str = "", **inputs: Any) -> Artifact:
         name = f"{stage.__name__} {label}".strip()
         self.ran.append(name)
+        self.configs[name] = config
         if name in self.failing:
             raise self.failing[name]
         for engine in inputs.get("engines", {}):
@@ -70,12 +72,16 @@ class NotedStages:
 
 
 def pressed(
-    stages: NotedStages, monkeypatch: pytest.MonkeyPatch, before: TargetResult | None = None, **changes: Any
+    stages: NotedStages,
+    monkeypatch: pytest.MonkeyPatch,
+    before: TargetResult | None = None,
+    target: str = "onnxruntime",
+    **changes: Any,
 ) -> TargetResult:
-    """The result for onnxruntime, which here has 16-bit floats, too."""
+    """The result for onnxruntime, here or on a device; it has 16-bit floats, too."""
     given = {key.replace("__", "."): value for key, value in changes.items()}
-    recipe: Recipe = load_recipe("resnet18", None, given, ["onnxruntime"])
-    monkeypatch.setattr(targets.get("onnxruntime"), "half", lambda: "fp16")
+    recipe: Recipe = load_recipe("resnet18", None, given, [target])
+    monkeypatch.setattr(targets.get("onnxruntime"), "half", lambda profile: "fp16")
     images, checked, model, trained = (stages.anything(name, "") for name in ("images", "checked", "model", "trained"))
     (images.path / "dataset.json").write_text(json.dumps({"classes": [str(i) for i in range(CLASSES)]}))
     np.savez(checked.path / "duplicates.npz", counted=np.full(IMAGES, True), chooses=np.full(IMAGES, True))
@@ -85,7 +91,7 @@ def pressed(
         return Student("", trained, trained, trained)
 
     student = Student("", trained, trained, trained, train)
-    builder = EngineBuilder.of(recipe, stages, "onnxruntime", images)  # type: ignore[arg-type]
+    builder = EngineBuilder.of(recipe, stages, target, images)  # type: ignore[arg-type]
     stages.ran.clear()
     return engines_of(builder, recipe, Base(images, checked, model, model), [student], before)
 

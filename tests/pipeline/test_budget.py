@@ -11,7 +11,6 @@ from compress.prune import Prune, prune
 from compress.search import Search, search
 from data.index import Data, index
 from data.loader import Split, batches
-from export import targets
 from export.onnx import Export, export_onnx
 from export.targets import tensorrt
 from models.batchnorm import reestimate
@@ -20,6 +19,7 @@ from pipeline import api
 from pipeline.options import limits_of
 from pipeline.trial import check_targets, size, trial
 from tests.compress.parts import TINY, tiny
+from tests.placements import ORT
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,10 @@ def test_a_real_engine_meets_its_size(parts: tuple[Path, Path, Path], tmp_path: 
     assert message["after"] == {key: found["measured"][key] for key in ("params", "macs")}
     (tmp_path / "onnx").mkdir()
     export_onnx(Export(), tmp_path / "onnx", model=tmp_path / "pruned", images=images)
-    placement = targets.get("onnxruntime").PLACEMENT
-    assert placement
     for name in ("ranges", "int8"):
         (tmp_path / name).mkdir()
     observe(Calibrate(images=32), tmp_path / "ranges", model=tmp_path / "onnx", images=images)
-    place_qdq(placement, tmp_path / "int8", model=tmp_path / "onnx", ranges=tmp_path / "ranges")
+    place_qdq(ORT, tmp_path / "int8", model=tmp_path / "onnx", ranges=tmp_path / "ranges")
     shipped = (tmp_path / "int8" / "model.onnx").stat().st_size
     assert shipped <= 2e5
     assert abs(shipped - size) < 0.02 * size

@@ -22,7 +22,7 @@ def test_what_overflows_in_16_bits_is_refused_alone(
     def overflow(*_: Any, **__: Any) -> Artifact:
         raise ValueError("fc.bias holds 1e+05, more than float16 can hold")
 
-    monkeypatch.setattr(targets.get(target), "half", lambda: "fp16")
+    monkeypatch.setattr(targets.get(target), "half", lambda profile: "fp16")
     monkeypatch.setattr(EngineBuilder, "to_half", overflow)
     baseline, onnx, placed = (Artifact(tmp_path / name, {}) for name in ("baseline", "student", "placed"))
     options = targets.get(target).Options()

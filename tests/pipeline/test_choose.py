@@ -12,12 +12,13 @@ import pytest
 from calibration.rank_layers import RankLayers
 from core.cache import Artifact
 from core.engine_name import EngineName
-from export import targets
+from core.profile import here
 from measure.gate import Gate
 from pipeline.engines import engines_of
 from pipeline.recipe import Ladder
 from pipeline.student import Base, Student
 from reports.run_folder import TargetResult
+from tests.placements import ORT
 
 LAYERS = 20
 HELD_OUT, TEST = 4000, 8000
@@ -29,7 +30,8 @@ class Bench:
     that judge. `opened` has what was predicted."""
 
     name = "onnxruntime"
-    runs = True
+    runs, stands_in = True, False
+    profile, placement = here(), ORT
     images = Artifact(Path("images"), {})
     baseline = EngineName.baseline("onnxruntime")
 
@@ -41,13 +43,14 @@ class Bench:
         self.sizes: dict[str, int] = {}  # bytes, by a part of the engine's name
         self.turns: dict[str, list[float]] = {}  # p50 of every turn; where it is not given, all are equal
         self.target: Any = SimpleNamespace(
-            unavailable=lambda: None,
-            cannot_run=lambda: None,
             prepare=None,
             READS="onnx",
-            UNTIMED="int8",
-            PLACEMENT=targets.get("onnxruntime").PLACEMENT,
+            untimed=lambda profile: "int8",
         )
+
+    def unavailable(self) -> None: ...
+
+    def cannot_run(self) -> None: ...
 
     def named(self, student: Student, form: str) -> EngineName:
         return EngineName("student", form, student.variant, self.name)

@@ -18,6 +18,7 @@ from pipeline.page import exported, train_quantized
 from pipeline.plan import plan
 from pipeline.recipe import Ladder, Recipe, load_recipe
 from pipeline.student import Base, Student
+from tests.placements import ORT
 
 CPUINFO = Path(__file__).parents[1] / "core/cpuinfo"
 NOTHING = Artifact(Path("nowhere"), {"metrics": {}})
@@ -77,10 +78,10 @@ def test_another_instruction_set_is_another_key(
 
 def test_another_placement_is_another_key_of_the_search(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     target = targets.get("onnxruntime")
-    assert target.PLACEMENT is not None
     keys = []
     for pool in (True, False):
-        monkeypatch.setattr(target, "PLACEMENT", target.PLACEMENT.model_copy(update={"pool": pool}))
+        changed = ORT.model_copy(update={"pool": pool})
+        monkeypatch.setattr(target, "placement", lambda profile, changed=changed: changed)
         step = Recorder()
         search_widths(recipe, step)
         keys.append(digest_of(step.contexts["search"]))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.profile import here
 from export import targets
 from models.resnet import ResNet, family_spec
 
@@ -40,7 +41,7 @@ def test_from_nothing_to_a_gated_report(tmp_path: Path) -> None:
     assert int8["size_bytes"] * 10 < rows["baseline-fp32/onnxruntime"]["size_bytes"]
     assert rows["baseline-fp32/torch"]["accuracy"] == rows["baseline-fp32/onnxruntime"]["accuracy"]
     for target in ("openvino", "tensorrt_rtx"):  # 16-bit floats beside INT8, wherever there are any
-        half = None if targets.get(target).unavailable() else targets.get(target).half()
+        half = None if targets.get(target).unavailable() else targets.get(target).half(here())
         assert half is None or rows[f"student-{half}/{target}"]["precision"] == half
     if targets.get("tensorrt").unavailable():  # what only the device can build waits for it in the bundle
         assert rows["student-int8/tensorrt"]["ships"] and rows["student-int8/tensorrt"]["status"] == "prepared"
