@@ -4,7 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Literal, cast
 
-PATTERN = re.compile(r"(?P<network>baseline|student)-(?P<form>\w+)(\[(?P<variant>.*)\])?/(?P<target>\w*)")
+PATTERN = re.compile(r"(?P<network>baseline|student)-(?P<form>\w+)(\[(?P<variant>.*)\])?/(?P<target>\w*(@.+)?)")
+
+
+def engine_and_device(target: str) -> tuple[str, str | None]:
+    """ "onnxruntime@arm64" -> ("onnxruntime", "arm64"); without a device ("onnxruntime", None)."""
+    engine, at, device = target.partition("@")
+    return engine, device if at else None
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,7 @@ class EngineName:
     network    the FP32 baseline, or a student
     form       "fp32", "fp16", "bf16" or "int8"; "mixed3" or "qat" if the recovery ladder built it
     variant    distinguishes the students of a sweep; "" if there is only one
-    target     the target that it was built for
+    target     the target that it was built for: an engine here, or an engine on a device ("onnxruntime@arm64")
     """
 
     network: Literal["baseline", "student"]
@@ -29,6 +35,16 @@ class EngineName:
     def key(self) -> str:
         """The name without the target; it is unique among the engines of one target."""
         return f"{self.network}-{self.form}[{self.variant}]" if self.variant else f"{self.network}-{self.form}"
+
+    @property
+    def engine(self) -> str:
+        """The target without its device."""
+        return engine_and_device(self.target)[0]
+
+    @property
+    def device(self) -> str | None:
+        """The device that it is made for; None: this machine."""
+        return engine_and_device(self.target)[1]
 
     @property
     def could_ship(self) -> bool:

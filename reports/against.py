@@ -20,9 +20,10 @@ from measure.judge import Judge
 from measure.predictions import Predictions
 from measure.verdict import ClassLoss, Drop, Part, Verdict
 from reports.changes import changes
+from reports.on_device import read_run
 from reports.render import environment, write
 from reports.rows import collect
-from reports.run_folder import RunRecord, read_record
+from reports.run_folder import RunRecord
 from reports.schema import Report, Row
 from reports.summary import candidate, drop_text, size_text
 
@@ -81,12 +82,12 @@ def against(out: Path, earlier: Path) -> Against:
 
     Raises ValueError if one of them is no finished run, and if they have no test image or not all classes in common.
     """
-    old, new = read_record(earlier), read_record(out)
+    old, new = read_run(earlier), read_run(out)
     reports = collect(earlier), collect(out)
     images = paired(old, new)
     classes = places(old.dataset.classes, new.dataset.classes)
     judge = Judge(new.gate, None, new.dataset.classes)
-    targets = dict.fromkeys(row.target for report in reports for row in report.rows)
+    targets = dict.fromkeys(row.on for report in reports for row in report.rows)
     pairs = [pair_of(target, old, new, reports, images, classes, judge) for target in targets]
     pairs = [pair for pair in pairs if pair.old or pair.new]
     verdicts: list[Verdict] = [pair.verdict for pair in pairs if pair.verdict != "unmeasured"]
@@ -153,7 +154,7 @@ def pair_of(
 def predictions_of(run: RunRecord, row: Row | None) -> Predictions | None:
     if row is None:
         return None
-    (result,) = (result for result in run.targets if result.target == row.target)
+    (result,) = (result for result in run.targets if result.target == row.on)
     return result.predicted.get(row.name)
 
 

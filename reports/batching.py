@@ -34,17 +34,17 @@ def notes_of(rows: list[Row], limit_ms: float | None) -> Iterator[str]:
     than the report says."""
     if limit_ms is None:
         return
-    for target in dict.fromkeys(row.target for row in rows):
+    for target in dict.fromkeys(row.on for row in rows):
         late = [
             f"{row.id} (batch {row.throughput[0].batch}: {row.throughput[0].p90_ms:.2f} ms)"
             for row in rows
-            if row.target == target and row.throughput and row.throughput[0].p90_ms and not within(row.throughput, limit_ms)
+            if row.on == target and row.throughput and row.throughput[0].p90_ms and not within(row.throughput, limit_ms)
         ]
         if late:
             yield (
                 f"Every measured batch exceeds the latency limit of {limit_ms:g} ms (p90) on {target} with {', '.join(late)}."
             )
-        if few := [text for row in rows if row.target == target and (text := uncertain(row, limit_ms))]:
+        if few := [text for row in rows if row.on == target and (text := uncertain(row, limit_ms))]:
             yield (
                 f"Too few calls were timed on {target} to say whether 90 % of them meet the latency limit of {limit_ms:g} ms: "
                 f"{', '.join(few)}; expected {CALLS}. Pass --set measure.longest={limit_ms * CALLS / 1000:.3g} (seconds)."

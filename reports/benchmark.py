@@ -17,13 +17,13 @@ def benchmark(report: Report) -> str:
     values: list[dict[str, Any]] = []
     for row in report.rows:
         if row.ships:
-            baseline = baseline_of(report, row.target)
+            baseline = baseline_of(report, row.on)
             values += [*values_of(row, "ships", report), *(values_of(baseline, "baseline", report) if baseline else [])]
     return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
 
 
 def values_of(row: Row, role: str, report: Report) -> list[dict[str, Any]]:
-    start, latency, drop = f"{report.model} {row.target} {role}", row.latency_ms, row.drop
+    start, latency, drop = f"{report.model} {row.on} {role}", row.latency_ms, row.drop
     lost = "different predictions" if report.gate.metric == "agreement" else "top-1 drop"
     values: list[dict[str, Any]] = []
     if latency:

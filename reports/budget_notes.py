@@ -22,7 +22,7 @@ def budget_notes(stages: list[Stage], rows: list[Row]) -> Iterator[str]:
         for key, most in limits.items():
             kind, _, target = key.partition("@")
             for row in rows:
-                if row.ships and row.variant == variant and target in ("", row.target):
+                if row.ships and row.variant == variant and target in ("", row.on):
                     yield from note_of(kind, most, target, row)
 
 

@@ -72,7 +72,7 @@ def limit_of(rows: list[Row]) -> float | None:
 def charts(rows: list[Row]) -> list[Chart]:
     """One for every target with at least two batch sizes, in the order of `rows`."""
     timed = [row for row in rows if row.throughput]
-    found = [chart([row for row in timed if row.target == target]) for target in dict.fromkeys(row.target for row in timed)]
+    found = [chart([row for row in timed if row.on == target]) for target in dict.fromkeys(row.on for row in timed)]
     return [drawn for drawn in found if len(drawn.columns) > 1]
 
 
@@ -101,7 +101,7 @@ def chart(rows: list[Row]) -> Chart:
         )
 
     return Chart(
-        target=rows[0].target,
+        target=rows[0].on,
         columns=[Tick(at=across(batch), text=str(batch)) for batch in batches],
         grid=[Tick(at=down(value), text=f"{value:,g}") for value in values],
         lines=[line(row) for row in rows],

@@ -29,8 +29,8 @@ class Distributions(Part):
 def distributions(rows: list[Row]) -> list[Distributions]:
     """One for every target with engines of which the distribution is known; runs of earlier versions recorded none."""
     timed = [(row, row.latency_ms) for row in rows if row.latency_ms and row.latency_ms.quantiles]
-    targets = dict.fromkeys(row.target for row, _ in timed)
-    return [of_target(target, [(row, latency) for row, latency in timed if row.target == target]) for target in targets]
+    targets = dict.fromkeys(row.on for row, _ in timed)
+    return [of_target(target, [(row, latency) for row, latency in timed if row.on == target]) for target in targets]
 
 
 def of_target(target: str, timed: list[tuple[Row, Latency]]) -> Distributions:

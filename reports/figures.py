@@ -33,7 +33,7 @@ class Picture(Part):
 def figures(report: Report, opening: Headline | None, run: RunRecord) -> dict[str, Any]:
     """Values for the templates, by name. The headline's engine is the one that is drawn."""
     row = opening.row.id if opening else None
-    layers = layers_of(run, opening.row.target if opening else None)
+    layers = layers_of(run, opening.row.on if opening else None)
     damaged = (
         sorted((layer for layer in layers.layers if layer.damage), key=lambda layer: -(layer.damage or 0)) if layers else []
     )

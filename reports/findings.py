@@ -48,15 +48,13 @@ def plainly_int8(row: Row) -> bool:
 
 def plain_of(row: Row, rows: list[Row]) -> Row | None:
     """FP32 of the same network on the same target. If nothing was pruned there is no student in FP32: then the baseline."""
-    found = {
-        (other.network, other.variant): other for other in rows if other.target == row.target and other.precision == "fp32"
-    }
+    found = {(other.network, other.variant): other for other in rows if other.on == row.on and other.precision == "fp32"}
     return found.get(("student", row.variant), found.get(("baseline", None)))
 
 
 def half_of(row: Row, rows: list[Row]) -> Row | None:
     """The same network in 16-bit floats on the same target, if there is such an engine."""
-    alike = (other for other in rows if (other.target, other.variant) == (row.target, row.variant))
+    alike = (other for other in rows if (other.on, other.variant) == (row.on, row.variant))
     return next((other for other in alike if other.precision in ("fp16", "bf16")), None)
 
 
@@ -126,7 +124,7 @@ def sequence_notes(row: Row, rows: list[Row]) -> Iterator[str]:
     """A note if a milder engine ships in place of the chosen one, or if the verdict of a milder one counts."""
     if row.standing is None or row.drop is None:
         return
-    judged = [other for other in rows if other.target == row.target and other.standing]
+    judged = [other for other in rows if other.on == row.on and other.standing]
     milder = judged[: judged.index(row)]
     instead = next((other for other in milder if other.ships), None)
     if instead:
@@ -170,8 +168,8 @@ def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
         yield f"{row.id} is not available here: {row.reason}"
     if row.status == "prepared":
         yield (
-            f"{row.id} is prepared, not built and not judged ({row.reason}). Build bundle/{row.target} on the device: copy it "
-            "there and run build.sh, which also measures and verifies."
+            f"{row.id} is prepared, not built and not judged ({row.reason}). Build bundle/{row.on} on the device: "
+            "copy it there and run build.sh, which also measures and verifies."
         )
     if row.status == "built" and row.id in {entry.id for entry in gate.rows}:
         strict = " It does not ship, because STRICT lets nothing ship that is unmeasured." if gate.strict else ""
@@ -187,7 +185,7 @@ def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
 
     Faster means in 9 of 10 turns. Nothing is said where the machine was busy.
     """
-    if not plainly_int8(row) or is_busy(rows, row.target):
+    if not plainly_int8(row) or is_busy(rows, row.on):
         return
     for other in (plain_of(row, rows), half_of(row, rows)):
         slow, fast = row.latency_ms, other and other.latency_ms
@@ -195,8 +193,8 @@ def speed_notes(row: Row, rows: list[Row]) -> Iterator[str]:
             found = "not faster than" if quicker(fast, slow) or slow.p50 >= fast.p50 else "about as fast as"
             ships = "; that engine ships" if other.ships else ""
             yield (
-                f"INT8 is {found} {other.precision.upper()} of the same network on {row.target}: {slow.p50:.2f} ms against "
-                f"{fast.p50:.2f} ms (p50, batch {slow.batch}, n={slow.n:,}{quicker_turns(slow, fast)}){ships}."
+                f"INT8 is {found} {other.precision.upper()} of the same network on {row.on}: {slow.p50:.2f} ms "
+                f"against {fast.p50:.2f} ms (p50, batch {slow.batch}, n={slow.n:,}{quicker_turns(slow, fast)}){ships}."
             )
 
 
@@ -207,7 +205,7 @@ def size_notes(row: Row, rows: list[Row]) -> Iterator[str]:
         return
     if row.size_bytes and plain.size_bytes and row.size_bytes >= plain.size_bytes:
         yield (
-            f"INT8 is not smaller than FP32 of the same network on {row.target}: "
+            f"INT8 is not smaller than FP32 of the same network on {row.on}: "
             f"{row.size_bytes / 1e6:.2f} MB against {plain.size_bytes / 1e6:.2f} MB."
         )
 

@@ -28,8 +28,8 @@ def headline(report: Report) -> Headline | None:
     candidates = [row for row in rows if row.id in judged or row.status in ("prepared", "unavailable")]
     if not candidates:
         return None
-    row = min(candidates, key=lambda row: (row.status != "measured", not row.ships, row.target != "onnxruntime"))
-    baseline = next((other for other in rows if other.id == f"baseline-fp32/{row.target}"), None)
+    row = min(candidates, key=lambda row: (row.status != "measured", not row.ships, row.on != "onnxruntime"))
+    baseline = next((other for other in rows if other.id == f"baseline-fp32/{row.on}"), None)
     sizes = baseline and baseline.size_bytes, row.size_bytes
     return Headline(row=row, baseline=baseline, smaller=sizes[0] / sizes[1] if sizes[0] and sizes[1] else None)
 

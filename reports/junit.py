@@ -43,10 +43,10 @@ def junit(report: Report) -> str:
 def suite_of(line: Line, report: Report) -> ElementTree.Element:
     """The time of the target's stages is that of the first case; the other cases use the same predictions."""
     row, cases = line.row, list(cases_of(line, report.gate))
-    seconds = sum(stage.seconds for stage in report.stages if of_target(stage, row.target))
+    seconds = sum(stage.seconds for stage in report.stages if of_target(stage, row.on))
     suite = ElementTree.Element(
         "testsuite",
-        name=clean(row.target),
+        name=clean(row.on),
         tests=str(len(cases)),
         failures=str(sum(case.verdict == "fail" for case in cases)),
         errors="0",
@@ -61,7 +61,7 @@ def suite_of(line: Line, report: Report) -> ElementTree.Element:
     for i, case in enumerate(cases):
         taken = 0.0 if i else seconds
         element = ElementTree.SubElement(
-            suite, "testcase", classname=clean(f"{report.model}.{row.target}"), name=clean(case.name), time=f"{taken:.3f}"
+            suite, "testcase", classname=clean(f"{report.model}.{row.on}"), name=clean(case.name), time=f"{taken:.3f}"
         )
         if case.verdict == "pass":
             ElementTree.SubElement(element, "system-out").text = clean(case.message)

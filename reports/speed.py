@@ -16,7 +16,7 @@ UNSAID = "not to be quoted"
 
 def disturbed_turns(rows: Sequence[Row], target: str) -> tuple[int, int]:
     """How many turns of the engines of `target` were disturbed, and the number of its turns."""
-    timed = [row.latency_ms for row in rows if row.target == target and row.latency_ms]
+    timed = [row.latency_ms for row in rows if row.on == target and row.latency_ms]
     disturbed = sum(round((latency.disturbed or 0) * len(latency.turns)) for latency in timed)
     return disturbed, sum(len(latency.turns) for latency in timed)
 
@@ -28,7 +28,7 @@ def is_busy(rows: Sequence[Row], target: str) -> bool:
 
 def busy_notes(rows: Sequence[Row]) -> Iterator[str]:
     """The warning of the headline if the machine was busy."""
-    timed = list(dict.fromkeys(row.target for row in rows if row.latency_ms))
+    timed = list(dict.fromkeys(row.on for row in rows if row.latency_ms))
     busy = [target for target in timed if is_busy(rows, target)]
     if busy:
         disturbed, turns = (sum(counts) for counts in zip(*(disturbed_turns(rows, target) for target in busy), strict=True))
@@ -69,13 +69,13 @@ def quicker_turns(ours: Latency, theirs: Latency) -> str:
 def speeds_in_words(rows: Sequence[Row]) -> dict[str, str]:
     """By id: how many times as fast as the FP32 baseline of the same target the engine is, if that may be said."""
     latencies = {row.id: row.latency_ms for row in rows}
-    busy = {target for target in {row.target for row in rows} if is_busy(rows, target)}
+    busy = {target for target in {row.on for row in rows} if is_busy(rows, target)}
     found = {}
     for row in rows:
-        before, after = latencies.get(str(EngineName.baseline(row.target))), row.latency_ms
+        before, after = latencies.get(str(EngineName.baseline(row.on))), row.latency_ms
         if row.speedup is None or before is None or after is None:
             found[row.id] = numbers.DASH
-        elif row.target in busy:
+        elif row.on in busy:
             found[row.id] = UNSAID
         else:
             same = row.network == "baseline" or differ(after, before)

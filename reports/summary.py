@@ -58,7 +58,7 @@ def summary_of(report: Report) -> Summary:
 
 def lines_of(report: Report) -> list[Line]:
     """A line per target that has an engine that could ship, or a reason why it has none; the worst verdicts first."""
-    targets = dict.fromkeys(row.target for row in report.rows)
+    targets = dict.fromkeys(row.on for row in report.rows)
     rows = [row for target in targets if (row := candidate(report, target))]
     return sorted((line_of(row, report) for row in rows), key=lambda line: FIRST.index(line.verdict))
 
@@ -66,7 +66,7 @@ def lines_of(report: Report) -> list[Line]:
 def candidate(report: Report, target: str) -> Row | None:
     """The row of the engine that ships if it passes, or the row with the reason why the target has no engine."""
     judged = {entry.id for entry in report.gate.rows}
-    rows = [row for row in report.rows if row.target == target]
+    rows = [row for row in report.rows if row.on == target]
     without = ("prepared", "unavailable")
     refused = (row for row in rows if row.status in without and row.network == "student" and row.precision != "fp32")
     return next((row for row in rows if row.id in judged), next(refused, None))
@@ -77,7 +77,7 @@ def baseline_of(report: Report, target: str) -> Row | None:
 
 
 def line_of(row: Row, report: Report) -> Line:
-    baseline = baseline_of(report, row.target)
+    baseline = baseline_of(report, row.on)
     verdict = verdict_of(row, report)
     why = reason_of(row, report)
     return Line(

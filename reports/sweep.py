@@ -21,12 +21,12 @@ class Trade(Part):
 
 
 def candidates(rows: list[Row], target: str) -> list[Row]:
-    return [row for row in rows if row.target == target and row.variant and row.precision != "fp32"]
+    return [row for row in rows if row.on == target and row.variant and row.precision != "fp32"]
 
 
 def targets(rows: list[Row]) -> list[str]:
     """The targets with candidates of a search or a SWEEP, in the order of `rows`."""
-    return list(dict.fromkeys(row.target for row in rows if row.variant and row.precision != "fp32"))
+    return list(dict.fromkeys(row.on for row in rows if row.variant and row.precision != "fp32"))
 
 
 def point(row: Row) -> Point:
@@ -69,8 +69,8 @@ def with_front(rows: list[Row]) -> list[Row]:
 def trades(rows: list[Row]) -> list[Trade]:
     """One for every target with at least two engines of known latency and accuracy, among them the baseline."""
     found = []
-    for target in dict.fromkeys(row.target for row in rows):
-        shown = [row for row in rows if row.target == target and (row.network == "baseline" or row.precision != "fp32")]
+    for target in dict.fromkeys(row.on for row in rows):
+        shown = [row for row in rows if row.on == target and (row.network == "baseline" or row.precision != "fp32")]
         points = [point(row) for row in shown]
         if sum(one.x is not None and one.y is not None for one in points) > 1:
             found.append(Trade(target=target, points=points, drawn=drawn(points)))
@@ -91,7 +91,7 @@ def sweep_notes(rows: list[Row], gate: GateResult) -> Iterator[str]:
         if not measured:
             yield found
             continue
-        ships = next((row for row in rows if row.target == target and row.ships), None)
+        ships = next((row for row in rows if row.on == target and row.ships), None)
         edge = ", ".join(row.name.key for row in tried if row.front)
         yield (
             f"{found}; {f'{ships.name.key} ships' if ships else 'none ships'}. "
