@@ -7,8 +7,8 @@ RUN := $(VENV)/bin/python -m pipeline
 PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal --durations=25
 flag = $(if $($(1)),--$(2) "$($(1))")
 
-.PHONY: help compress compare train report doctor quick test test-arm64 check bench bench-engines bench-pruning bench-peers bench-papers \
-  bench-grid bench-training bench-latency bench-placements
+.PHONY: help compress compare measure train report doctor quick test test-arm64 check bench bench-engines bench-pruning \
+  bench-peers bench-papers bench-grid bench-training bench-latency bench-placements
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -26,10 +26,11 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,bench]'
 	touch $@
 
-compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= OUT= ARGS=]: press, measure, gate
+compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= DEVICES= OUT= ARGS=]: press, measure, gate
 	@$(RUN) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
 	  $(call flag,MAX_DROP,max-drop) $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) \
-	  $(call flag,SWEEP,sweep) $(call flag,MINUTES,minutes) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
+	  $(call flag,SWEEP,sweep) $(call flag,MINUTES,minutes) $(call flag,RECIPE,recipe) $(call flag,DEVICES,devices) \
+	  $(call flag,OUT,out) $(ARGS)
 
 compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= GATE= STRICT=1 OUT= ARGS=]: press all; which one to take
 	@$(RUN) compare "$(MODELS)" $(call flag,DATA,data) $(call flag,TARGETS,targets) $(call flag,MAX_DROP,max-drop) \
@@ -38,6 +39,9 @@ compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUD
 
 train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA
 	@$(RUN) train $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
+
+measure: $(VENV)/.ready ## OUT=… DEVICE=… [ARGS=]: accuracy and latency of what ships, on a device over ssh (docs/devices.md)
+	@$(RUN) measure "$(OUT)" "$(DEVICE)" $(ARGS)
 
 report: $(VENV)/.ready ## OUT=… [AGAINST=…]: render again from what is on disk; judge it against an earlier run
 	@$(RUN) report "$(OUT)" $(call flag,AGAINST,against)

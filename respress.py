@@ -11,7 +11,7 @@ report = respress.load_report("runs/resnet50-mine+my-images")
 """
 
 from pipeline import __version__
-from pipeline.api import compress, load_report
+from pipeline.api import compress, load_report, measure
 from reports.schema import Report
 
-__all__ = ["Report", "__version__", "compress", "load_report"]
+__all__ = ["Report", "__version__", "compress", "load_report", "measure"]

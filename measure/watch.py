@@ -83,20 +83,24 @@ class Watch:
 
     def since(self, before: Sample | None) -> Seen | None:
         """What happened between the sample `before` and now; None if that is not known."""
-        after = self.sample()
-        if before is None or after is None:
-            return None
-        ticks_of_a_core = (after.total - before.total) / len(self.cpus)
-        if ticks_of_a_core < SHORTEST:
-            return None
-        others = (after.busy - before.busy) - (after.own - before.own)
-        return Seen(
-            others=max(0, others) / ticks_of_a_core,
-            stolen=(after.stolen - before.stolen) / ticks_of_a_core,
-            throttled=after.throttled != before.throttled,
-            clock=after.clock,
-            celsius=after.celsius,
-        )
+        return seen_between(before, self.sample(), len(self.cpus))
+
+
+def seen_between(before: Sample | None, after: Sample | None, cpus: int) -> Seen | None:
+    """What happened on `cpus` cores between two samples; None if that is not known."""
+    if before is None or after is None:
+        return None
+    ticks_of_a_core = (after.total - before.total) / cpus
+    if ticks_of_a_core < SHORTEST:
+        return None
+    others = (after.busy - before.busy) - (after.own - before.own)
+    return Seen(
+        others=max(0, others) / ticks_of_a_core,
+        stolen=(after.stolen - before.stolen) / ticks_of_a_core,
+        throttled=after.throttled != before.throttled,
+        clock=after.clock,
+        celsius=after.celsius,
+    )
 
 
 def numbers(files: Iterable[Path]) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""The command line: respress (or python -m pipeline) compress | compare | train | report | diff | doctor.
+"""The command line: respress (or python -m pipeline) compress | measure | compare | train | report | diff | doctor.
 
 The commands import what they run inside their functions: `--help`, `--version` and bad flags do not wait for torch.
 """
@@ -17,7 +17,8 @@ from core import startup
 from core.console import console
 from core.text import one_line
 from pipeline import __version__, options
-from pipeline.tell import tell, tell_comparison
+from pipeline.measure_command import measure
+from pipeline.tell import tell, tell_comparison, tell_run
 
 MEANINGS = {
     1: "gate failed",
@@ -65,6 +66,9 @@ def compress(
     golden_original: options.GoldenOriginal = False,
     threads: options.Threads = None,
     again: options.Again = None,
+    devices: options.Devices = "",
+    device_images: options.DeviceImages = None,
+    device_keep: options.DeviceKeep = False,
     flip: options.Flip = True,
     stem: options.Stem = None,
     input_size: options.InputSize = None,
@@ -84,7 +88,6 @@ def compress(
     from pipeline import api
     from pipeline.out import default_out
     from pipeline.recipe import load_recipe
-    from reports.rows import exit_code
 
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
@@ -97,10 +100,13 @@ def compress(
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
         gate=gate, budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
-        again=again, changes=overrides, command=typed(),
+        again=again, changes=overrides, command=typed(), devices=options.listed(devices), device_images=device_images,
+        device_keep=device_keep,
     )  # fmt: skip
-    tell(report, out)
-    raise typer.Exit(exit_code(report))
+    raise typer.Exit(tell_run(report, out, options.listed(devices)))
+
+
+app.command()(measure)
 
 
 @app.command()

@@ -7,7 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from measure.device.devices import device_of
 from pipeline import options
+from pipeline.devices import OnDevices, measure_on
 from pipeline.out import default_out
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.run import run
@@ -30,6 +32,9 @@ def compress(
     again: str | None = None,
     recipe: str | Path | None = None,
     out: str | Path | None = None,
+    devices: Sequence[str] = (),
+    device_images: int | None = None,
+    device_keep: bool = False,
     changes: Mapping[str, Any] | None = None,
     command: str | None = None,
 ) -> Report:
@@ -40,6 +45,8 @@ def compress(
     runs/<model>, with the names of `checkpoint` and `data` (pipeline/out.py).
     `command` stands in the report; by default it is this call.
 
+    What ships is also measured on the `devices` over ssh, each named as in `measure`, with `device_images` and `device_keep`.
+
     A failed gate is not an error: see `report.gate.verdict`. Raises ValueError (one line: what was got, what was expected,
     what to do) for bad input and when another run is writing to `out`.
     """
@@ -47,9 +54,28 @@ def compress(
     flags = options.common(None if data is None else str(data), max_drop, strict, budget, finetune, minutes, gate)
     flags |= options.given(checkpoint=checkpoint)
     overrides = options.together(dict(changes or {}), flags)
+    reached = [device_of(name) for name in devices]
     loaded, variants = recipes_of(model, None if recipe is None else Path(recipe), overrides, sweep, list(targets))
-    return run(model, loaded, list(targets), Path(out or default_out(model, loaded)), variants, command=command or call,
-               again=options.again_of(again)).report  # fmt: skip
+    folder, again_named = Path(out or default_out(model, loaded)), options.again_of(again)
+    report = run(model, loaded, list(targets), folder, variants, command=command or call, again=again_named).report
+    if reached and any(row.ships for row in report.rows):
+        return measure_on(reached, folder, OnDevices(device_images, device_keep, again_named))
+    return report
+
+
+def measure(
+    out: str | Path, device: str, *, device_images: int | None = None, device_keep: bool = False, again: str | None = None
+) -> Report:
+    """Measure what ships in the finished run `out` on a device over ssh, and return the report with its rows.
+
+    `device` is an entry of devices.toml in the current folder, an alias of ssh, or ssh://user@host:port. `device_images`: so
+    many of the test images, evenly spaced; None: all. `device_keep`: they stay there, in ~/.cache/respress. `again`: "latency"
+    measures the latencies again although nothing has changed.
+
+    A device that cannot be had is not an error: its rows have the status "unavailable" and the reason. Raises ValueError for a
+    wrong name or entry, where there is no finished run, and if nothing of it ships.
+    """
+    return measure_on([device_of(device)], Path(out), OnDevices(device_images, device_keep, options.again_of(again)))
 
 
 def load_report(folder: str | Path) -> Report:

@@ -19,7 +19,7 @@ BUDGETS: dict[str, tuple[str, dict[str, float], str | None]] = {
     "latency": ("max_latency", {"us": 1e-3, "ms": 1.0, "s": 1e3}, None),
     "speedup": ("min_speedup", {"": 1.0, "x": 1.0}, None),
 }
-STAGES = {"latency": ("latency", "alone")}  # by what AGAIN says: the stages that run again
+STAGES = {"latency": ("latency", "alone", "latency_on_device")}  # by what AGAIN says: the stages that run again
 EXPECTED = "drop=1, params=10M, macs=2G, size=8MB, latency=4ms@onnxruntime or speedup=10@onnxruntime"
 
 Model = Annotated[str, typer.Argument(help="a network of the family, such as resnet50, or package.module:factory")]
@@ -81,6 +81,16 @@ Stem = Annotated[
 ]
 GoldenOriginal = Annotated[
     bool, typer.Option("--golden-original", help="golden.npz gets your image files as they are, with their EXIF data")
+]
+Devices = Annotated[
+    str,
+    typer.Option("--devices", help="devices, comma-separated, as DEVICE of `measure`: what ships is also measured there"),
+]
+DeviceImages = Annotated[
+    int | None, typer.Option("--device-images", min=1, help="test images that a device predicts, evenly spaced; default: all")
+]
+DeviceKeep = Annotated[
+    bool, typer.Option("--device-keep", help="the images stay on the device, in ~/.cache/respress, for the next time")
 ]
 RecipeFile = Annotated[Path | None, typer.Option(help="TOML file; default: that of the model, and of DATA, in recipes/")]
 Out = Annotated[Path | None, typer.Option(help="folder for all results; default: runs/<model>-<checkpoint>+<data>")]

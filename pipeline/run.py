@@ -15,6 +15,7 @@ from pipeline.page import compress
 from pipeline.recipe import Recipe
 from pipeline.student import Pressed
 from reports.card import write_card
+from reports.on_device import forget_unavailable
 from reports.render import render
 from reports.run_folder import RunRecord, TargetResult, targets_before
 from reports.schema import Environment, Report
@@ -46,6 +47,7 @@ def run(
     """
     started = time.perf_counter()
     with locked(out):
+        forget_unavailable(out)
         step = Stages(out / "stages", again)
 
         def save(pressed: Pressed) -> Report:

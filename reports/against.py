@@ -20,9 +20,10 @@ from measure.judge import Judge
 from measure.predictions import Predictions
 from measure.verdict import ClassLoss, Drop, Part, Verdict
 from reports.changes import changes
+from reports.on_device import read_run
 from reports.render import environment, write
 from reports.rows import collect
-from reports.run_folder import RunRecord, read_record
+from reports.run_folder import RunRecord
 from reports.schema import Report, Row
 from reports.summary import candidate, drop_text, size_text
 
@@ -81,7 +82,7 @@ def against(out: Path, earlier: Path) -> Against:
 
     Raises ValueError if one of them is no finished run, and if they have no test image or not all classes in common.
     """
-    old, new = read_record(earlier), read_record(out)
+    old, new = read_run(earlier), read_run(out)
     reports = collect(earlier), collect(out)
     images = paired(old, new)
     classes = places(old.dataset.classes, new.dataset.classes)

@@ -31,6 +31,7 @@ def card(report: Report) -> str:
             agreement=report.gate.metric == "agreement",
             lines=[line_of(row, report) for row in shipped],
             device=device_of(report.environment),
+            measured_over_ssh=[device.name for device in report.devices],
             timed=timed_text(shipped),
             busy=next(busy_notes(report.rows), None),
             notes=[note for note in report.notes if concerns(note, {row.id for row in shipped})],

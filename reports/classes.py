@@ -31,8 +31,8 @@ def per_class(result: TargetResult, dataset: Dataset, judge: Judge) -> list[Clas
 def lost_images(result: TargetResult, dataset: Dataset, judge: Judge, name: Callable[[int], str]) -> list[LostImage]:
     """At most `MOST_IMAGES` of the images that the baseline gets right and the target's candidate wrong.
 
-    Only images that count in the verdict. Of unlabelled images, those for which the two predict different classes. `name(i)` is
-    the name of test image i.
+    Only images that count in the verdict; `judge` is that of all test images. Of unlabelled images, those for which the two
+    predict different classes. `name(i)` is the name of test image i.
     """
     return changed_images(result, dataset, judge, name, lambda before, after: before & ~after)
 
@@ -55,13 +55,14 @@ def changed_images(
     baseline, candidate = result.predicted[result.baseline], result.predicted[result.candidate_name]
     truth = truth_of(baseline)
     found = changed(baseline.first == truth, candidate.first == truth)
-    if judge.counted is not None:
-        found &= judge.counted
+    counted = result.judged_by(judge).counted
+    if counted is not None:
+        found &= counted
     return [
         LostImage(
             row=str(result.candidate_name),
-            index=i,
-            name=name(i),
+            index=result.image(i),
+            name=name(result.image(i)),
             label=named(dataset.classes, int(truth[i])) if dataset.labelled else None,
             baseline_answer=named(dataset.classes, int(baseline.first[i])),
             answer=named(dataset.classes, int(candidate.first[i])),

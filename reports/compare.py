@@ -15,9 +15,9 @@ from core.text import problem
 from reports.choices import choices, notes
 from reports.comparison import Comparison, Contestant, Engine, Table
 from reports.findings import doubts_text
+from reports.on_device import read_run
 from reports.render import environment, write
 from reports.rows import latency_of, speedup_of
-from reports.run_folder import read_record
 from reports.scatter import Drawn, Kind, Point, best, drawn
 from reports.schema import Report, Row, Throughput
 from reports.speed import busy_notes
@@ -151,7 +151,7 @@ def why(row: Row, report: Report) -> str | None:
 
 def right_of(run: Path, target: str) -> dict[str, NDArray[np.bool_]]:
     """{row id: for each test image, whether the engine classifies it correctly}."""
-    results = [result for result in read_record(run).targets if result.target == target]
+    results = [result for result in read_run(run).targets if result.target == target]
     return {str(name): p.first == p.labels for result in results for name, p in result.predicted.items()}
 
 

@@ -191,7 +191,8 @@ def unmeasured_notes(row: Row, gate: GateResult) -> Iterator[str]:
 
 def same_kind_notes(row: Row, gate: GateResult) -> Iterator[str]:
     """A note if this machine is a device of the kind that the engine is made for."""
-    if row.device in (*PROFILES, *SHORT) and row.status == "measured" and row.id in {entry.id for entry in gate.rows}:
+    here = row.status == "measured" and row.chosen_on  # one that was measured over ssh was not chosen on its predictions there
+    if here and row.device in (*PROFILES, *SHORT) and row.id in {entry.id for entry in gate.rows}:
         yield f"{row.id} was measured on this machine, which is {row.device}; the times of another one differ."
 
 

@@ -1,8 +1,8 @@
-"""A level of the search for a smaller network."""
+"""A level of the search for a smaller network, as the search and as the report have it."""
 
 from dataclasses import dataclass
 
-from measure.verdict import Drop, Verdict
+from measure.verdict import Drop, Part, Verdict
 
 
 @dataclass(frozen=True)
@@ -25,3 +25,17 @@ class Level:
     @property
     def verdict(self) -> Verdict:
         return self.drop.verdict
+
+
+class LevelTried(Part):
+    """A network that the search over levels tried, in FP32: its `share` of the baseline's MACs, the epochs it was trained for,
+    and its drop on the images that choose. `by`: "blocks" (fewer blocks), how pruning was divided among the layers, or
+    "student" (derived). `ships`: an engine of it ships."""
+
+    name: str
+    share: float
+    macs: float
+    epochs: float
+    drop: Drop
+    by: str = ""
+    ships: bool = False

@@ -3,7 +3,8 @@
 from measure.statistics import tango_interval
 from measure.verdict import Part
 from reports.axis import Axis, linear
-from reports.schema import LevelTried, Report, Row
+from reports.level import LevelTried
+from reports.schema import Report, Row
 
 
 class Tried(Part):

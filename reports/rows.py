@@ -3,7 +3,7 @@
 Accuracy, agreement and drop are all computed from the stored predictions of the engine, so they cannot contradict each other.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,15 +24,16 @@ from reports.budget_notes import budget_notes
 from reports.classes import confusions, gained_images, lost_images, per_class
 from reports.contamination import contamination_notes
 from reports.findings import findings
+from reports.level import LevelTried
+from reports.on_device import devices_seen, read_run
 from reports.provenance import provenance_notes, provenance_of
-from reports.run_folder import RunRecord, TargetResult, read_record
+from reports.run_folder import RunRecord, TargetResult
 from reports.schema import (
     ChosenOn,
     Environment,
     GateResult,
     GateRow,
     Latency,
-    LevelTried,
     Metric,
     Precision,
     Report,
@@ -46,8 +47,8 @@ from reports.sweep import sweep_notes, with_front
 
 
 def collect(out: Path) -> Report:
-    """The report of the run in `out`. Raises ValueError if there is no run."""
-    run = read_record(out)
+    """The report of the run in `out` and of the devices that measured its engines. Raises ValueError if there is no run."""
+    run = read_run(out)
     dataset = run.dataset
     rows = with_front([row for result in run.targets for row in rows_of(run, result, out)])
     candidates = {str(result.candidate_name) for result in run.targets}
@@ -80,17 +81,16 @@ def collect(out: Path) -> Report:
         gate=gate,
         requested=run.requested,
         notes=list(dict.fromkeys(notes)),
-        per_class=[entry for result in run.targets for entry in per_class(result, dataset, run.judge)],
+        per_class=[entry for result in run.targets for entry in per_class(result, dataset, result.judged_by(run.judge))],
         lost_images=[image for result in run.targets for image in lost_images(result, dataset, run.judge, judging.name)],
         gained_images=[image for result in run.targets for image in gained_images(result, dataset, run.judge, judging.name)],
-        confusions=[pair for result in run.targets for pair in confusions(result, dataset, run.judge)],
-        levels=[LevelTried(**vars(level), ships=ships(rows, level.name)) for level in run.levels],
+        confusions=[pair for result in run.targets for pair in confusions(result, dataset, result.judged_by(run.judge))],
+        devices=devices_seen(out),
+        levels=[
+            LevelTried(**vars(level), ships=any(row.ships and row.variant == level.name for row in rows))
+            for level in run.levels
+        ],
     )
-
-
-def ships(rows: list[Row], variant: str) -> bool:
-    """Whether an engine of the student `variant` ships on any target."""
-    return any(row.ships and row.variant == variant for row in rows)
 
 
 def missing_requested(report: Report) -> list[str]:
@@ -100,10 +100,15 @@ def missing_requested(report: Report) -> list[str]:
     return [target for target in report.requested if target not in had]
 
 
-def exit_code(report: Report) -> int:
-    """The exit code of the run. STRICT does not count if there is nothing to judge because all engines are only prepared."""
+def exit_code(report: Report, devices: Collection[str] = ()) -> int:
+    """The exit code of a command that named these `devices`: 3 if an engine could not be measured on one of them.
+
+    STRICT does not count if there is nothing to judge because all engines are only prepared.
+    """
     prepared = not report.gate.rows and any(row.status == "prepared" for row in report.rows)
-    return exit_code_of(report.gate.verdict, report.gate.strict and not prepared, bool(missing_requested(report)))
+    asked = (row for row in report.rows if row.device in devices)
+    missing = bool(missing_requested(report)) or any(row.status == "unavailable" for row in asked)
+    return exit_code_of(report.gate.verdict, report.gate.strict and not prepared, missing)
 
 
 def rows_of(run: RunRecord, result: TargetResult, out: Path) -> list[Row]:
@@ -142,7 +147,7 @@ def row_of(
         target=name.engine,
         device=name.device,
         status="built" if result.cannot_run else "measured",
-        reason=result.cannot_run,
+        reason=result.reason,
         chosen_on=chosen_on_of(run, result, name),
         artifact=f"{engine.path.relative_to(out)}/{build['file']}" if build["file"] else None,
         sha256=build["sha256"],
@@ -228,7 +233,7 @@ Figures = tuple[Accuracy | None, Agreement | None, Drop | None]
 
 
 def judged_of(run: RunRecord, result: TargetResult, name: EngineName) -> Figures:
-    return figures(result.predicted, name, run.judge)
+    return figures(result.predicted, name, result.judged_by(run.judge))
 
 
 def figures(predicted: Mapping[EngineName, Predictions], name: EngineName, judge: Judge) -> Figures:

@@ -17,6 +17,7 @@ from reports.level import Level
 from reports.schema import Dataset, Environment
 
 RECORD = "run.json"
+SAID = ("what", "verdict", "too_few", "seconds")  # of a rung of the ladder
 UNPRUNED = "unpruned"  # the variant of the network as it came, in a run that searches
 
 
@@ -83,6 +84,19 @@ class TargetResult:
     def predicted_held_out(self) -> dict[EngineName, Predictions]:
         """The predictions for the images that choose."""
         return {name: read_predictions(stage.path) for name, stage in self.held_out.items()}
+
+    @property
+    def reason(self) -> str | None:
+        """Why its rows do not have all values."""
+        return self.cannot_run
+
+    def image(self, i: int) -> int:
+        """The place among the test images of the image that prediction `i` is of."""
+        return i
+
+    def judged_by(self, judge: Judge) -> Judge:
+        """The judge of its predictions; `judge` is that of all test images."""
+        return judge
 
     @property
     def compared(self) -> bool:
@@ -230,7 +244,7 @@ def read_record(out: Path) -> RunRecord:
         def named(key: str) -> EngineName:
             return EngineName.parse(f"{key}/{name}")
 
-        def optional(key: str) -> Artifact | None:
+        def optional(key: str, entry: dict[str, Any] = entry) -> Artifact | None:
             return stage(entry[key]) if entry.get(key) else None
 
         return TargetResult(
@@ -245,14 +259,7 @@ def read_record(out: Path) -> RunRecord:
             latency=optional("latency"),
             alone={named(key): stage(path) for key, path in entry.get("alone", {}).items()},
             rungs=tuple(
-                Rung(
-                    named(rung["row"]),
-                    rung["what"],
-                    rung["verdict"],
-                    rung["too_few"],
-                    rung["seconds"],
-                    stage(rung["placed"]) if rung.get("placed") else None,
-                )
+                Rung(named(rung["row"]), **{key: rung[key] for key in SAID}, placed=optional("placed", rung))
                 for rung in entry.get("rungs", [])
                 if "verdict" in rung  # earlier versions wrote whether it passes on the test images
             ),

@@ -8,6 +8,8 @@ from core.engine_name import EngineName
 from measure.gate import Gate
 from measure.verdict import Accuracy, Agreement, Drop, Part, Verdict
 from reports.changed import ClassDrop, Confusion, LostImage
+from reports.device_seen import DeviceSeen
+from reports.level import LevelTried
 
 Metric = Literal["top1", "agreement"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "mixed"]
@@ -259,26 +261,13 @@ class GateResult(Part):
         return self.metric if name == "top1" else name
 
 
-class LevelTried(Part):
-    """A network that the search over levels tried, in FP32: its `share` of the baseline's MACs, the epochs it was trained for,
-    and its drop on the images that choose. `by`: "blocks" (fewer blocks), how pruning was divided among the layers, or
-    "student" (derived). `ships`: an engine of it ships."""
-
-    name: str
-    share: float
-    macs: float
-    epochs: float
-    drop: Drop
-    by: str = ""
-    ships: bool = False
-
-
 class Report(Part):
     """The whole report. `requested` are the targets that the user named.
 
     `notes` are the notes of the stages and the findings. `per_class` has every class of the test images for each measured
     candidate. `lost_images` and `gained_images` have some of the images that `drop` counts, `confusions` the pairs of classes
-    that are confused more or less often. `levels` are those that the search tried.
+    that are confused more or less often. `levels` are those that the search tried, `devices` those
+    that measured engines over ssh.
     """
 
     schema_: Literal["respress.report/1"] = Field(default="respress.report/1", alias="schema")
@@ -298,3 +287,4 @@ class Report(Part):
     gained_images: list[LostImage] = Field(default_factory=list)
     confusions: list[Confusion] = Field(default_factory=list)
     levels: list[LevelTried] = Field(default_factory=list)
+    devices: list[DeviceSeen] = Field(default_factory=list)

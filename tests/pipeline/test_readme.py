@@ -89,6 +89,20 @@ def test_the_makefile_forwards_what_is_compared() -> None:
     ]  # fmt: skip
 
 
+def test_the_makefile_forwards_what_is_measured_on_devices() -> None:
+    words = forwarded("measure", "OUT=runs/a b", "DEVICE=ssh://me@host:22", "ARGS=--device-images 2000 --device-keep")
+    assert words[words.index("measure") :] == [
+        "measure",
+        "runs/a b",
+        "ssh://me@host:22",
+        "--device-images",
+        "2000",
+        "--device-keep",
+    ]
+    words = forwarded("compress", "MODEL=resnet18", "DEVICES=pi5,gateway")
+    assert words[words.index("compress") :] == ["compress", "resnet18", "--devices", "pi5,gateway"]
+
+
 def test_doctor_names_every_target_and_why_it_cannot() -> None:
     done = subprocess.run([sys.executable, "-m", "pipeline", "doctor"], cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -103,4 +117,15 @@ def test_help_lists_every_target_of_the_makefile() -> None:
     done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
     listed = {line.split("\t")[0] for line in done.stdout.splitlines() if "\t" in line}
     benchmarks = {"bench", "bench-engines", "bench-pruning", "bench-peers"}
-    assert {"compress", "compare", "train", "report", "doctor", "quick", "test", "check", "help"} | benchmarks <= listed
+    assert {
+        "compress",
+        "compare",
+        "measure",
+        "train",
+        "report",
+        "doctor",
+        "quick",
+        "test",
+        "check",
+        "help",
+    } | benchmarks <= listed
