@@ -174,14 +174,10 @@ def allowed(standing: Verdict | None, gate: Gate) -> bool:
 
 
 def standings_of(run: RunRecord, result: TargetResult) -> dict[EngineName, Verdict]:
-    """The verdicts of the judged engines, as they count in their sequence.
-
-    An engine for a device that is not here is not judged; but one that fails on the images that choose, computed here, fails.
-    """
-    if result.cannot_run and result.candidate in result.held_out:
-        assert result.candidate is not None
-        found = chosen_on_of(run, result, result.candidate)
-        return {result.candidate: "fail"} if found and found.verdict == "fail" else {}
+    """The verdicts of the judged engines, as they count in their sequence; of an engine for a device, that it failed here."""
+    if result.cannot_run:
+        chosen = chosen_on_of(run, result, result.candidate_name)
+        return {result.candidate_name: "fail"} if chosen and chosen.verdict == "fail" else {}
     drops = [judged_of(run, result, name)[2] for name in result.judged]
     return dict(zip(result.judged, standings([drop.verdict if drop else "inconclusive" for drop in drops]), strict=True))
 
