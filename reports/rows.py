@@ -51,7 +51,7 @@ def collect(out: Path) -> Report:
     run = read_run(out)
     dataset = run.dataset
     rows = with_front([row for result in run.targets for row in rows_of(run, result, out)])
-    candidates = {str(result.candidate_name) for result in run.targets}
+    candidates, shipping = {str(result.candidate_name) for result in run.targets}, {row.variant for row in rows if row.ships}
     gate = gate_result([row for row in rows if row.id in candidates], run.gate, "top1" if dataset.labelled else "agreement")
     stages = [stage_of(stage, run.environment, out) for stage in run.stages]
     judging = Split(run.images.path, "test")
@@ -86,10 +86,7 @@ def collect(out: Path) -> Report:
         gained_images=[image for result in run.targets for image in gained_images(result, dataset, run.judge, judging.name)],
         confusions=[pair for result in run.targets for pair in confusions(result, dataset, result.judged_by(run.judge))],
         devices=devices_seen(out),
-        levels=[
-            LevelTried(**vars(level), ships=any(row.ships and row.variant == level.name for row in rows))
-            for level in run.levels
-        ],
+        levels=[LevelTried(**vars(level), ships=level.name in shipping) for level in run.levels],
     )
 
 
