@@ -28,7 +28,7 @@ ROUNDS = 4  # the blocks that are left are ranked anew after each: without one b
 
 
 class DropBlocks(Config):
-    """`removed` is the share of the MACs to remove, to within a point or more: blocks go whole.
+    """`removed` is the share of the MACs to remove, to within half a block.
 
     images        training images on which the blocks are ranked
     norm_images   images to re-estimate batch norm on
@@ -68,33 +68,34 @@ def drop_blocks(config: DropBlocks, out: Path, *, model: Path, images: Path) -> 
 
 
 def skip(network: ResNet, images: Batches, removed: float, shape: tuple[int, int, int]) -> None:
-    """Set `skipped` on the blocks that change the predictions for `images` least, until `removed` of the MACs is gone.
+    """Set `skipped` on the blocks that change the predictions for `images` least, until about `removed` of the MACs is gone.
 
-    Blocks with more MACs may change the predictions more: the order is that of the change for each MAC.
+    One block goes at least. Blocks with more MACs may change the predictions more: the change for each MAC makes the order.
     """
     whole, predicted = cost(network, shape)["macs"], log_probabilities(network, images)
+    macs = whole
     for part in range(1, ROUNDS + 1):
-        aim = whole * (1 - (removed - POINT) * part / ROUNDS)
-        if (macs := cost(network, shape)["macs"]) <= aim:
-            continue
-        for _, block in sorted(ranked(network, images, predicted, macs, shape), key=lambda found: found[0]):
+        aim = whole * (1 - removed * part / ROUNDS)
+        for own, block in ranked(network, images, predicted, macs, shape):
+            if macs < whole and macs - aim < own / 2:
+                break  # without this block, the network would be further from the aim
             block.skipped = True
-            if cost(network, shape)["macs"] <= aim:
-                break
+            macs -= own
 
 
 def ranked(
     network: ResNet, images: Batches, predicted: Tensor, macs: int, shape: tuple[int, int, int]
-) -> list[tuple[float, Residual]]:
-    """For every block that can still go: the change of the predictions without it for each MAC that it has."""
+) -> list[tuple[int, Residual]]:
+    """The blocks that can still go, with their MACs: first those without which the predictions change least for each MAC."""
     labels = predicted.argmax(1)
     found = []
     for block in droppable(network):
         block.skipped = True
         change = lost(log_probabilities(network, images), predicted, labels)["kl"]
-        found.append((change / (macs - cost(network, shape)["macs"]), block))
+        own = macs - cost(network, shape)["macs"]
+        found.append((change / own, own, block))
         block.skipped = False
-    return found
+    return [(own, block) for _, own, block in sorted(found, key=lambda each: each[0])]
 
 
 def without_all(network: ResNet, shape: tuple[int, int, int]) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+import compress.drop_blocks as drop_blocks_module
 from compress.budget import OutOfReach
 from compress.drop_blocks import DropBlocks, drop_blocks, droppable
 from compress.fewer import Fewer, fewer
@@ -118,3 +119,14 @@ def test_blocks_go_where_that_is_clearly_quicker(images: Path, tmp_path: Path, b
 
 def test_a_network_without_blocks_that_can_go_loses_channels(images: Path, tmp_path: Path) -> None:
     assert compared(images, tiny(tmp_path / "model"), blocks=0.1) == {"fewer": "channels"}
+
+
+@pytest.mark.parametrize(("removed", "left"), [(0.55, 3), (0.45, 4), (0.25, 5), (0.2, 6), (0.05, 6)])
+def test_the_nearest_number_of_blocks_goes_but_one_at_least(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: float, left: int
+) -> None:
+    monkeypatch.setattr(drop_blocks_module, "ROUNDS", 2)
+    model, out = tiny(tmp_path / "model", narrow("resnet20", (7,))), tmp_path / "out"
+    out.mkdir()
+    found = drop_blocks(DropBlocks(removed=removed, images=8, norm_images=64), out, model=model, images=images)
+    assert len(found["kept_blocks"][0]) == left
