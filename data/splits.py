@@ -9,7 +9,7 @@ CALIBRATION_SHARE, CALIBRATION_IMAGES = 0.2, 1024
 TEST_SHARE = 0.2
 FEWEST_TO_CHOOSE = 300  # with fewer images, hardly any engine passes
 MOST_HELD_OUT = 0.2  # of the training images, where a smaller share would be fewer
-ENOUGH = 500  # training images: with fewer, each one is needed for training, and a fifth of them would still tell nothing
+ENOUGH = 800  # training images: with fewer, each one is needed for training, and a fifth of them would still tell little
 
 
 def by_content(paths: Sequence[str], labels: np.ndarray) -> np.ndarray:
@@ -66,7 +66,7 @@ def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.
     """
     rng = np.random.default_rng(0)
     order = rng.permutation(len(labels))
-    images = len(labels) if limit is None else min(len(labels), limit + FEWEST_TO_CHOOSE)
+    images = len(labels) if limit is None else min(len(labels), limit)
     if images >= ENOUGH:
         holdout = max(holdout, min(MOST_HELD_OUT, FEWEST_TO_CHOOSE / images))
     if limit is not None:

@@ -15,7 +15,8 @@ FEW = [
     "data.train_limit=256", "data.test_limit=40", "prune.norm_images=64", "prune.gradient_images=32", "calibrate.images=32",
     "distill.epochs=1", "distill.min_steps=0", "distill.batch_size=64", "levels.shares=[0.5]", "levels.halvings=0",
     "ladder.rungs=[]", "gate.max_drop=100", "measure.queries=10", "measure.throughput=[1]",
-    "measure.warmup=0", "expect.top1=0",
+    "measure.warmup=0", "expect.top1=0", "calibrate.method=max", 'levels.allocations=["importance"]',
+    "levels.first=channels",
 ]  # fmt: skip
 
 

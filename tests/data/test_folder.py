@@ -82,7 +82,7 @@ def test_the_slice_is_bounded_and_fair() -> None:
 
 @pytest.mark.parametrize(
     ("images", "limit", "held"),
-    [(60_000, None, 3000), (3000, None, 300), (900, None, 180), (400, None, 20), (60_000, 1500, 300)],
+    [(60_000, None, 3000), (3000, None, 300), (900, None, 180), (700, None, 35), (60_000, 1500, 300)],
 )
 def test_a_small_set_holds_out_enough_images_to_choose(images: int, limit: int | None, held: int) -> None:
     train, val = held_out(np.arange(images) % 10, 0.05, limit)

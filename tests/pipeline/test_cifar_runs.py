@@ -13,8 +13,8 @@ from pipeline.__main__ import main
 FEW = [
     "data.train_limit=256", "data.test_limit=64", "expect.top1=0", "train.epochs=1", "train.batch_size=32", "distill.epochs=1",
     "distill.min_steps=0", "distill.batch_size=32", "prune.norm_images=32", "prune.gradient_images=32", "calibrate.images=16",
-    "levels.halvings=0", 'levels.allocations=["importance"]', "measure.queries=10",
-    "measure.throughput=[1]", "measure.warmup=0",
+    "levels.first=channels", "levels.halvings=0", 'levels.allocations=["importance"]', "measure.queries=10",
+    "measure.throughput=[1]", "measure.warmup=0", "calibrate.method=max",
 ]  # fmt: skip
 SHORTCUTS = {"A": "padding", "B": "projection"}
 

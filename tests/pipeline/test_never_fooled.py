@@ -18,6 +18,7 @@ from pipeline.__main__ import main
 
 QUICK = [
     "measure.queries=10", "measure.throughput=[1]", "measure.warmup=0", "calibrate.images=32",
+    "calibrate.method=max",
 ]  # fmt: skip
 FACTORY = """
 from torch import nn

@@ -14,6 +14,7 @@ from pipeline.__main__ import main
 
 QUICK = [
     "measure.queries=10", "measure.throughput=[1]", "measure.warmup=0", "calibrate.images=32",
+    "calibrate.method=max",
     "train.epochs=3", "train.batch_size=16", "distill.epochs=1", "distill.min_steps=0", "distill.batch_size=16",
     'train.augment={"flip": false}', 'distill.augment={"flip": false}', "prune.norm_images=64",
     "levels.shares=[0.6,0.3]", "levels.halvings=0", "gate.max_class_drop=null",
