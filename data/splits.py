@@ -66,8 +66,8 @@ def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.
     """
     rng = np.random.default_rng(0)
     order = rng.permutation(len(labels))
-    images = len(labels) if limit is None else min(len(labels), limit)
-    if images >= ENOUGH:
+    if min(len(labels), limit or len(labels)) >= ENOUGH:
+        images = len(labels) if limit is None else min(len(labels), limit + FEWEST_TO_CHOOSE)
         holdout = max(holdout, min(MOST_HELD_OUT, FEWEST_TO_CHOOSE / images))
     if limit is not None:
         order = order[: round(limit / (1 - holdout))]
