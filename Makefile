@@ -4,6 +4,8 @@ MODEL ?= resnet50
 MODELS ?= resnet18,resnet50,resnet101
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
+# NPROC=2: so many processes on this machine (docs/training.md)
+RANKS = $(VENV)/bin/python $(if $(filter-out 1,$(NPROC)),-m pipeline.torchrun --standalone --nproc-per-node $(NPROC)) -m pipeline
 PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal --durations=25
 flag = $(if $($(1)),--$(2) "$($(1))")
 
@@ -26,19 +28,19 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,bench]'
 	touch $@
 
-compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= DEVICES= OUT= ARGS=]: press, measure, gate
-	@$(RUN) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
+compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= DEVICES= OUT= NPROC= ARGS=]: press, measure, gate
+	@$(RANKS) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
 	  $(call flag,MAX_DROP,max-drop) $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) \
 	  $(call flag,SWEEP,sweep) $(call flag,MINUTES,minutes) $(call flag,RECIPE,recipe) $(call flag,DEVICES,devices) \
 	  $(call flag,OUT,out) $(ARGS)
 
-compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= GATE= STRICT=1 OUT= ARGS=]: press all; which one to take
-	@$(RUN) compare "$(MODELS)" $(call flag,DATA,data) $(call flag,TARGETS,targets) $(call flag,MAX_DROP,max-drop) \
+compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= GATE= STRICT=1 OUT= NPROC= ARGS=]: press all; which one to take
+	@$(RANKS) compare "$(MODELS)" $(call flag,DATA,data) $(call flag,TARGETS,targets) $(call flag,MAX_DROP,max-drop) \
 	  $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) \
 	  $(call flag,MINUTES,minutes) $(call flag,OUT,out) $(ARGS)
 
-train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA
-	@$(RUN) train $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
+train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= NPROC= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA
+	@$(RANKS) train $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
 
 measure: $(VENV)/.ready ## OUT=… DEVICE=… [ARGS=]: accuracy and latency of what ships, on a device over ssh (docs/devices.md)
 	@$(RUN) measure "$(OUT)" "$(DEVICE)" $(ARGS)

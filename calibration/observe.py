@@ -21,14 +21,16 @@ from safetensors.numpy import save_file
 from calibration.choose import Choice, Network, choose, counted
 from calibration.equalize import EQUALIZATION, equalize, pairs_of, peaks_of, scales_for, with_equalized
 from calibration.place import CORRECTIONS, SYMMETRIC
-from calibration.ranges import Method, select
+from calibration.ranges import Histogram, Method, select
 from calibration.statistics import observed, statistics
+from core import ranks
 from core.config import Config
 from core.graph import copied
-from data.loader import Split, batches
+from data.loader import Split, batches, order_of
 
 CORRECTING = 32  # images that bias corrections are computed from: 128 are no better on average
 PEEKING = 64  # images that the scales of equalization are computed from: any scales keep the function of the network
+SHARED = 128  # images; fewer are not worth the work of several processes
 MEMORY = 128 * 2**20  # bytes of observed activations per run
 
 
@@ -64,9 +66,8 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
     scales: dict[str, np.ndarray] = {}
     if config.method == "best" and config.equalize and pairs_of(proto):
         scales = scales_for(proto, peaks_of(proto, first_images(images, batch_size, min(config.images, PEEKING))))
-    extended, renamed = with_equalized(proto, scales)
-    feed = (x.numpy() for x, _ in batches(Split(images, "train"), batch_size, shuffle=True, limit=config.images))
-    seen, found = statistics(extended, tensors | {new: tensors[name] for name, new in renamed.items()}, feed, config.samples)
+    counting = ranks.together(counted_values) if config.images >= SHARED else counted_values
+    renamed, seen, found = counting(config, model, images, batch_size, scales)
     plain = Network(proto, {name: found[name] for name in tensors})
     metrics = {"method": config.method, "images": seen, "tensors": len(tensors)}
     if config.method == "best":
@@ -75,21 +76,41 @@ def observe(config: Calibrate, out: Path, *, model: Path, images: Path) -> dict[
             equalize(equalized.proto, scales)
         chosen, about = best(config, plain, equalized, images, batch_size, seen)
         metrics |= about | {"equalized": len(scales) if chosen.equalized else 0}
-        ranges, symmetric = chosen.neutral.ranges, chosen.symmetric.ranges
+        chosen_ranges, symmetric = chosen.neutral.ranges, chosen.symmetric.ranges
         if chosen.equalized:
             save_file(scales, out / EQUALIZATION)
         for seven_bits, corrections in chosen.corrections.items():
             save_file(corrections, out / CORRECTIONS[seven_bits])
     else:
         method, percentile, histograms = config.method, config.percentile, plain.histograms.items()
-        ranges, symmetric = (
+        chosen_ranges, symmetric = (
             {name: select(h, method=method, percentile=percentile, symmetric=grid) for name, h in histograms}
             for grid in (False, True)
         )
-    (out / "ranges.json").write_text(json.dumps(ranges, indent=0))
-    if symmetric != ranges:
+    (out / "ranges.json").write_text(json.dumps(chosen_ranges, indent=0))
+    if symmetric != chosen_ranges:
         (out / SYMMETRIC).write_text(json.dumps(symmetric, indent=0))
     return metrics
+
+
+def counted_values(
+    config: Calibrate, model: Path, images: Path, batch_size: int, scales: dict[str, np.ndarray]
+) -> tuple[dict[str, str], int, dict[str, Histogram]]:
+    """The names of the tensors that are equalized with `scales`, the number of images, and the histogram of every tensor."""
+    proto = onnx.load(model / "model.onnx")
+    tensors = observed(proto)
+    extended, renamed = with_equalized(proto, scales)
+    tensors |= {new: tensors[name] for name, new in renamed.items()}
+    split = Split(images, "train")
+    feed = (x.numpy() for x, _ in batches(split, batch_size, shuffle=True, limit=config.images, divided="images"))
+    first, _ = ranks.span(len(order_of(split, batch_size, shuffle=True, limit=config.images)))
+    parts = ranks.gather(statistics(extended, tensors, feed, config.samples, first))
+    seen, found = parts[0]
+    for more, others in parts[1:]:
+        seen += more
+        for name, histogram in found.items():
+            histogram.merge(others[name])
+    return renamed, seen, found
 
 
 def best(

@@ -49,6 +49,13 @@ class Histogram:
         bins = (magnitude * np.float32(1 / self.width)).astype(np.intp)
         self.counts += np.bincount(bins, minlength=BINS)
 
+    def merge(self, other: "Histogram") -> None:
+        """Add the counts of `other`, of the same tensor."""
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.widen(other.exponent)
+        other.widen(self.exponent)
+        self.counts += other.counts
+
     def widen(self, exponent: int) -> None:
         """Let the bins reach at least 2^exponent."""
         if exponent > self.exponent:

@@ -44,9 +44,12 @@ def observed(proto: ModelProto) -> dict[str, int]:
 
 
 def statistics(
-    proto: ModelProto, tensors: dict[str, int], feed: Iterable[np.ndarray], samples: int
+    proto: ModelProto, tensors: dict[str, int], feed: Iterable[np.ndarray], samples: int, first: int = 0
 ) -> tuple[int, dict[str, Histogram]]:
-    """The number of images in `feed` [N, C, H, W], and a histogram of each of `tensors` over all of them."""
+    """The number of images in `feed` [N, C, H, W], and a histogram of each of `tensors` over all of them.
+
+    `first` is the number of the first image: histograms of parts of the images, merged, are the histogram of all.
+    """
     steps = {name: step_for(values, samples) for name, values in tensors.items()}
     image = proto.graph.input[0].name
     # Without memory patterns: the lengths of the samples change, and each would have a plan of its own. It costs no time and
@@ -74,7 +77,7 @@ def statistics(
     pending: deque[Future[list[np.ndarray]]] = deque()
     with ThreadPoolExecutor(WORKERS) as pool:
         for x in feed:
-            pending.append(pool.submit(run, x, seen))
+            pending.append(pool.submit(run, x, first + seen))
             seen += len(x)
             if len(pending) > WORKERS:
                 collect(pending.popleft())

@@ -13,6 +13,7 @@ import numpy as np
 
 from compress.fit import Task, fit, right, tidy
 from compress.teach import Teaching, teaching_loss
+from core import ranks
 from data.loader import Split
 from models.checkpoint import load, save
 
@@ -26,6 +27,7 @@ class Distill(Teaching):
     control: bool = False
 
 
+@ranks.together
 def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images: Path) -> dict[str, Any]:
     """Train the student on the training images; both networks get the same crop.
 
@@ -51,6 +53,7 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
             f"The teacher ({metrics['teacher_val_top1']:.2f} % of held-out images) is no better than the student "
             f"({metrics['val_top1']:.2f} %): fine-tuning without it (--set distill.alpha=0) may be as good."
         ]
+    ranks.main_goes_on()
     save(model, spec, out)
     tidy(out)
     shutil.rmtree(out / "control", ignore_errors=True)

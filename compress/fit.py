@@ -18,11 +18,14 @@ from compress.average import Average
 from compress.gradients import Gradients
 from compress.minutes import Pace, pace_of
 from compress.on_cpu import quick_on_cpu
+from compress.parallel import averaging, check_batch, mean_over_ranks, on_all_ranks, share_buffers, whole_batch_norm
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
+from core import ranks
 from core.console import console, progress
 from data.loader import Batch, Split, batches
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+SEEDS = 10**6  # between the seeds of two ranks, for dropout
 
 
 class Epoch(TypedDict):
@@ -44,6 +47,7 @@ class Task:
     by_index     y are positions in the training split instead of labels
     lr_of        the peak learning rate of the parameter with that name; None: the schedule's for all
     decode       False saves the time to decode images that the loss does not read
+    partly       there are steps that do not use all parameters that are trained
     """
 
     model: nn.Module
@@ -54,6 +58,7 @@ class Task:
     by_index: bool = False
     lr_of: Callable[[str], float] | None = None
     decode: bool = True
+    partly: bool = False
 
 
 def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -> dict[str, Any]:
@@ -64,17 +69,19 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
 
     The minutes of `schedule` count from `since`, the time.perf_counter() when the stage began; None: from now.
     Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it. At the end,
-    `out`/gradients.json has the norms of the gradients per layer and epoch.
-    Raises ValueError when the loss is no longer finite.
+    `out`/gradients.json has the norms of the gradients per layer and epoch. On several ranks (core/ranks.py) each computes its
+    part of every batch; the main process writes the files.
+    Raises ValueError when the loss is no longer finite, and when there are more ranks than images in a batch.
     """
     model = task.model
     since = time.perf_counter() if since is None else since
     device, dtype = device_and_precision()
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
     optimizer = optimizer_for(model, schedule, task.lr_of or (lambda name: schedule.lr))
-    train_step = step_of(model, task.loss, optimizer)
     train, val = Split(task.images, "train"), Split(task.images, "val")
     steps = max(1, len(train) // schedule.batch_size)
+    batch = min(schedule.batch_size, len(train))
+    check_batch(batch, schedule.accumulate, task.label)
     average = Average(model, schedule.ema) if schedule.ema else None
     gradients = Gradients(model)
     history: list[Epoch] = []
@@ -92,7 +99,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
         total = fitting if schedule.minutes else min(wanted, fitting)
         return total, minutes_notes(task.label, pace, steps, total, minutes)
 
-    if saved.exists():
+    if ranks.agreed(saved.exists()):
         state = torch.load(saved, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -101,18 +108,19 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
         gradients.epochs = state["gradients"]
         history, total_steps, notes = state["history"], state["steps"], state["notes"]
     else:
-        total_steps, notes = planned()
+        total_steps, notes = ranks.agreed(planned())
+    train_step = step_of(model, task.loss, optimizer, batch, task.partly, schedule.accumulate, schedule.clip)
     epochs, first = math.ceil(total_steps / steps), len(history)
     task.before_step(first / max(1, epochs))
-    with quick_on_cpu(model, device), progress() as bar:
+    with whole_batch_norm(model, device, schedule.sync_batch_norm), quick_on_cpu(model, device), progress() as bar:
         row = bar.add_task(task.label, total=total_steps, completed=first * steps)
         for epoch in range(first, epochs):
-            torch.manual_seed(schedule.seed * 1000 + epoch)
+            torch.manual_seed(schedule.seed * 1000 + epoch + SEEDS * ranks.rank())
             model.train()
             total = torch.zeros((), device=device)
             of_epoch = min(steps, total_steps - epoch * steps)
             for step, (x, y) in enumerate(islice(epoch_of(task, schedule, epoch), of_epoch)):
-                set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps)
+                set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps, schedule.drops)
                 task.before_step((epoch * steps + step) / total_steps)
                 total += train_step(x, y)
                 gradients.after(step, of_epoch)
@@ -120,26 +128,29 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
                     average.update(model, epoch * steps + step)
                 bar.advance(row)
                 if step % 50 == 49 or step == of_epoch - 1:
-                    check_finite(float(total), schedule, epoch, step)
+                    check_finite(mean_over_ranks(total), schedule, epoch, step)
             gradients.finish_epoch()
             with average.inside(model) if average else nullcontext():
-                history.append({"loss": float(total) / of_epoch, "val_top1": top1(model, val)})
+                history.append({"loss": mean_over_ranks(total) / of_epoch, "val_top1": top1(model, val)})
             bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
             state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
             state |= {"gradients": gradients.epochs}
-            temporary = saved.with_suffix(".tmp")
-            torch.save(state, temporary)
-            temporary.replace(saved)
+            if ranks.is_main():
+                temporary = saved.with_suffix(".tmp")
+                torch.save(state, temporary)
+                temporary.replace(saved)
     if average:
         model.load_state_dict(average.values)
     model.eval()
-    gradients.save(out)
+    if ranks.is_main():
+        gradients.save(out)
     return {
         "epochs": epochs if total_steps == epochs * steps else round(total_steps / steps, 2),
         "history": history,
         "precision": str(dtype).removeprefix("torch."),
         "notes": notes,
+        "processes": ranks.size(),
     }
 
 
@@ -149,7 +160,7 @@ def epoch_of(task: Task, schedule: Schedule, number: int) -> Iterator[Batch]:
     if task.by_index:
         split.labels = np.arange(len(split))
     split.decode = task.decode
-    return batches(split, schedule.batch_size, shuffle=True)
+    return batches(split, schedule.batch_size, shuffle=True, divided="batches")
 
 
 def pace_on(task: Task, schedule: Schedule, given: float) -> Pace:
@@ -157,31 +168,56 @@ def pace_on(task: Task, schedule: Schedule, given: float) -> Pace:
     model = task.model
     device, _ = device_and_precision()
     model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
-    still = step_of(model, task.loss, optimizer_for(model, schedule, lambda name: 0.0))
-    val = Split(task.images, "val")
+    train, val = Split(task.images, "train"), Split(task.images, "val")
+    batch = min(schedule.batch_size, len(train))
+    unchanging = optimizer_for(model, schedule, lambda name: 0.0)
+    still = step_of(model, task.loss, unchanging, batch, task.partly, schedule.accumulate, schedule.clip)
 
     def trial(share: float, x: Tensor, y: Tensor) -> Tensor:
         task.before_step(share)
         return still(x, y)
 
-    with quick_on_cpu(model, device):
+    with whole_batch_norm(model, device, schedule.sync_batch_norm), quick_on_cpu(model, device):
         return pace_of(model, trial, lambda: epoch_of(task, schedule, 0), lambda: top1(model, val), given)
 
 
-def step_of(model: nn.Module, loss: Loss, optimizer: torch.optim.Optimizer) -> Callable[[Tensor, Tensor], Tensor]:
-    """A function that makes one training step on a batch (x, y), in mixed precision, and returns the loss before the step."""
+def step_of(
+    model: nn.Module,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    batch: int | None = None,
+    partly: bool = False,
+    accumulate: int = 1,
+    clip: float | None = None,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function that makes one training step on a batch (x, y), in mixed precision, and returns the loss before the step.
+
+    On several ranks, (x, y) is the part of this rank of a `batch` of so many images; its loss is weighted so that the mean over
+    the ranks is the loss of the whole batch. `partly` as in `Task`, `accumulate` and `clip` as in `Schedule`.
+    """
     device, dtype = device_and_precision()
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    loss_of = on_all_ranks(model, loss, partly)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def step(x: Tensor, y: Tensor) -> Tensor:
+        weight = ranks.size() / (batch or len(x))
         x, y = x.to(device, memory_format=torch.channels_last), y.to(device)
-        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-            value = loss(model, x, y)
         optimizer.zero_grad(set_to_none=True)
-        scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        total = torch.zeros((), device=device)
+        parts = list(zip(x.tensor_split(accumulate), y.tensor_split(accumulate), strict=True))
+        for number, (part, its) in enumerate(parts, start=1):
+            with averaging(loss_of, number == len(parts)):
+                with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+                    value: Tensor = loss_of(part, its) * (len(part) * weight)
+                scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+            total += value.detach()
+        if clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, clip)
         scaler.step(optimizer)
         scaler.update()
-        return value.detach()
+        return total
 
     return step
 
@@ -251,10 +287,11 @@ def right(model: nn.Module, split: Split, batch_size: int = 250) -> np.ndarray:
     device, dtype = device_and_precision()
     home = next(model.parameters()).device
     model.eval().to(device)
+    share_buffers(model)
     found = [np.zeros(0, bool)]
-    for x, y in batches(split, batch_size):
+    for x, y in batches(split, batch_size, divided="images"):
         x = x.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             found.append((model(x).argmax(1).cpu() == y).numpy())
     model.to(home)
-    return np.concatenate(found)
+    return np.concatenate(ranks.gather(np.concatenate(found)))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from compress.average import copied
+from core import ranks
 from data.loader import Batch
 
 WARM = 3  # steps before timing starts: kernels are chosen and worker processes start
@@ -51,7 +52,7 @@ def pace_of(
         timed = i - WARM
         if timed == 0:
             started = time.perf_counter()
-        if timed >= ROUND and timed % ROUND == 0 and time.perf_counter() - started >= SHARE * given:
+        if timed >= ROUND and timed % ROUND == 0 and ranks.agreed(time.perf_counter() - started >= SHARE * given):
             break
         float(step((timed % ROUND + 0.5) / ROUND, x, y))  # waits for devices that compute in the background
     a_step = (time.perf_counter() - started) / timed

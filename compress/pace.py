@@ -6,10 +6,12 @@ from typing import Any
 from compress.distill import Distill
 from compress.fit import Task, pace_on
 from compress.teach import teaching_loss
+from core import ranks
 from data.loader import Split
 from models.checkpoint import load
 
 
+@ranks.together
 def pace(config: Distill, out: Path, *, student: Path, teacher: Path, images: Path) -> dict[str, Any]:
     """Time some training steps of `student`, with the settings of `distill`, and the evaluation after an epoch."""
     model, _ = load(student)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compress.fit import Task, fit, tidy, top1
 from compress.teach import Teaching, teaching_loss
+from core import ranks
 from data.loader import Split, batches
 from models.checkpoint import load, save
 
@@ -30,6 +31,7 @@ class QuantizeAware(Teaching):
     images: int = 512
 
 
+@ranks.together
 def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: Path, images: Path) -> dict[str, Any]:
     """Fine-tune `student` with int8 weights per channel and int8 activations per tensor simulated, ranges frozen.
 
@@ -46,6 +48,7 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     loss = teaching_loss(guide, config, out, images)
     task = Task(simulated, loss, images, f"quantization-aware {spec.arch}", by_index=True)
     metrics = fit(task, config, out, since=started)
+    ranks.main_goes_on()
     plain, _ = load(student)
     trained = simulated.state_dict()
     plain.load_state_dict({name: trained[name] for name in plain.state_dict()})

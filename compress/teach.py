@@ -14,6 +14,7 @@ from torch.nn import functional
 from compress.fit import Loss, device_and_precision
 from compress.losses import attention_loss, dist, kl, squared, standardized, with_stages
 from compress.schedule import Schedule
+from core import ranks
 from core.console import progress
 from data.loader import Split, batches
 from models.resnet import ResNet
@@ -64,7 +65,8 @@ def teaching_loss(guide: nn.Module, config: Teaching, out: Path, images: Path) -
     labels = torch.from_numpy(split.labels)
     if config.plain:
         return lambda network, x, where: functional.cross_entropy(network(x), labels[where.cpu()].to(x.device))
-    known = logits_of(guide, split, out / "teacher.npy") if split.fixed and not config.feature else None
+    with ranks.main_process_first():
+        known = logits_of(guide, split, out / "teacher.npy") if split.fixed and not config.feature else None
     teacher = inference_copy(guide, fold=not config.feature)
     forward = with_stages if config.feature else logits_only
 

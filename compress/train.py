@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from compress.fit import Task, dataset_of, fit, tidy
 from compress.schedule import Schedule
+from core import ranks
 from models.checkpoint import save, untrained
 from models.resnet import ResNet, Shortcut, Spec, Stem, blocks_of, initialise
 from models.sidecar import write_beside
@@ -36,6 +37,7 @@ class Train(Schedule):
     grow_at: float = Field(default=0.0, ge=0, le=1)
 
 
+@ranks.together
 def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
     """Train `config.arch` on the training images from scratch.
 
@@ -57,7 +59,9 @@ def train(config: Train, out: Path, *, images: Path) -> dict[str, Any]:
         for block in late:
             block.skipped = share < config.grow_at
 
-    metrics = fit(Task(model, loss, images, f"train {config.arch}", before_step=grow), config, out)
+    task = Task(model, loss, images, f"train {config.arch}", before_step=grow, partly=config.grow_at > 0)
+    metrics = fit(task, config, out)
+    ranks.main_goes_on()
     if isinstance(spec, Spec):
         metrics["notes"] += stem_notes(spec, dataset["input_shape"])
     save(model, spec, out)

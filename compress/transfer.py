@@ -16,6 +16,7 @@ from torch.nn import functional
 from compress.features import check_channels, features_of, head_of
 from compress.fit import Loss, Task, dataset_of, device_and_precision, fit, tidy, top1
 from compress.schedule import Schedule
+from core import ranks
 from data.loader import Split
 from models.checkpoint import load, save
 from models.resnet import ResNet, blocks_of
@@ -41,6 +42,7 @@ class Transfer(Schedule):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
 
 
+@ranks.together
 def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[str, Any]:
     """Train `model` on the training images, with a new classifier when it has another number of classes.
 
@@ -93,6 +95,7 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
         "params": {"trained": count(network, trained=True), "frozen": count(network, trained=False)},
         "val_top1": top1(network, Split(images, "val")),
     }
+    ranks.main_goes_on()
     save(network, spec, out)
     write_beside(out, dataset)
     tidy(out)
@@ -147,7 +150,8 @@ def loss_from_features(network: nn.Module, head: nn.Linear, config: Transfer, im
     They are in `out`/features.npy, which survives an interruption.
     """
     train = Split(images, "train")
-    known = features_of(network, head, train, out / "features.npy", device_and_precision()[1])
+    with ranks.main_process_first():
+        known = features_of(network, head, train, out / "features.npy", device_and_precision()[1])
     labels = torch.from_numpy(train.labels)
 
     def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:

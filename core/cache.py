@@ -82,7 +82,7 @@ class Stages:
             {
                 "stage": f"{stage.__module__}.{stage.__name__}",
                 "config": config,
-                "context": context,
+                "context": [context, config.context],
                 "inputs": {key: content_of(value) for key, value in inputs.items()},
                 "code": code_digest(stage.__module__),
             }

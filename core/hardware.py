@@ -77,6 +77,9 @@ def instruction_set() -> list[str]:
     return [platform.machine(), *isa()]
 
 
+sharing = 1  # processes that use the cores at the same time (core/ranks.py)
+
+
 def cores() -> int:
     """Physical cores that this process may use: two hyper-threads of a core share its arithmetic units.
 
@@ -86,7 +89,7 @@ def cores() -> int:
         present = len({siblings(number) for number in os.sched_getaffinity(0)})
     else:
         present = os.cpu_count() or 1
-    return max(1, min(present, int(quota() or present)))
+    return max(1, min(present, int(quota() or present)) // sharing)
 
 
 def siblings(number: int) -> str:

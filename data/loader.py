@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from core import hardware
+from core import hardware, ranks
 from core.config import Config
 from data import preprocess, workers
 from data.arrays import Moves, padded
@@ -172,30 +172,44 @@ class BatchOrError(Dataset[Batch | str]):
 
 
 class Groups:
-    """`order` in pieces of `size`, made one at a time."""
+    """`order` in pieces of `size`, made one at a time; with `shared`, the part of this rank of every piece."""
 
-    def __init__(self, order: np.ndarray, size: int, keep_last: bool) -> None:
-        self.order, self.size = order, size
-        self.count = -(-len(order) // size) if keep_last else len(order) // size
+    def __init__(self, order: np.ndarray, size: int, shared: bool = False) -> None:
+        self.order, self.size, self.shared = order, size, shared
 
     def __len__(self) -> int:
-        return self.count
+        return -(-len(self.order) // self.size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for i in range(self.count):
-            yield self.order[i * self.size : (i + 1) * self.size].tolist()
+        for i in range(len(self)):
+            piece: list[int] = self.order[i * self.size : (i + 1) * self.size].tolist()
+            yield ranks.shard(piece) if self.shared else piece
 
 
-def batches(split: Split, batch_size: int, *, shuffle: bool = False, limit: int | None = None) -> Iterator[Batch]:
+def order_of(split: Split, batch_size: int, *, shuffle: bool = False, limit: int | None = None) -> np.ndarray:
+    """The indices of the images that `batches` reads, in its order."""
+    order = np.random.default_rng(split.seed).permutation(len(split)) if shuffle else np.arange(len(split))
+    order = order[:limit]
+    return order[: len(order) // batch_size * batch_size] if shuffle and len(order) > batch_size else order
+
+
+def batches(
+    split: Split,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    limit: int | None = None,
+    divided: Literal["images", "batches"] | None = None,
+) -> Iterator[Batch]:
     """Batches of (float32 [N, C, H, W], int64 [N]).
 
     With `shuffle`, an incomplete last batch is left out, because batch norm needs full batches. `limit` stops after so many
-    images. Files are decoded in worker processes; arrays, and a single batch, are not faster with them. Raises ValueError if a
-    file has changed or a worker process was killed.
+    images. Files are decoded in worker processes; arrays, and a single batch, are not faster with them. Where several ranks
+    run this, each gets all batches; with `divided` batches of its part of the images, or its part of every batch.
+    Raises ValueError if a file has changed or a worker process was killed.
     """
-    order = np.random.default_rng(split.seed).permutation(len(split)) if shuffle else np.arange(len(split))
-    order = order[:limit]
-    groups = Groups(order, batch_size, keep_last=not shuffle or len(order) <= batch_size)
+    order = order_of(split, batch_size, shuffle=shuffle, limit=limit)
+    groups = Groups(ranks.shard(order) if divided == "images" else order, batch_size, shared=divided == "batches")
     folder = split.dataset["kind"] == "folder"
     count = min(len(groups), hardware.cores()) if folder and len(groups) > 1 else 0
     for batch in workers.results(BatchOrError(split), groups, count):

@@ -64,7 +64,7 @@ def signatures(split: Split, indices: np.ndarray) -> Signatures:
     """The signatures of the images `indices` of the split, decoded in worker processes. ValueError if a file has changed."""
     channels = split.spec["channels"]
     digests, pictures = np.empty(len(indices), np.uint64), np.empty((len(indices), SIDE * SIDE * channels), np.uint8)
-    groups = Groups(indices, GROUP, keep_last=True)
+    groups = Groups(indices, GROUP)
     count = min(len(groups), hardware.cores()) if split.dataset["kind"] == "folder" and len(groups) > 1 else 0
     done = 0
     with progress() as bar:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from core import hardware
+from core import hardware, ranks
 from core.config import Config
 from core.console import progress
 from data.loader import Split, batches
@@ -59,21 +59,29 @@ class Predict(Config):
     split: Literal["val", "test"] = "test"
 
 
+@ranks.together
 def predict(config: Predict, out: Path, *, load: Load, engine: Path, images: Path) -> dict[str, Any]:
     """Predict every image of the split. `predictions.npz` has the five best classes [N, 5] and the labels [N].
 
-    For unlabelled images (labels -1) there are predictions, but top-1, top-5 and the number of correct ones are None.
+    Where several ranks predict, each writes those of its images. For unlabelled images (labels -1) there are predictions, but
+    top-1, top-5 and the number of correct ones are None.
     """
     split = Split(images, config.split)
     run = load(engine, config.threads or hardware.cores())
+    mine = ranks.shard(np.arange(len(split)))
     best = []
     with progress() as bar:
-        task = bar.add_task("accuracy", total=len(split))
-        for x, _ in batches(split, min(config.batch_size, largest_batch(engine))):
+        task = bar.add_task("accuracy", total=len(mine))
+        for x, _ in batches(split, min(config.batch_size, largest_batch(engine)), divided="images"):
             logits = run(x.numpy())
             best.append(np.argsort(-logits, axis=1, kind="stable")[:, :5].astype(np.int32))
             bar.advance(task, len(x))
-    top5 = np.concatenate(best)
+    parts = [out / f"part-{number}-of-{ranks.size()}.npz" for number in range(ranks.size())]
+    np.savez(parts[ranks.rank()], images=mine, top5=np.concatenate(best) if best else np.zeros((0, 5), np.int32))
+    ranks.main_goes_on()
+    top5 = by_image(parts, len(split))
+    for part in out.glob("part-*.npz"):  # also of an interrupted run with another number of processes
+        part.unlink()
     np.savez_compressed(out / "predictions.npz", top5=top5, labels=split.labels)
     right = top5 == split.labels[:, None]
     n = len(split)
@@ -85,6 +93,18 @@ def predict(config: Predict, out: Path, *, load: Load, engine: Path, images: Pat
         "correct": int(right[:, 0].sum()),
         "n": n,
     }
+
+
+def by_image(parts: list[Path], count: int) -> np.ndarray:
+    """The predictions in the files `parts`, in the order of the images: [count, 5]."""
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for part in parts:
+        with np.load(part) as arrays:
+            found.append((arrays["images"], arrays["top5"]))
+    images, top5 = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    order = np.argsort(images)
+    assert np.array_equal(images[order], np.arange(count)), "an image was predicted twice, or not at all"
+    return np.asarray(top5[order])
 
 
 def largest_batch(engine: Path) -> int:

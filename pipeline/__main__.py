@@ -3,7 +3,6 @@
 The commands import what they run inside their functions: `--help`, `--version` and bad flags do not wait for torch.
 """
 
-import shlex
 import signal
 import sys
 import traceback
@@ -13,10 +12,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from core import startup
+from core import ranks, startup
 from core.console import console
 from core.text import one_line
-from pipeline import __version__, options
+from pipeline import __version__, options, torchrun
 from pipeline.measure_command import measure
 from pipeline.tell import tell, tell_comparison, tell_run
 
@@ -100,7 +99,7 @@ def compress(
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
         gate=gate, budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
-        again=again, changes=overrides, command=typed(), devices=options.listed(devices), device_images=device_images,
+        again=again, changes=overrides, command=options.typed(), devices=options.listed(devices), device_images=device_images,
         device_keep=device_keep,
     )  # fmt: skip
     raise typer.Exit(tell_run(report, out, options.listed(devices)))
@@ -142,7 +141,7 @@ def compare(
         own = overrides | options.given(checkpoint=network.checkpoint)
         entries[network.name] = Entry(network.model, *recipes_of(network.model, None, own, sweep, wanted))
     out = out or default_comparison(entries.values())
-    found = side_by_side(entries, wanted, out, typed())
+    found = side_by_side(entries, wanted, out, options.typed())
     tell_comparison(found, out)
     for model in found.models:
         if model.reason:
@@ -251,11 +250,6 @@ def doctor() -> None:
         console.print(f"{name:14} {state}", markup=False)
 
 
-def typed() -> str:
-    """The command as the user typed it."""
-    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
-
-
 def main() -> None:
     """Run the command line. Exit codes are the contract's; the last line of the output says in words each that is not 0.
 
@@ -263,17 +257,20 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, terminate)
     code = exit_code_of_command()
-    if code:
+    if code and not (code in (130, 143) and torchrun.reports()):
         print(f"exit code {code}: {MEANINGS[code]}", flush=True)
-    sys.exit(code)
+    ranks.leave(code, stopped=code in (130, 143))
 
 
 def exit_code_of_command() -> int:
     """An unforeseen error keeps its traceback and becomes 70 (EX_SOFTWARE)."""
     try:
-        with startup.prepared():
+        with startup.prepared(), ranks.joined():
             code = app(standalone_mode=False) or 0
     except Terminated:
+        code = 143
+    except ranks.Lost as error:
+        print(f"error: {error}", file=sys.stderr)
         code = 143
     except TyperException as error:
         return refuse(getattr(error, "format_message", error.__str__)())
@@ -282,7 +279,7 @@ def exit_code_of_command() -> int:
     except Exception:
         traceback.print_exc()
         return 70
-    if code in (130, 143):  # typer makes 130 of Ctrl-C
+    if code in (130, 143) and not torchrun.reports():  # typer makes 130 of Ctrl-C
         console.print(f"{MEANINGS[code]}; the same command continues where it stopped")
     return int(code)
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -252,3 +254,8 @@ def amount_of(text: str, units: dict[str, float]) -> float | None:
 def given(**values: Any) -> dict[str, Any]:
     """Those that are not None; `__` in a name stands for the dot of a section."""
     return {key.replace("__", "."): value for key, value in values.items() if value is not None}
+
+
+def typed() -> str:
+    """The command as the user typed it."""
+    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])

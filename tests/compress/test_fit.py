@@ -1,5 +1,6 @@
 """The loop at its edges: few images, none held out, a learning rate of its own for a part."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compress.fit import Task, fit
+from compress.fit import Task, fit, step_of
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
 from compress.train import Train, train
 from data.index import Data, index
@@ -75,6 +76,43 @@ def test_every_group_follows_the_cycle_up_to_its_own_learning_rate() -> None:
     assert seen[0] == pytest.approx(0.5 / 20) and seen[-1] < 0.001
     for group in optimizer.param_groups:
         assert group["weight_decay"] == (5e-4 if group["params"][0].ndim > 1 else 0)
+
+
+def test_the_rate_may_fall_in_drops() -> None:
+    optimizer = optimizer_for(ResNet(TINY), Schedule(epochs=1), lambda name: 0.1)
+    seen = []
+    for step in range(100):
+        set_lr(optimizer, 0.02, step, 100, (0.5, 0.75))
+        seen.append(optimizer.param_groups[0]["lr"])
+    assert seen[0] == pytest.approx(0.05)
+    assert seen[1:50] == pytest.approx([0.1] * 49)
+    assert seen[50:75] == pytest.approx([0.01] * 25) and seen[75:] == pytest.approx([0.001] * 25)
+
+
+def test_a_batch_in_parts_makes_the_same_step() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(10, 1, 8, 8), torch.arange(10)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))  # batch norm would see the parts
+    found = []
+    for accumulate in (1, 4):
+        copied = copy.deepcopy(model)
+        step = step_of(copied, loss, optimizer_for(copied, Schedule(epochs=1), lambda name: 0.1), accumulate=accumulate)
+        found.append((float(step(x, y)), copied[1].weight.detach()))
+    (whole, expected), (parts, weight) = found
+    assert parts == pytest.approx(whole, rel=1e-2)  # bf16, where the CPU has it
+    torch.testing.assert_close(weight, expected, rtol=2e-2, atol=1e-3)
+    assert not torch.equal(weight, model[1].weight)
+
+
+def test_gradients_are_clipped_to_their_common_norm() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    schedule = Schedule(epochs=1, momentum=0.5, weight_decay=0)
+    step = step_of(model, lambda *given: 100 * loss(*given), optimizer_for(model, schedule, lambda name: 0.1), clip=0.25)
+    step(torch.randn(10, 1, 8, 8), torch.arange(10))
+    moved = torch.cat([(old - new.detach()).flatten() for old, new in zip(before, model.parameters(), strict=True)])
+    assert float(moved.norm()) == pytest.approx(0.1 * 1.5 * 0.25, rel=1e-3)  # Nesterov: the gradient and half of it again
 
 
 def test_one_class_is_nothing_to_train_on(small: Small, tmp_path: Path) -> None:

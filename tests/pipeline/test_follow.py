@@ -12,6 +12,7 @@ from compress.follow import derive_schedule
 from core.cache import Artifact, Stages
 from data.index import Data, index
 from data.loader import Augment
+from models.resnet import FAMILY
 from pipeline import __main__ as command_line
 from pipeline.follow import STAGES, follow, trained_as
 from pipeline.recipe import FOLDER, Recipe, load_recipe, recipe_of
@@ -111,7 +112,7 @@ def test_no_flip_is_a_flag_of_every_command_that_trains(
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_recipes_do_not_say_what_follows_the_images(path: Path) -> None:
-    model = "resnet20" if path.stem == "default" else path.stem.partition("-")[0]
+    model = next((part for part in path.stem.split("-") if part in FAMILY), "resnet20")
     recipe = load_recipe(model, path, {}, ["onnxruntime"])
     assert recipe.levels.on and "pruning_ratio" not in recipe.prune.model_fields_set
     assert not any(getattr(recipe, name).model_fields_set for name in STAGES if name != "train")
