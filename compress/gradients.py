@@ -44,5 +44,7 @@ class Gradients:
         self.read = []
 
     def save(self, out: Path) -> None:
-        """Write {"layers": names, "epochs": [[norm of every layer], …]} to `out`/gradients.json."""
+        """Write {"layers": names, "epochs": [[norm of every layer], …]} to `out`/gradients.json, if anything was trained."""
+        if not self.epochs:
+            return
         (out / "gradients.json").write_text(json.dumps({"layers": list(self.weights), "epochs": self.epochs}))
