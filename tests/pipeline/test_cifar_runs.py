@@ -1,5 +1,5 @@
-"""The networks for CIFAR through whole runs, with both kinds of shortcuts: they are trained, get fewer blocks, are searched
-and swept."""
+"""The networks for CIFAR through whole runs, with both kinds of shortcuts: they are trained, get fewer blocks, are searched,
+and one of them is swept."""
 
 import json
 import sys
@@ -49,7 +49,7 @@ def spec_of(stage: Path) -> dict[str, Any]:
         ("resnet32", "resnet20", 0.35, "A"),  # resnet20 has six tenths of the MACs
     ],
 )
-def test_a_network_for_cifar_is_trained_searched_and_swept(
+def test_a_network_for_cifar_is_trained_and_searched(
     model: str, student: str | None, share: float, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = ["--set", f"train.shortcut={SHORTCUTS[option]}", *(["--set", f"student.arch={student}"] if student else [])]
@@ -62,9 +62,10 @@ def test_a_network_for_cifar_is_trained_searched_and_swept(
     assert len(shares) == 1 + bool(student) and share - 0.06 < shares[-1] < share + 0.06
     assert any(note.startswith("The search built ") for note in report["notes"])
 
-    report = compressed(monkeypatch, model, tmp_path, *settings, "--sweep", "0.2,0.6")
-    rows = {row["variant"]: row["macs"] for row in report["rows"] if row["id"].startswith("student-int8")}
-    assert len(rows) == 2 and len(set(rows.values())) == 2
+    if not student:
+        report = compressed(monkeypatch, model, tmp_path, *settings, "--sweep", "0.2,0.6")
+        rows = {row["variant"]: row["macs"] for row in report["rows"] if row["id"].startswith("student-int8")}
+        assert len(rows) == 2 and len(set(rows.values())) == 2
     depth = (int((student or model).removeprefix("resnet")) - 2) // 6
     for stage in (tmp_path / "stages").glob("distill-*"):
         spec = spec_of(stage)
