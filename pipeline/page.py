@@ -56,6 +56,9 @@ def compress(
         check_trainable(variant, images.metrics, bool(sweep))
     # Checks come first, so that errors appear before hours are spent on the student.
     check(recipe, step, images, teacher)
+    if recipe.finetune and images.metrics["trainable"]:  # an impossible student is refused before engines are built
+        for variant in variants.values():
+            step(derive_student, variant.student, teacher=teacher)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
     base = Base(images, checked, teacher, baseline)
 
