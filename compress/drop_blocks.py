@@ -55,8 +55,7 @@ def drop_blocks(config: DropBlocks, out: Path, *, model: Path, images: Path) -> 
     if without_all(network, shape) > (1 - config.removed + POINT) * before["macs"]:
         raise OutOfReach(f"the blocks of {spec.arch} that can be dropped have less than {config.removed:.1%} of its MACs")
     skip(network, list(batches(split, BATCH, shuffle=True, limit=config.images)), config.removed, shape)
-    kept = [[i for i, block in enumerate(stage) if not block.skipped] for stage in blocks_of(network)]
-    shallow, spec = with_blocks(network, spec, kept)
+    shallow, spec, kept = without_skipped(network, spec)
     reestimate(shallow, (x for x, _ in batches(split, 128, shuffle=True, limit=config.norm_images)))
     save(shallow, spec, out)
     return {
@@ -65,6 +64,12 @@ def drop_blocks(config: DropBlocks, out: Path, *, model: Path, images: Path) -> 
         "after": cost(shallow, shape),
         "val_top1": {"norm_reestimated": top1(shallow, Split(images, "val"))},
     }
+
+
+def without_skipped(network: ResNet, spec: Spec) -> tuple[ResNet, Spec, list[list[int]]]:
+    """A copy of `network` without the blocks that are skipped, its spec, and the blocks that each stage keeps."""
+    kept = [[i for i, block in enumerate(stage) if not block.skipped] for stage in blocks_of(network)]
+    return *with_blocks(network, spec, kept), kept
 
 
 def skip(network: ResNet, images: Batches, removed: float, shape: tuple[int, int, int]) -> None:

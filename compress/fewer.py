@@ -10,10 +10,9 @@ from typing import Any
 from pydantic import Field
 from torch import nn
 
-from compress.budget import Measured
+from compress.budget import Measured, OutOfReach
 from compress.cut import cut
-from compress.derive import with_blocks
-from compress.drop_blocks import droppable
+from compress.drop_blocks import droppable, without_skipped
 from compress.prunable import CannotPrune
 from compress.prune import Prune
 from compress.ratio import ratio_without
@@ -22,7 +21,7 @@ from core.config import Config
 from data.loader import Split
 from models.checkpoint import load
 from models.cost import cost
-from models.resnet import ResNet, Spec, blocks_of
+from models.resnet import ResNet, Spec
 
 CLEARLY = 0.9  # of the latency: a difference below this is not worth another way of pruning
 LEAST = 0.1  # of the MACs: the difference between networks that are closer cannot be measured
@@ -58,7 +57,7 @@ def fewer(
     try:
         ratio, _ = ratio_without(network, spec, once, removed, shape)
         narrow = cut(network, spec, once.model_copy(update={"pruning_ratio": ratio}), shape)
-    except CannotPrune:
+    except (CannotPrune, OutOfReach):  # fewer channels cannot do the same
         return {"fewer": "blocks"}
     networks = {"all": network, "channels": narrow, "blocks": shallow}
     times = trial(list(networks.values()), config.target, options=config.options, threads=config.threads, images=images,
@@ -71,17 +70,11 @@ def fewer(
 def shallower(network: ResNet, spec: Spec, most: float, shape: tuple[int, int, int]) -> tuple[nn.Module, float]:
     """`network` without as many blocks as have the share `most` of its MACs, or less, from all stages; and their share."""
     whole = cost(network, shape)["macs"]
-    skipped, removed = [], 0.0
     blocks = droppable(network)
     for block in blocks[::2] + blocks[1::2]:
         block.skipped = True
-        share = 1 - cost(network, shape)["macs"] / whole
-        if share > most:
-            block.skipped = False
-            continue
-        skipped.append(block)
-        removed = share
-    kept = [[i for i, block in enumerate(stage) if block not in skipped] for stage in blocks_of(network)]
-    for block in skipped:
+        block.skipped = 1 - cost(network, shape)["macs"] / whole <= most
+    shallow, *_ = without_skipped(network, spec)
+    for block in blocks:
         block.skipped = False
-    return with_blocks(network, spec, kept)[0], removed
+    return shallow, 1 - cost(shallow, shape)["macs"] / whole

@@ -86,13 +86,13 @@ def whole_batch_norm(model: nn.Module, device: torch.device, on: bool) -> Iterat
 def synchronized(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The forward pass of `norm` over the batches of all ranks; it changes the statistics of `norm`."""
     kind = nn.SyncBatchNorm if device.type == "cuda" else SyncBatchNormOnCpu
-    twin = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    synced = kind(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
     for name, tensor in (*norm.named_parameters(), *norm.named_buffers()):
-        setattr(twin, name, tensor)
+        setattr(synced, name, tensor)
 
     def forward(x: Tensor) -> Tensor:
-        twin.training = norm.training  # frozen layers stay in evaluation mode
-        return cast(Tensor, twin(x))
+        synced.training = norm.training  # frozen layers stay in evaluation mode
+        return cast(Tensor, synced(x))
 
     return forward
 

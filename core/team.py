@@ -2,6 +2,9 @@
 
 Those that wait for a call wait in the store: this uses no processor time, and may last hours. Every call has a process group of
 its own: an error of one rank closes it, which ends the call on the ranks that wait for a message from this one.
+
+Calls and errors are pickled, like the objects that torch.distributed itself gathers. They come from processes of the same
+command. torchrun's store has no password: its port belongs into a network that is trusted.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """Measures what ships in OUT on devices over ssh, and adds their rows to the report.
 
 The results of a device are stages like all others: where nothing has changed, they come from the cache. What the device is (its
-CPU, its versions) is part of their keys, so it is asked first.
+CPU, its versions) is part of their keys, so this is read first.
 """
 
 from collections.abc import Mapping, Sequence

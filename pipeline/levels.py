@@ -174,7 +174,7 @@ class Levels:
         found = drop(predictions, candidate, self.judge)
         assert found is not None
         self.networks[name] = network
-        self.tried[name] = Level(name, macs / self.whole, macs, round(epochs, 2), found, by)
+        self.tried[name] = Level(name=name, share=macs / self.whole, macs=macs, epochs=round(epochs, 2), drop=found, by=by)
         console.print(f"  {name}: {found.points:+.2f} points after {epochs:g} epochs, n = {found.n:,}", markup=False)
         return self.tried[name]
 

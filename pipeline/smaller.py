@@ -10,9 +10,9 @@ from compress.ratio import Ratio, find_ratio
 from compress.search import Search, search
 from core.cache import Artifact, Stages
 from core.console import console
-from export import targets
 from models.checkpoint import load
 from models.cost import cost
+from pipeline.builder import EngineBuilder
 from pipeline.plan import machines
 from pipeline.recipe import Recipe
 from pipeline.student import Base
@@ -36,11 +36,10 @@ class Smaller:
         if first != "quicker":
             self.first = first
             return None
-        int8 = [name for name, options in recipe.targets.items() if targets.get(name).placement(options.profile)]
-        timed = [name for name in int8 if recipe.targets[name].profile.is_here and is_timed(name)]
-        if recipe.prefer == "size" or not timed:
+        builders = [EngineBuilder.of(recipe, self.step, name, self.base.images) for name in recipe.targets]
+        target = next((builder.name for builder in builders if builder.placement and builder.runs), None)
+        if recipe.prefer == "size" or target is None:
             return None
-        target = timed[0]
         options = recipe.targets[target].model_dump(mode="json")
         config = Fewer(target=target, options=options, threads=recipe.measure.threads, prune=recipe.prune)
         context = machines(recipe, [target])
@@ -124,11 +123,6 @@ class Smaller:
 
     def macs(self, model: Artifact) -> float:
         return float(cost(load(model.path)[0], self.base.images.metrics["input_shape"])["macs"])
-
-
-def is_timed(target: str) -> bool:
-    module = targets.get(target)
-    return not (module.unavailable() or module.cannot_run())
 
 
 def no_trial(*_: object, **__: object) -> list[dict[str, float]]:

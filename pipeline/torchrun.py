@@ -49,7 +49,8 @@ def main() -> None:
 def code_of(failures: Mapping[int, Failure]) -> int:
     """The exit code of a command whose processes have ended with those `failures`, by rank. Says what the main one has not."""
     killed = {rank: signal.Signals(-found.exitcode) for rank, found in failures.items() if found.exitcode < 0}
-    for rank, number in killed.items():
+    if killed:
+        rank, number = next(iter(killed.items()))
         why = number.name + (", perhaps for lack of memory" if number is signal.SIGKILL else "")
         print(f"error: rank {rank} (process {failures[rank].pid}) was killed by {why}; {CONTINUES}", file=sys.stderr)
         return last(143, "terminated")

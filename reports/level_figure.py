@@ -3,14 +3,14 @@
 from measure.statistics import tango_interval
 from measure.verdict import Part
 from reports.axis import Axis, linear
-from reports.level import LevelTried
+from reports.level import Level
 from reports.schema import Report, Row
 
 
 class Tried(Part):
     """A level; the places of its drop and of the 95 % limits on the axis; the rows of its judged engines."""
 
-    level: LevelTried
+    level: Level
     at: float
     low: float
     high: float

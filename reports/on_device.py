@@ -104,7 +104,7 @@ def read_devices(out: Path) -> list[DeviceRecord]:
 
 
 def forget_unavailable(out: Path) -> None:
-    """Remove the records of devices that could not be had: a new run does not ask for them."""
+    """Remove the records of devices that could not be had: a new run does not measure on them."""
     for record in read_devices(out):
         if not record.available:
             (out / FOLDER / f"{record.device}.json").unlink()

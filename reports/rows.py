@@ -24,7 +24,6 @@ from reports.budget_notes import budget_notes
 from reports.classes import confusions, gained_images, lost_images, per_class
 from reports.contamination import contamination_notes
 from reports.findings import findings
-from reports.level import LevelTried
 from reports.on_device import devices_seen, read_run
 from reports.provenance import provenance_notes, provenance_of
 from reports.run_folder import RunRecord, TargetResult
@@ -86,7 +85,7 @@ def collect(out: Path) -> Report:
         gained_images=[image for result in run.targets for image in gained_images(result, dataset, run.judge, judging.name)],
         confusions=[pair for result in run.targets for pair in confusions(result, dataset, result.judged_by(run.judge))],
         devices=devices_seen(out),
-        levels=[LevelTried(**vars(level), ships=level.name in shipping) for level in run.levels],
+        levels=[level.model_copy(update={"ships": level.name in shipping}) for level in run.levels],
     )
 
 
@@ -103,8 +102,8 @@ def exit_code(report: Report, devices: Collection[str] = ()) -> int:
     STRICT does not count if there is nothing to judge because all engines are only prepared.
     """
     prepared = not report.gate.rows and any(row.status == "prepared" for row in report.rows)
-    asked = (row for row in report.rows if row.device in devices)
-    missing = bool(missing_requested(report)) or any(row.status == "unavailable" for row in asked)
+    named = (row for row in report.rows if row.device in devices)
+    missing = bool(missing_requested(report)) or any(row.status == "unavailable" for row in named)
     return exit_code_of(report.gate.verdict, report.gate.strict and not prepared, missing)
 
 

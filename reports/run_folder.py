@@ -12,7 +12,7 @@ from core.engine_name import EngineName
 from measure.gate import Gate
 from measure.judge import Judge, judge_of
 from measure.predictions import Predictions, read_predictions
-from measure.verdict import Drop, Verdict
+from measure.verdict import Verdict
 from reports.level import Level
 from reports.schema import Dataset, Environment
 
@@ -283,6 +283,6 @@ def read_record(out: Path) -> RunRecord:
         students={variant: stage(path) for variant, path in record["students"].items()},
         stages=[stage(entry["path"], cached=entry["cached"], name=entry["name"]) for entry in record["stages"]],
         targets=[target(entry) for entry in record["targets"]],
-        levels=[Level(**{**entry, "drop": Drop(**entry["drop"])}) for entry in record.get("levels", [])],
+        levels=[Level(**entry) for entry in record.get("levels", [])],
         notes=record.get("notes", []),
     )

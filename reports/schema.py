@@ -9,7 +9,7 @@ from measure.gate import Gate
 from measure.verdict import Accuracy, Agreement, Drop, Part, Verdict
 from reports.changed import ClassDrop, Confusion, LostImage
 from reports.device_seen import DeviceSeen
-from reports.level import LevelTried
+from reports.level import Level
 
 Metric = Literal["top1", "agreement"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "mixed"]
@@ -286,5 +286,5 @@ class Report(Part):
     lost_images: list[LostImage] = Field(default_factory=list)
     gained_images: list[LostImage] = Field(default_factory=list)
     confusions: list[Confusion] = Field(default_factory=list)
-    levels: list[LevelTried] = Field(default_factory=list)
+    levels: list[Level] = Field(default_factory=list)
     devices: list[DeviceSeen] = Field(default_factory=list)

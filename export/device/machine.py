@@ -1,4 +1,7 @@
-"""What a device is, and what it does at this moment: for `respress measure`. It is not part of a bundle."""
+"""What a device is, and what it does at this moment: for `respress measure`. It is not part of a bundle.
+
+Nothing of respress is on a device: this imports none of it.
+"""
 
 from __future__ import annotations
 

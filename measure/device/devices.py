@@ -27,7 +27,7 @@ class Device(Config):
     python    the command or the path of its Python, which needs numpy and the runtimes; relative to the user's home there
     targets   those to be measured there; none: all that the run has
     threads   of an engine; None: the physical cores that a process may use there
-    sudo      nvpmodel and jetson_clocks are asked through `sudo -n`
+    sudo      nvpmodel and jetson_clocks run through `sudo -n`
     options   of ssh, such as ["-F", "ssh_config"] or ["-i", "~/.ssh/pi5"]
     """
 

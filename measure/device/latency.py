@@ -26,9 +26,7 @@ class Heard:
         self.refused: dict[str, str] = {}
 
     def hear(self, message: dict[str, Any]) -> None:
-        if "again" in message:  # the connection was lost: all turns of a measurement have to be of one hour
-            self.__init__()  # type: ignore[misc]
-        elif "conditions" in message:
+        if "conditions" in message:
             self.conditions.append(message["conditions"])
         elif "turns" in message:
             self.turns.append(message["turns"])
@@ -67,6 +65,8 @@ def latency_on_device(config: Measure, out: Path, *, reach: Reach, engines: dict
     with progress() as bar:
         task = bar.add_task("latency on the device", total=config.planned_turns)
         for message in reach(job, members):
+            if "again" in message:  # the connection was lost: all turns of a measurement have to be of one hour
+                heard = Heard()
             heard.hear(message)
             bar.update(task, completed=len(heard.turns))
     return metrics_of(config, heard)

@@ -49,7 +49,7 @@ class Link:
         return found
 
     def talk(self, job: Message, members: Callable[[], Iterable[Member]]) -> Iterator[Message]:
-        """The messages of the job. `members` are its files, asked for again after a lost connection.
+        """The messages of the job. `members` are its files, which are made again after a lost connection.
 
         Then {"again": True} is the first message. Raises DeviceError with one line.
         """

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from measure.device.devices import Device
 
-PATIENCE = 10  # seconds until a host has to answer
+PATIENCE = 10  # seconds until a host has to reply
 OPTIONS = ("BatchMode=yes", f"ConnectTimeout={PATIENCE}", "ServerAliveInterval=10", "ServerAliveCountMax=3")
 LOST = 255  # ssh's own exit code: the connection, and not the command
 # The interpreter writes the first module that comes, up to a NUL byte, and starts it.
@@ -44,7 +44,7 @@ SHELL = "; ".join(
 
 
 class DeviceError(Exception):
-    """The device cannot be had, or what it was asked to do cannot be done; one line."""
+    """The device cannot be had, or a job cannot be done there; one line."""
 
 
 class DeviceLost(DeviceError):
@@ -64,7 +64,7 @@ class Ssh:
         user = [str(Path(option).expanduser()) if option.startswith("~") else option for option in device.options]
         self.command = ["ssh", *user, *options, "-o", f"ControlPath={self.socket}"]
         self.log = (Path(self.folder.name) / "log").open("w+")
-        # `cat` ends with this process, whatever ends it, and the master connection with it.
+        # `cat` ends with this process, also when this is killed, and the master connection with it.
         self.master = subprocess.Popen(
             [*self.command, "-o", "ControlMaster=yes", "-o", "ControlPersist=no", "-T", device.host, "cat"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.log,

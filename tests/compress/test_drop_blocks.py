@@ -10,6 +10,7 @@ import compress.drop_blocks as drop_blocks_module
 from compress.budget import OutOfReach
 from compress.drop_blocks import DropBlocks, drop_blocks, droppable
 from compress.fewer import Fewer, fewer
+from compress.prune import Prune
 from models.checkpoint import load, save, untrained
 from models.cost import cost
 from models.resnet import ResNet, Spec, blocks_of, family_spec
@@ -115,6 +116,13 @@ def test_blocks_go_where_that_is_clearly_quicker(images: Path, tmp_path: Path, b
     found = compared(images, model, blocks)
     assert found["fewer"] == first and 0.4 < found["removed"] <= 0.5
     assert found["p50"] == {"all": 2.0, "channels": 1.0, "blocks": blocks}
+
+
+def test_blocks_go_where_channels_cannot(images: Path, tmp_path: Path) -> None:
+    model = tiny(tmp_path / "model", narrow("res2net50_26w_4s", (4, 4)))
+    config = Fewer(target="onnxruntime", prune=Prune(residual=False))
+    found = fewer(config, model, model=model, images=images, baseline=model, trial=lambda *_, **__: [])
+    assert found == {"fewer": "blocks"}
 
 
 def test_a_network_without_blocks_that_can_go_loses_channels(images: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ if "--help" in sys.argv:
     print({help!r})
     sys.exit(0)
 options = dict(word.partition("=")[::2] for word in sys.argv[1:])
-with (here / "asked.txt").open("a") as file:
+with (here / "options.txt").open("a") as file:
     print(*sys.argv[1:], file=file)
 if options.get("--onnx") in {refused!r}:
     print("[01/01/2026-00:00:00] [E] [TRT] node 7 is not what we take")
@@ -99,9 +99,9 @@ def start(device: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def builds(device: Path) -> list[list[str]]:
-    """What trtexec was asked to build, less what it was asked to run."""
-    asked = [line.split() for line in (device / "asked.txt").read_text().splitlines()]
-    return [words for words in asked if words[0].startswith("--onnx=")]
+    """The options of each build by trtexec; not those of its runs."""
+    given = [line.split() for line in (device / "options.txt").read_text().splitlines()]
+    return [words for words in given if words[0].startswith("--onnx=")]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_trtexec_that_refuses_everything_is_one_line_and_1(device: Path) -> None
     assert done.stderr == "no file can be built on this device; see trtexec.log\n"
 
 
-def test_the_file_that_is_asked_for_is_the_only_one(device: Path) -> None:
+def test_the_file_that_is_named_is_the_only_one(device: Path) -> None:
     trtexec(device, "10.3")
     assert start(device, "legacy.onnx").returncode == 0
     assert [words[0] for words in builds(device)] == ["--onnx=legacy.onnx"]

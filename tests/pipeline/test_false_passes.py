@@ -26,7 +26,7 @@ from pipeline.minutes import Plan
 from pipeline.recipe import Levels as Settings
 from reports.level import Level
 from reports.run_folder import UNPRUNED
-from tests.pipeline.untrained import Untrained
+from tests.pipeline.untrained import Untrained, level_of
 
 LIMIT = 1.0  # points
 GAINED = 0.02  # share of the images; another such share is lost beside the drop
@@ -67,11 +67,11 @@ class Drawn(Untrained):
     def level(self, share: float, start: Artifact, whole: bool = False) -> str:
         name = f"{100 * share:.0f}%"
         self.networks[name] = start
-        self.tried[name] = Level(name, share, 100 * share, 1, self.engines.drop(self.n))
+        self.tried[name] = level_of(name, share, 1, self.engines.drop(self.n))
         return name
 
     def trained(self, name: str, others: bool) -> Level:
-        self.tried[name] = Level(name, 0.5, 50, 10, self.engines.drop(self.n))
+        self.tried[name] = level_of(name, 0.5, 10, self.engines.drop(self.n))
         return self.tried[name]
 
 

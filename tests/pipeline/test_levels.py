@@ -19,7 +19,7 @@ from pipeline.minutes import Plan
 from pipeline.recipe import Levels as Settings
 from pipeline.recipe import load_recipe
 from reports.level import Level
-from tests.pipeline.untrained import Untrained
+from tests.pipeline.untrained import Untrained, level_of
 
 N = 4000
 SHARES = (0.75, 0.5, 0.35, 0.25)
@@ -48,14 +48,14 @@ class Scripted(Untrained):
         self.starts = {**getattr(self, "starts", {}), name: start}
         nearest = min(self.short_drops, key=lambda known: abs(known - share))
         self.networks[name] = Artifact(Path(name), {})
-        self.tried[name] = Level(name, share, 100 * share, 1, dropped(self.short_drops[nearest]))
+        self.tried[name] = level_of(name, share, 1, dropped(self.short_drops[nearest]))
         return name
 
     def trained(self, name: str, others: bool) -> Level:
         share = self.tried[name].share
         nearest = min(self.whole_drops, key=lambda known: abs(known - share))
         self.networks[name] = Artifact(Path(f"{name} trained"), {})
-        self.tried[name] = Level(name, share, 100 * share, 3, dropped(self.whole_drops[nearest]))
+        self.tried[name] = level_of(name, share, 3, dropped(self.whole_drops[nearest]))
         return self.tried[name]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from compress.budget import OutOfReach
 from core.cache import Artifact
-from pipeline import smaller
+from pipeline.builder import EngineBuilder
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.smaller import Smaller
 
@@ -35,7 +35,7 @@ class Steps:
 
 def made(monkeypatch: pytest.MonkeyPatch, steps: Steps, *changes: tuple[str, Any], runs: bool = True) -> Smaller:
     monkeypatch.setattr(Smaller, "macs", lambda self, model: 100.0)
-    monkeypatch.setattr(smaller, "is_timed", lambda target: runs)
+    monkeypatch.setattr(EngineBuilder, "runs", runs)
     recipe: Recipe = load_recipe("resnet20", None, dict(changes), ["onnxruntime"])
     base: Any = SimpleNamespace(teacher=Artifact(Path("teacher"), {}), baseline=None, images=None)
     return Smaller(recipe, steps, base)  # type: ignore[arg-type]

@@ -4,7 +4,13 @@ from types import SimpleNamespace
 from typing import Any
 
 from core.cache import Artifact
+from measure.verdict import Drop
 from pipeline import levels
+from reports.level import Level
+
+
+def level_of(name: str, share: float, epochs: float, drop: Drop) -> Level:
+    return Level(name=name, share=share, macs=100 * share, epochs=epochs, drop=drop)
 
 
 class Untrained(levels.Levels):
