@@ -28,7 +28,8 @@ from torch.nn.functional import cross_entropy
 from benchmarks.conditions import RESULTS, conditions, started_with
 from benchmarks.table import OURS, median_of, with_section
 from compress.cut import cut
-from compress.fit import Task, device_and_precision, fit
+from compress.device import device_and_precision
+from compress.fit import Task, fit
 from compress.plan import Cut
 from compress.schedule import Schedule, optimizer_for
 from core.console import console

@@ -26,11 +26,11 @@ class Average:
         In the first steps the decay is lower, otherwise the average of a short training would stay close to its start.
         """
         keep = min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                self.values[name].lerp_(tensor, 1 - keep)
-            else:
-                self.values[name].copy_(tensor)
+        state = model.state_dict()
+        floats = [name for name, tensor in state.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.values[name] for name in floats], [state[name] for name in floats], 1 - keep)
+        for name in state.keys() - floats:
+            self.values[name].copy_(state[name])
 
     @contextmanager
     def inside(self, model: nn.Module) -> Iterator[None]:

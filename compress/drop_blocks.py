@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from compress.budget import OutOfReach
 from compress.derive import with_blocks
+from compress.device import device_batches, reestimated
 from compress.fit import top1
 from compress.prune_sensitivity import BATCH, Batches, log_probabilities, lost
 from compress.ratio import POINT
 from core.config import Config
-from data.loader import Split, batches
-from models.batchnorm import reestimate
+from data.loader import Split
 from models.blocks import Residual
 from models.checkpoint import load, save
 from models.cost import cost
@@ -54,9 +54,9 @@ def drop_blocks(config: DropBlocks, out: Path, *, model: Path, images: Path) -> 
     before = cost(network, shape)
     if without_all(network, shape) > (1 - config.removed + POINT) * before["macs"]:
         raise OutOfReach(f"the blocks of {spec.arch} that can be dropped have less than {config.removed:.1%} of its MACs")
-    skip(network, list(batches(split, BATCH, shuffle=True, limit=config.images)), config.removed, shape)
+    skip(network, list(device_batches(split, BATCH, shuffle=True, limit=config.images)), config.removed, shape)
     shallow, spec, kept = without_skipped(network, spec)
-    reestimate(shallow, (x for x, _ in batches(split, 128, shuffle=True, limit=config.norm_images)))
+    reestimated(shallow, split, config.norm_images)
     save(shallow, spec, out)
     return {
         "kept_blocks": kept,

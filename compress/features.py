@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from compress.fit import device_and_precision
+from compress.device import device_batches, to_device
 from core.config import Config
 from core.console import progress
-from data.loader import Split, batches
+from data.loader import Split
 from models.checkpoint import AnySpec, classifier, load
 
 
@@ -54,9 +54,8 @@ def features_of(
     `network` computes in `precision`. The file is written when it does not exist yet, completely or not at all.
     """
     if not file.exists():
-        device, _ = device_and_precision()
         whole = precision is torch.float32
-        network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        device = to_device(network.eval())
         temporary = file.with_suffix(".tmp")
         found = np.lib.format.open_memmap(temporary, "w+", np.float32, (len(split), head.in_features))
         read: list[np.ndarray] = []
@@ -69,8 +68,8 @@ def features_of(
             torch.backends.cudnn.flags(enabled=True, allow_tf32=not whole),  # TF32 has 10 of the 23 bits of float32
         ):
             task = bar.add_task("features", total=len(split))
-            for x, _ in batches(split, batch_size):
-                network(x.to(device, memory_format=torch.channels_last))
+            for x, _ in device_batches(split, batch_size):
+                network(x)
                 found[done : done + len(x)] = read.pop()
                 done += len(x)
                 bar.advance(task, len(x))

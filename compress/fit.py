@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from compress.average import Average
+from compress.device import device_and_precision, device_batches, on_device, to_device
 from compress.gradients import Gradients
 from compress.minutes import Pace, pace_of
 from compress.on_cpu import quick_on_cpu
+from compress.on_gpu import quick_on_gpu
 from compress.parallel import averaging, check_batch, mean_over_ranks, on_all_ranks, share_buffers, whole_batch_norm
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
 from core import ranks
 from core.console import console, progress
-from data.loader import Batch, Split, batches
+from data.loader import Batch, Split
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 SEEDS = 10**6  # between the seeds of two ranks, for dropout
@@ -75,8 +77,8 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     """
     model = task.model
     since = time.perf_counter() if since is None else since
-    device, dtype = device_and_precision()
-    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
+    _, dtype = device_and_precision()
+    device = to_device(model)
     optimizer = optimizer_for(model, schedule, task.lr_of or (lambda name: schedule.lr))
     train, val = Split(task.images, "train"), Split(task.images, "val")
     steps = max(1, len(train) // schedule.batch_size)
@@ -112,14 +114,15 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     train_step = step_of(model, task.loss, optimizer, batch, task.partly, schedule.accumulate, schedule.clip)
     epochs, first = math.ceil(total_steps / steps), len(history)
     task.before_step(first / max(1, epochs))
-    with whole_batch_norm(model, device, schedule.sync_batch_norm), quick_on_cpu(model, device), progress() as bar:
+    with quick(model, device, schedule), progress() as bar:
         row = bar.add_task(task.label, total=total_steps, completed=first * steps)
+        steady = epochs_from(task, schedule, first, epochs)
         for epoch in range(first, epochs):
             torch.manual_seed(schedule.seed * 1000 + epoch + SEEDS * ranks.rank())
             model.train()
             total = torch.zeros((), device=device)
             of_epoch = min(steps, total_steps - epoch * steps)
-            for step, (x, y) in enumerate(islice(epoch_of(task, schedule, epoch), of_epoch)):
+            for step, (x, y) in enumerate(islice(steady, of_epoch)):
                 set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps, schedule.drops)
                 task.before_step((epoch * steps + step) / total_steps)
                 total += train_step(x, y)
@@ -154,20 +157,20 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     }
 
 
-def epoch_of(task: Task, schedule: Schedule, number: int) -> Iterator[Batch]:
-    """The batches of the epoch with that number."""
-    split = Split(task.images, "train", schedule.augment, schedule.seed * 1000 + number)
+def epochs_from(task: Task, schedule: Schedule, first: int, epochs: int) -> Iterator[Batch]:
+    """The batches of the epochs `first` … `epochs` - 1, one after the other."""
+    split = Split(task.images, "train", schedule.augment)
     if task.by_index:
         split.labels = np.arange(len(split))
     split.decode = task.decode
-    return batches(split, schedule.batch_size, shuffle=True, divided="batches")
+    seeds = [schedule.seed * 1000 + number for number in range(first, epochs)]
+    return device_batches(split, schedule.batch_size, shuffle=True, divided="batches", seeds=seeds)
 
 
 def pace_on(task: Task, schedule: Schedule, given: float) -> Pace:
     """The pace of the training `task` on this machine; `given` are the seconds that it has. The model does not change."""
     model = task.model
-    device, _ = device_and_precision()
-    model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
+    device = to_device(model)
     train, val = Split(task.images, "train"), Split(task.images, "val")
     batch = min(schedule.batch_size, len(train))
     unchanging = optimizer_for(model, schedule, lambda name: 0.0)
@@ -177,8 +180,19 @@ def pace_on(task: Task, schedule: Schedule, given: float) -> Pace:
         task.before_step(share)
         return still(x, y)
 
-    with whole_batch_norm(model, device, schedule.sync_batch_norm), quick_on_cpu(model, device):
-        return pace_of(model, trial, lambda: epoch_of(task, schedule, 0), lambda: top1(model, val), given)
+    with quick(model, device, schedule):
+        return pace_of(model, trial, lambda: epochs_from(task, schedule, 0, 1), lambda: top1(model, val), given)
+
+
+@contextmanager
+def quick(model: nn.Module, device: torch.device, schedule: Schedule) -> Iterator[None]:
+    """Inside, `model` trains on `device` as fast as that can; several processes see batch norm as `schedule` says."""
+    with (
+        whole_batch_norm(model, device, schedule.sync_batch_norm),
+        quick_on_cpu(model, device),
+        quick_on_gpu(model, device) if schedule.accumulate == 1 else nullcontext(),
+    ):
+        yield
 
 
 def step_of(
@@ -202,7 +216,6 @@ def step_of(
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         weight = ranks.size() / (batch or len(x))
-        x, y = x.to(device, memory_format=torch.channels_last), y.to(device)
         optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=device)
         parts = list(zip(x.tensor_split(accumulate), y.tensor_split(accumulate), strict=True))
@@ -265,14 +278,6 @@ def check_finite(total: float, schedule: Schedule, epoch: int, step: int) -> Non
         )
 
 
-def device_and_precision() -> tuple[torch.device, torch.dtype]:
-    """CUDA where there is a GPU; bf16 where the hardware multiplies it, fp16 on older GPUs, else float32."""
-    if torch.cuda.is_available():
-        return torch.device("cuda"), torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.device("cpu"), torch.bfloat16 if native else torch.float32
-
-
 def top1(model: nn.Module, split: Split, batch_size: int = 250) -> float | None:
     """Top-1 of `model` on `split` in percent, in the training precision; for choices, never for the gate.
 
@@ -284,14 +289,12 @@ def top1(model: nn.Module, split: Split, batch_size: int = 250) -> float | None:
 @torch.inference_mode()
 def right(model: nn.Module, split: Split, batch_size: int = 250) -> np.ndarray:
     """Which images of `split` `model` predicts correctly, in the training precision: bool [N]."""
-    device, dtype = device_and_precision()
-    home = next(model.parameters()).device
-    model.eval().to(device)
-    share_buffers(model)
-    found = [np.zeros(0, bool)]
-    for x, y in batches(split, batch_size, divided="images"):
-        x = x.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-            found.append((model(x).argmax(1).cpu() == y).numpy())
-    model.to(home)
-    return np.concatenate(ranks.gather(np.concatenate(found)))
+    _, dtype = device_and_precision()
+    model.eval()
+    found = [torch.zeros(0, dtype=torch.bool)]
+    with on_device(model) as device:
+        share_buffers(model)
+        for x, y in device_batches(split, batch_size, divided="images"):
+            with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+                found.append(model(x).argmax(1) == y)
+    return np.concatenate(ranks.gather(torch.cat([part.cpu() for part in found]).numpy()))

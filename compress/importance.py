@@ -8,6 +8,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn import functional
 
+from compress.device import on_device
+
 Importance = Literal["l1", "l2", "taylor", "fisher", "bn_scale", "fpgm", "random"]
 GRADIENTS = ("taylor", "fisher")  # they need `accumulate_gradients` first
 
@@ -64,14 +66,15 @@ def accumulate_gradients(name: Importance, model: nn.Module, batches: Iterable[t
     if name not in GRADIENTS:
         return
     model.eval()
-    total = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
-    for x, y in batches:
-        size = 1 if name == "fisher" else len(x)
-        for image, label in zip(torch.split(x, size), torch.split(y, size), strict=True):
-            model.zero_grad()
-            functional.cross_entropy(model(image), label).backward()  # type: ignore[no-untyped-call]
-            for parameter, kept in total.items():
-                if parameter.grad is not None:
-                    kept += parameter.grad**2 if name == "fisher" else parameter.grad
-    for parameter, kept in total.items():
-        parameter.grad = kept
+    with on_device(model) as device:
+        total = {parameter: torch.zeros_like(parameter) for parameter in model.parameters()}
+        for x, y in batches:
+            size = 1 if name == "fisher" else len(x)
+            for image, label in zip(torch.split(x.to(device), size), torch.split(y.to(device), size), strict=True):
+                model.zero_grad()
+                functional.cross_entropy(model(image), label).backward()  # type: ignore[no-untyped-call]
+                for parameter, kept in total.items():
+                    if parameter.grad is not None:
+                        kept += parameter.grad**2 if name == "fisher" else parameter.grad
+        for parameter, kept in total.items():
+            parameter.grad = kept

@@ -11,13 +11,13 @@ from pydantic import Field
 from torch import nn
 
 from compress.cut import cut
+from compress.device import device_batches, reestimated
 from compress.fit import top1
 from compress.importance import accumulate_gradients
 from compress.plan import Cut, read_plan
 from compress.prunable import CannotPrune, unprunable
 from core.text import some
-from data.loader import Split, batches
-from models.batchnorm import reestimate
+from data.loader import Split
 from models.blocks import SplitBlock
 from models.checkpoint import load, respecified, save
 from models.cost import cost
@@ -49,11 +49,12 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | N
     ratios = read_plan(plan) if plan else {}
 
     def refresh(changed: nn.Module) -> None:
-        reestimate(changed, (x for x, _ in batches(split, 128, shuffle=True, limit=config.norm_images)))
+        reestimated(changed, split, config.norm_images)
         gradients(changed)
 
     def gradients(changed: nn.Module) -> None:
-        accumulate_gradients(config.importance, changed, batches(split, 64, shuffle=True, limit=config.gradient_images))
+        read = device_batches(split, 64, shuffle=True, limit=config.gradient_images)
+        accumulate_gradients(config.importance, changed, read)
 
     gradients(network)
     ratio, notes = config.pruning_ratio, []
@@ -73,7 +74,7 @@ def prune(config: Prune, out: Path, *, model: Path, images: Path, plan: Path | N
     val = Split(images, "val")
     unpruned, untouched = top1(network, val), top1(pruned, val)
     if after != before:
-        reestimate(pruned, (x for x, _ in batches(split, 128, shuffle=True, limit=config.norm_images)))
+        reestimated(pruned, split, config.norm_images)
     save(pruned, spec, out)
     return {
         "pruning_ratio": ratio,

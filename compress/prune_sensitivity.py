@@ -5,7 +5,6 @@ the inner widths of all blocks of a stage, or its residual stream; in a user's o
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from compress.cut import cut
-from compress.fit import device_and_precision
+from compress.device import device_batches, inputs, on_device
 from compress.groups import ChannelGroup
 from compress.importance import Importance, accumulate_gradients
 from compress.plan import Cut
 from compress.prunable import CannotPrune, prunable, residual_convolutions
 from core.config import Config
-from data.loader import Split, batches
+from data.loader import Split
 from models.batchnorm import reestimate
 from models.checkpoint import load
 from models.cost import cost
@@ -61,10 +60,11 @@ def sensitivity(config: Sensitivity, out: Path, *, model: Path, images: Path) ->
     channels, height, width = split.dataset["input_shape"]
     shape = (channels, height, width)
     settings = Cut(pruning_ratio=0.0, importance=config.importance, round_to=config.round_to)
-    judging = list(batches(split, BATCH, shuffle=True, limit=config.images))
-    norms = list(batches(train, BATCH, shuffle=True, limit=config.norm_images))
-    accumulate_gradients(config.importance, network, batches(train, BATCH, shuffle=True, limit=config.gradient_images))
-    labels = torch.cat([y for _, y in judging])
+    judging = list(device_batches(split, BATCH, shuffle=True, limit=config.images))
+    norms = list(device_batches(train, BATCH, shuffle=True, limit=config.norm_images))
+    read = device_batches(train, BATCH, shuffle=True, limit=config.gradient_images)
+    accumulate_gradients(config.importance, network, read)
+    labels = torch.cat([y for _, y in judging]).cpu()
     whole = log_probabilities(network, judging)
     macs = cost(network, shape)["macs"]
     found: list[dict[str, Any]] = []
@@ -75,7 +75,8 @@ def sensitivity(config: Sensitivity, out: Path, *, model: Path, images: Path) ->
             points = []
             for pruned in tried:
                 saved = 1 - cost(pruned, shape)["macs"] / macs
-                reestimate(on_device(pruned), on_device_each(norms))
+                with on_device(pruned):
+                    reestimate(pruned, inputs(norms))
                 points.append({"macs_saved": saved, **lost(log_probabilities(pruned, judging), whole, labels)})
             found.append({"name": name, "channels": sum(g.width for g in groups), "points": points})
     except CannotPrune as reason:
@@ -121,16 +122,6 @@ def percent_right(predicted: Tensor, labels: Tensor) -> float:
 @torch.inference_mode()
 def log_probabilities(network: nn.Module, images: Batches) -> Tensor:
     """float32 [N, classes], on the CPU."""
-    on_device(network).eval()
-    found = torch.cat([network(x).log_softmax(1).cpu() for x in on_device_each(images)])
-    network.cpu()
-    return found
-
-
-def on_device(network: nn.Module) -> nn.Module:
-    return network.to(device_and_precision()[0])
-
-
-def on_device_each(images: Batches) -> Iterator[Tensor]:
-    device, _ = device_and_precision()
-    return (x.to(device) for x, _ in images)
+    network.eval()
+    with on_device(network) as device:
+        return torch.cat([network(x.to(device)).log_softmax(1) for x, _ in images]).cpu()

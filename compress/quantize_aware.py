@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from compress.device import device_batches, inputs, to_device
 from compress.fit import Task, fit, tidy, top1
 from compress.teach import Teaching, teaching_loss
 from core import ranks
-from data.loader import Split, batches
+from data.loader import Split
 from models.checkpoint import load, save
 
 
@@ -42,7 +43,8 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     guide, _ = load(teacher)
     val = Split(images, "val")
     before = top1(model, val)
-    calibration = [x for x, _ in batches(Split(images, "train"), 64, shuffle=True, limit=config.images)]
+    calibration = list(inputs(device_batches(Split(images, "train"), 64, shuffle=True, limit=config.images)))
+    to_device(model)
     simulated = with_fake_quantization(model, calibration)
     untrained = top1(simulated, val)
     loss = teaching_loss(guide, config, out, images)

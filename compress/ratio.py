@@ -10,11 +10,12 @@ from torch import nn
 
 from compress.budget import OutOfReach
 from compress.cut import cut
+from compress.device import device_batches
 from compress.fit import dataset_of
 from compress.importance import accumulate_gradients
 from compress.prunable import CannotPrune, unprunable
 from compress.prune import Prune
-from data.loader import Split, batches
+from data.loader import Split
 from models.checkpoint import AnySpec, load
 from models.cost import cost
 
@@ -36,9 +37,8 @@ def find_ratio(config: Ratio, out: Path, *, model: Path, images: Path) -> dict[s
     network, spec = load(model)
     channels, height, width = dataset_of(images)["input_shape"]
     shape = (channels, height, width)
-    accumulate_gradients(
-        config.importance, network, batches(Split(images, "train"), 64, shuffle=True, limit=config.gradient_images)
-    )
+    read = device_batches(Split(images, "train"), 64, shuffle=True, limit=config.gradient_images)
+    accumulate_gradients(config.importance, network, read)
     try:
         ratio, removed = ratio_without(network, spec, config, config.removed, shape)
     except CannotPrune as reason:

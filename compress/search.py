@@ -23,12 +23,13 @@ from torch import nn
 
 from compress.budget import Budget, Limit, Measured, OutOfReach, refuse, unmet
 from compress.cut import cut
+from compress.device import device_batches
 from compress.importance import accumulate_gradients
 from compress.prunable import CannotPrune
 from compress.prune import Prune
 from compress.widths import Graph, graph_of
 from core.config import Config
-from data.loader import Split, batches
+from data.loader import Split
 from models.checkpoint import load
 from models.cost import cost
 
@@ -65,8 +66,8 @@ def search(
     split = Split(images, "train")
     channels, height, width = split.dataset["input_shape"]
     shape = (channels, height, width)
-    feed = batches(split, 64, shuffle=True, limit=config.prune.gradient_images)
-    accumulate_gradients(config.prune.importance, network, feed)
+    read = device_batches(split, 64, shuffle=True, limit=config.prune.gradient_images)
+    accumulate_gradients(config.prune.importance, network, read)
 
     def measured(networks: Sequence[nn.Module], exact: bool) -> list[Measured]:
         counted = [cost(one, shape) for one in networks]

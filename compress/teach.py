@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn import functional
 
-from compress.fit import Loss, device_and_precision
+from compress.device import device_and_precision, device_batches, to_device
+from compress.fit import Loss
 from compress.losses import attention_loss, dist, kl, squared, standardized, with_stages
+from compress.on_gpu import record
 from compress.schedule import Schedule
 from core import ranks
 from core.console import progress
-from data.loader import Split, batches
+from data.loader import Split
 from models.resnet import ResNet
 
 
@@ -62,20 +64,21 @@ def teaching_loss(guide: nn.Module, config: Teaching, out: Path, images: Path) -
             "expected feature = 0"
         )
     split = Split(images, "train", config.augment)
-    labels = torch.from_numpy(split.labels)
+    labels = torch.from_numpy(split.labels).to(device_and_precision()[0])
     if config.plain:
-        return lambda network, x, where: functional.cross_entropy(network(x), labels[where.cpu()].to(x.device))
+        return lambda network, x, where: functional.cross_entropy(network(x), labels[where])
     with ranks.main_process_first():
-        known = logits_of(guide, split, out / "teacher.npy") if split.fixed and not config.feature else None
+        known = logits_of(guide, split, out / "teacher.npy").to(labels.device) if split.fixed and not config.feature else None
     teacher = inference_copy(guide, fold=not config.feature)
+    if labels.is_cuda and isinstance(guide, ResNet) and not config.feature:
+        record(teacher, lambda: not torch.is_grad_enabled())
     forward = with_stages if config.feature else logits_only
 
     def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:
-        where = where.cpu()
         logits, mine = forward(network, x)
         with torch.no_grad():
-            target, its = forward(teacher, x) if known is None else (known[where].to(x.device), [])
-        value = (1 - config.alpha) * functional.cross_entropy(logits, labels[where].to(x.device))
+            target, its = forward(teacher, x) if known is None else (known[where], [])
+        value = (1 - config.alpha) * functional.cross_entropy(logits, labels[where])
         value = value + config.alpha * logit_loss(logits, target, config)
         return value + config.feature * attention_loss(mine, its) if config.feature else value
 
@@ -97,9 +100,8 @@ def logits_only(network: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 def inference_copy(guide: nn.Module, fold: bool = True) -> nn.Module:
     """`guide` on the training device, for predictions only. `fold` folds its batch norm; it then has no stages."""
-    device, _ = device_and_precision()
     network = (fuse(guide.eval()) if fold else copy.deepcopy(guide).eval()).requires_grad_(False)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks memory_format
+    to_device(network)
     return network
 
 
@@ -111,8 +113,8 @@ def logits_of(guide: nn.Module, split: Split, file: Path, batch_size: int = 256)
         found = []
         with progress() as bar, torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             task = bar.add_task("logits of the teacher", total=len(split))
-            for x, _ in batches(split, batch_size):
-                found.append(teacher(x.to(device, memory_format=torch.channels_last)).float().cpu().numpy())
+            for x, _ in device_batches(split, batch_size):
+                found.append(teacher(x).float().cpu().numpy())
                 bar.advance(task, len(x))
         temporary = file.with_suffix(".tmp")
         with temporary.open("wb") as stream:

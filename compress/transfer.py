@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from compress.device import device_and_precision
 from compress.features import check_channels, features_of, head_of
-from compress.fit import Loss, Task, dataset_of, device_and_precision, fit, tidy, top1
+from compress.fit import Loss, Task, dataset_of, fit, tidy, top1
 from compress.schedule import Schedule
 from core import ranks
 from data.loader import Split
@@ -152,11 +153,11 @@ def loss_from_features(network: nn.Module, head: nn.Linear, config: Transfer, im
     train = Split(images, "train")
     with ranks.main_process_first():
         known = features_of(network, head, train, out / "features.npy", device_and_precision()[1])
-    labels = torch.from_numpy(train.labels)
+    labels = torch.from_numpy(train.labels).to(device_and_precision()[0])
 
     def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:
-        logits = head(torch.from_numpy(known[where.cpu().numpy()]).to(x.device))
-        return functional.cross_entropy(logits, labels[where.cpu()].to(x.device), label_smoothing=config.label_smoothing)
+        logits = head(torch.from_numpy(known[where.cpu().numpy()]).to(labels.device))
+        return functional.cross_entropy(logits, labels[where], label_smoothing=config.label_smoothing)
 
     return loss
 

@@ -1,9 +1,10 @@
 """Splits -> batches of normalised tensors, augmented for training; the same order for the same seed and epoch."""
 
+import copy
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,14 +47,32 @@ class Split(Dataset[Batch]):
         self.split, self.augment, self.seed = name, augment, seed
         self.decode = True  # without, batches have labels and no pixels
         if self.dataset["kind"] == "array":
-            self.array = np.load(images / f"{name}.images.npy", mmap_mode="r")
+            self.file = images / f"{name}.images.npy"
+            self.array = np.load(self.file, mmap_mode="r")
             self.at_once = self.spec["resize"] == "pad" and self.array.shape[-1] == self.spec["channels"]
-            self.moves = Moves(len(self), augment.shift, augment.flip, seed) if augment else None
+            self.moves = self.moves_on(torch.device("cpu"))
         else:
             self.names = Names.read(images, name)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def seeded(self, seed: int) -> "Split":
+        """This split with the moves and crops of another seed."""
+        other = copy.copy(self)
+        other.seed = seed
+        if self.in_one_array:
+            other.moves = other.moves_on(torch.device("cpu"))
+        return other
+
+    def moves_on(self, device: torch.device) -> Moves | None:
+        """The moves of all images, as tensors on `device`."""
+        return Moves(len(self), self.augment.shift, self.augment.flip, self.seed, device) if self.augment else None
+
+    @property
+    def in_one_array(self) -> bool:
+        """Whether the images are one array that is cut without Pillow."""
+        return bool(self.dataset["kind"] == "array" and self.at_once)
 
     def name(self, i: int) -> str:
         """The name of image `i` in messages: "val/cat/7.jpg" in a folder, "test #7" in a named set."""
@@ -119,13 +138,17 @@ class Split(Dataset[Batch]):
         return augmented(image, self.spec, self.augment, np.random.default_rng((self.seed, i)))
 
     def __getitems__(self, indices: list[int]) -> Batch:
+        pixels, labels = self.raw(indices)
+        return torch.from_numpy(preprocess.normalise(pixels.numpy(), self.spec)), labels
+
+    def raw(self, indices: list[int]) -> Batch:
+        """As `__getitems__`, but with pixels that are not normalised: uint8 [N, H, W, C], a quarter of the memory."""
+        labels = torch.from_numpy(self.labels[indices])
         if not self.decode:
-            return torch.empty(len(indices), 1, 1, 1), torch.from_numpy(self.labels[indices])
-        if self.dataset["kind"] == "array" and self.at_once:
-            pixels = padded(self.array[indices], self.spec, self.moves, indices)
-        else:
-            pixels = np.stack([self.pixels(i) for i in indices])
-        return torch.from_numpy(preprocess.normalise(pixels, self.spec)), torch.from_numpy(self.labels[indices])
+            return torch.empty(len(indices), 1, 1, self.spec["channels"], dtype=torch.uint8), labels
+        if self.in_one_array:
+            return padded(torch.from_numpy(self.array[indices]), self.spec, self.moves, torch.tensor(indices)), labels
+        return torch.from_numpy(np.stack([self.pixels(i) for i in indices])), labels
 
 
 def augmented(image: Image.Image, spec: preprocess.Spec, augment: Augment, rng: np.random.Generator) -> np.ndarray:
@@ -158,15 +181,21 @@ def random_resized_crop(image: Image.Image, spec: preprocess.Spec, min_area: flo
     return image.resize((side, side), preprocess.interpolation(spec), box=box)
 
 
-class BatchOrError(Dataset[Batch | str]):
-    """A split that returns the message of an error. If it raised the error, torch would print a traceback of many lines."""
+class RawOrError(Dataset[Batch | str]):
+    """A split that returns batches as they are before normalisation, for a (seed, indices), or the message of an error.
+
+    If it raised the error, torch would print a traceback of many lines.
+    """
 
     def __init__(self, split: Split) -> None:
         self.split = split
 
-    def __getitems__(self, indices: list[int]) -> Batch | str:
+    def __getitems__(self, wanted: tuple[int, list[int]]) -> Batch | str:
+        seed, indices = wanted
+        if seed != self.split.seed:
+            self.split = self.split.seeded(seed)
         try:
-            return self.split.__getitems__(indices)
+            return self.split.raw(indices)
         except ValueError as error:
             return str(error)
 
@@ -186,33 +215,69 @@ class Groups:
             yield ranks.shard(piece) if self.shared else piece
 
 
-def order_of(split: Split, batch_size: int, *, shuffle: bool = False, limit: int | None = None) -> np.ndarray:
-    """The indices of the images that `batches` reads, in its order."""
-    order = np.random.default_rng(split.seed).permutation(len(split)) if shuffle else np.arange(len(split))
+class Reading:
+    """Which images `batches` and `feed` read, one batch at a time: (seed, indices).
+
+    With `shuffle`, an incomplete last batch is left out, because batch norm needs full batches. `limit` stops after so many
+    images. Where several ranks run this, each gets all batches; with `divided` batches of its part of the images, or its part
+    of every batch. `seeds`: one pass over the images for each, such as the epochs of a training; default the split's own.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        limit: int | None = None,
+        divided: Literal["images", "batches"] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        self.split, self.batch_size, self.shuffle, self.limit, self.divided = split, batch_size, shuffle, limit, divided
+        self.seeds = [split.seed] if seeds is None else seeds
+
+    def groups(self, seed: int) -> Groups:
+        order = order_of(self.split, self.batch_size, shuffle=self.shuffle, limit=self.limit, seed=seed)
+        own = ranks.shard(order) if self.divided == "images" else order
+        return Groups(own, self.batch_size, shared=self.divided == "batches")
+
+    def __len__(self) -> int:
+        return len(self.groups(self.split.seed)) * len(self.seeds)
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        for seed in self.seeds:
+            for indices in self.groups(seed):
+                yield seed, indices
+
+
+def order_of(
+    split: Split, batch_size: int, *, shuffle: bool = False, limit: int | None = None, seed: int | None = None
+) -> np.ndarray:
+    """The indices of the images that `batches` reads, in its order; `seed` in place of the split's own."""
+    rng = np.random.default_rng(split.seed if seed is None else seed)
+    order = rng.permutation(len(split)) if shuffle else np.arange(len(split))
     order = order[:limit]
     return order[: len(order) // batch_size * batch_size] if shuffle and len(order) > batch_size else order
 
 
-def batches(
-    split: Split,
-    batch_size: int,
-    *,
-    shuffle: bool = False,
-    limit: int | None = None,
-    divided: Literal["images", "batches"] | None = None,
-) -> Iterator[Batch]:
-    """Batches of (float32 [N, C, H, W], int64 [N]).
+def batches(split: Split, batch_size: int, **reading: Any) -> Iterator[Batch]:
+    """Batches of (float32 [N, C, H, W], int64 [N]) on the CPU. `reading` as in `Reading`.
 
-    With `shuffle`, an incomplete last batch is left out, because batch norm needs full batches. `limit` stops after so many
-    images. Files are decoded in worker processes; arrays, and a single batch, are not faster with them. Where several ranks
-    run this, each gets all batches; with `divided` batches of its part of the images, or its part of every batch.
     Raises ValueError if a file has changed or a worker process was killed.
     """
-    order = order_of(split, batch_size, shuffle=shuffle, limit=limit)
-    groups = Groups(ranks.shard(order) if divided == "images" else order, batch_size, shared=divided == "batches")
-    folder = split.dataset["kind"] == "folder"
-    count = min(len(groups), hardware.cores()) if folder and len(groups) > 1 else 0
-    for batch in workers.results(BatchOrError(split), groups, count):
+    for pixels, labels in raw_batches(Reading(split, batch_size, **reading)):
+        yield torch.from_numpy(preprocess.normalise(pixels.numpy(), split.spec)), labels
+
+
+def raw_batches(reading: Reading) -> Iterator[Batch]:
+    """Batches of (uint8 [N, H, W, C], int64 [N]): pixels before normalisation.
+
+    Files are decoded in worker processes, which live as long as all passes; arrays, and a single batch, are not faster with
+    them. Raises ValueError as `batches` does.
+    """
+    folder = reading.split.dataset["kind"] == "folder" and reading.split.decode
+    count = min(len(reading), hardware.cores()) if folder and len(reading) > 1 else 0
+    for batch in workers.results(RawOrError(reading.split), reading, count):
         if isinstance(batch, str):
             raise ValueError(batch)
         yield batch

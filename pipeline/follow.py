@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compress.fit import device_and_precision
+from compress.device import device_and_precision
 from compress.follow import STAGES, Described, Follow, derive_schedule
 from compress.schedule import Schedule
 from core.cache import Artifact, Stages

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from compress.device import device_and_precision
 from compress.features import Features, features, head_of
-from compress.fit import device_and_precision
 from data.loader import Split
 from models.checkpoint import load
 from models.custom import Custom
@@ -48,7 +48,7 @@ def test_features_times_the_classifier_are_the_logits(small: Small, tmp_path: Pa
 def test_features_are_computed_in_float32_also_where_training_is_not(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("compress.features.device_and_precision", lambda: (torch.device("cpu"), torch.bfloat16))
+    monkeypatch.setattr("compress.device.device_and_precision", lambda: (torch.device("cpu"), torch.bfloat16))
     images, model = part_of(small.images, tmp_path / "images", train=20, val=0), tiny(tmp_path / "model")
     features(Features(batch_size=8), tmp_path, model=model, images=images)
     network, _ = load(model)
