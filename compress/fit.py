@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -29,10 +29,11 @@ SEEDS = 10**6  # between the seeds of two ranks, for dropout
 
 
 class Epoch(TypedDict):
-    """The mean training loss of an epoch, and top-1 in percent where there are held-out images."""
+    """The mean training loss, top-1 in percent where there are held-out images, and what `Task.after_epoch` measured."""
 
     loss: float
     val_top1: float | None
+    measured: NotRequired[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Task:
     lr_of        the peak learning rate of the parameter with that name; None: the schedule's for all
     decode       False saves the time to decode images that the loss does not read
     partly       there are steps that do not use all parameters that are trained
+    after_epoch  measures the model after every epoch
     """
 
     model: nn.Module
@@ -59,6 +61,7 @@ class Task:
     lr_of: Callable[[str], float] | None = None
     decode: bool = True
     partly: bool = False
+    after_epoch: Callable[[nn.Module], dict[str, float]] | None = None
 
 
 def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -> dict[str, Any]:
@@ -132,6 +135,8 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
             gradients.finish_epoch()
             with average.inside(model) if average else nullcontext():
                 history.append({"loss": mean_over_ranks(total) / of_epoch, "val_top1": top1(model, val)})
+                if task.after_epoch:
+                    history[-1]["measured"] = task.after_epoch(model)
             bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
             state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
@@ -282,14 +287,14 @@ def top1(model: nn.Module, split: Split, batch_size: int = 250) -> float | None:
 
 
 @torch.inference_mode()
-def right(model: nn.Module, split: Split, batch_size: int = 250) -> np.ndarray:
-    """Which images of `split` `model` predicts correctly, in the training precision: bool [N]."""
+def right(model: nn.Module, split: Split, batch_size: int = 250, limit: int | None = None) -> np.ndarray:
+    """Which images of `split`, or of `limit` fixed ones, `model` predicts correctly, in the training precision: bool [N]."""
     device, dtype = device_and_precision()
     home = next(model.parameters()).device
     model.eval().to(device)
     share_buffers(model)
     found = [np.zeros(0, bool)]
-    for x, y in batches(split, batch_size, divided="images"):
+    for x, y in batches(split, batch_size, shuffle=limit is not None, limit=limit, divided="images"):
         x = x.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             found.append((model(x).argmax(1).cpu() == y).numpy())
