@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.at_once import at_once
 from benchmarks.conditions import RESULTS, conditions, list_of, started_with
 from benchmarks.depth import WHOLE, Ablate, ablated
 from benchmarks.table import with_section
@@ -41,6 +42,7 @@ def main(
     shortcuts: Annotated[str, typer.Option(help="plain (none), A (padding) and B (1x1 convolutions)")] = "plain,A,B",
     seeds: Annotated[str, typer.Option(help="of the trainings, comma-separated")] = "0",
     data: Annotated[str, typer.Option(help="a data set's name, or a folder of images")] = "cifar10",
+    jobs: Annotated[int, typer.Option(min=1, help="trainings at the same time, each in a process")] = 1,
     changes: Set = [],  # noqa: B006 - typer reads it and never changes it
     out: Annotated[Path, typer.Option(help="folder of curves.json and ablation.html, and of the cache")] = Path("runs/ablate"),
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
@@ -59,8 +61,8 @@ def main(
         step = Stages(out / "stages")
         images = step(index, images_config, context=fingerprint(images_config))
         found: list[Trained] = []
-        for one in wanted:
-            found.append(trained(step(ablated, one, label=one.name, images=images)))
+        for artifact in at_once(jobs, in_cache, [(step.root, one, images) for one in wanted]):
+            found.append(trained(artifact))
             curves = Curves(data=images.metrics["name"], about=about(config, images, found), trained=found)
             render_ablation(curves, out)
             text = results.read_text() if results.exists() else ""
@@ -71,6 +73,11 @@ def main(
     wide = Console(width=None if console.is_terminal else 160, highlight=False)
     wide.print(table, *findings(curves.networks), sep="\n")
     console.print(f"written to {out / 'ablation.html'}, {out / 'curves.json'} and {results}", markup=False)
+
+
+def in_cache(root: Path, config: Ablate, images: Artifact) -> Artifact:
+    """The training of `config`, in the cache in `root`."""
+    return Stages(root)(ablated, config, label=config.name, images=images)
 
 
 def trained(artifact: Artifact) -> Trained:

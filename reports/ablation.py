@@ -154,16 +154,17 @@ def over_seeds(values: Sequence[float]) -> str:
 
 def findings(networks: Sequence[Network]) -> list[str]:
     """What more layers change, with and without shortcuts; then what shortcuts, and option B, change at every depth."""
-    deeper = [(one, other) for one, other in pairwise(networks) if one.shortcut == other.shortcut]
-    found = [
-        f"{KINDS[one.shortcut].capitalize()}, {other.layers} layers instead of {one.layers}: {difference(one, other)}."
-        for one, other in deeper
+    deeper = [
+        f"{KINDS[one.shortcut]}, {other.layers} layers instead of {one.layers}: {difference(one, other)}."
+        for one, other in pairwise(networks)
+        if one.shortcut == other.shortcut
     ]
-    for layers in sorted({one.layers for one in networks}):
-        for one, other in pairwise(network for network in networks if network.layers == layers):
-            kinds = f"{KINDS[other.shortcut]} instead of {KINDS[one.shortcut]}"
-            found.append(f"{layers} layers, {kinds}: {difference(one, other)}.")
-    return found
+    kinds = [
+        f"{layers} layers, {KINDS[other.shortcut]} instead of {KINDS[one.shortcut]}: {difference(one, other)}."
+        for layers in sorted({one.layers for one in networks})
+        for one, other in pairwise(network for network in networks if network.layers == layers)
+    ]
+    return [text[0].upper() + text[1:] for text in deeper + kinds]
 
 
 def difference(one: Network, other: Network) -> str:

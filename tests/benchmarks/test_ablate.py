@@ -27,7 +27,7 @@ FEW = ["data.train_limit=60", "data.test_limit=30", "ablate.batch_size=16", "abl
 def ablation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what `make ablate` leaves for networks of 20 layers and two seeds, on a few images."""
     folder = tmp_path_factory.mktemp("ablation")
-    main("20", "plain,A,B", "0,1", "fashion-mnist", FEW, folder / "out", folder / "RESULTS.md")
+    main("20", "plain,A,B", "0,1", "fashion-mnist", 1, FEW, folder / "out", folder / "RESULTS.md")
     return folder
 
 
@@ -64,7 +64,7 @@ def test_an_interrupted_run_continues_and_a_finished_one_trains_nothing(
     ablation: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifests = {path: path.stat().st_mtime_ns for path in (ablation / "out" / "stages").glob("*/manifest.json")}
-    main("20", "plain,A,B", "0,1", "fashion-mnist", FEW, ablation / "out", tmp_path / "RESULTS.md")
+    main("20", "plain,A,B", "0,1", "fashion-mnist", 1, FEW, ablation / "out", tmp_path / "RESULTS.md")
     assert {path: path.stat().st_mtime_ns for path in (ablation / "out" / "stages").glob("*/manifest.json")} == manifests
 
     images = part_of(small.images, tmp_path / "images", train=48, val=8)
