@@ -97,7 +97,7 @@ bench-placements: $(VENV)/.ready ## CHECKPOINT=FILE [MODEL=resnet20 DATA=cifar10
 	$(VENV)/bin/python -m benchmarks.emulated
 	$(VENV)/bin/python -m benchmarks.placements --checkpoint "$(CHECKPOINT)" $(call flag,DATA,data) $(ARGS) $(MODEL)
 
-ablate: $(VENV)/.ready ## [LAYERS=20,56 SHORTCUTS=plain,A,B EPOCHS= SEEDS=0 JOBS=1 OUT=runs/ablate ARGS=]: plain against residual networks
+ablate: $(VENV)/.ready ## [LAYERS=20,56 SHORTCUTS=plain,A,B EPOCHS= SEEDS=0 JOBS=1 DATA=cifar10 OUT= ARGS=]: plain against residual networks, option A against B
 	$(VENV)/bin/python -m benchmarks.ablate $(call flag,LAYERS,layers) $(call flag,SHORTCUTS,shortcuts) $(call flag,SEEDS,seeds) \
 	  $(call flag,DATA,data) $(call flag,JOBS,jobs) $(call flag,OUT,out) $(if $(EPOCHS),--set "ablate.epochs=$(EPOCHS)") $(ARGS)
 

@@ -7,7 +7,6 @@ schedule. Nothing is chosen on the test images, so their error is recorded after
 an interrupted run continues.
 """
 
-import json
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,13 +27,13 @@ from core.text import joined
 from data.index import Data, fingerprint, index
 from models.resnet import Shortcuts, family_spec
 from pipeline.options import Set, changes_of
-from reports.ablation import COLUMNS, Curves, Trained, findings, render_ablation, rows
+from reports.ablation import COLUMNS, Curves, Gradients, Trained, findings, render_ablation, rows
 
 PACKAGES = ("torch", "numpy")
-SHORT = 5  # epochs where there is no GPU: about an hour on two cores
+SHORT = 5  # epochs where there is no GPU: less than an hour on two cores (estimated)
 NAMED: dict[str, Shortcuts] = {"plain": "none", "A": "padding", "B": "projection"}
 BY_FLAG = {"seed": "--seeds", "arch": "--layers", "shortcut": "--shortcuts"}
-UNEQUAL = ("minutes", "most_minutes", "min_steps")
+UNEQUAL = ("minutes", "most_minutes")
 
 
 def main(
@@ -51,9 +50,10 @@ def main(
     settings = sections(changes_of(changes) | {"data.name": data})
     config = configured(settings["ablate"])
     images_config = read(Data, settings["data"], "--set data.")
+    products = product(list_of("--seeds", seeds, int), list_of("--layers", layers, int), kinds(shortcuts))
     wanted = [
         config.model_copy(update={"arch": f"resnet{depth}", "shortcut": shortcut, "seed": seed})
-        for seed, depth, shortcut in product(list_of("--seeds", seeds, int), list_of("--layers", layers, int), kinds(shortcuts))
+        for seed, depth, shortcut in dict.fromkeys(products)
     ]
     for one in wanted:
         family_spec(one.arch, shortcut=one.shortcut)  # raises ValueError before anything is trained
@@ -66,7 +66,8 @@ def main(
             curves = Curves(data=images.metrics["name"], about=about(config, images, found), trained=found)
             render_ablation(curves, out)
             text = results.read_text() if results.exists() else ""
-            results.write_text(with_section(text, f"Plain and residual networks, {curves.data}", markdown(curves)))
+            title = f"Plain and residual networks, {curves.data}, {config.epochs} epochs"
+            results.write_text(with_section(text, title, markdown(curves)))
     table = Table(*COLUMNS)
     for texts in rows(curves):
         table.add_row(*texts)
@@ -95,7 +96,7 @@ def trained(artifact: Artifact) -> Trained:
         loss=[epoch["loss"] for epoch in history],
         train_error=[epoch["measured"]["train_error"] for epoch in history],
         test_error=[epoch["measured"]["test_error"] for epoch in history],
-        gradients=json.loads((artifact.path / "gradients.json").read_text()),
+        gradients=Gradients.model_validate_json((artifact.path / "gradients.json").read_text()),
     )
 
 
@@ -138,12 +139,13 @@ def about(config: Ablate, images: Artifact, found: list[Trained]) -> str:
     """The conditions, and how the table is to be read."""
     there, machines = images.metrics["splits"], joined(list(dict.fromkeys(one.machine for one in found)))
     length = f"{config.epochs} epochs" + ("" if config.epochs == WHOLE else f" (the paper: {WHOLE})")
+    drops = " and ".join(f"{share:g}" for share in config.drops)
+    course = f"a tenth of it after {drops} of the steps" if drops else "falling to zero as a cosine"
     return (
         f"{conditions('benchmarks.ablate', PACKAGES)}; {images.metrics['name']}, {there['train']:,} training images; {length}, "
-        f"batch {config.batch_size}, rate {config.lr:g}, a tenth of it after {' and '.join(f'{d:g}' for d in config.drops)} of "
-        f"the steps; trained in {machines}. Errors are those after the last epoch: of "
-        f"{min(config.train_images, there['train']):,} training images without augmentation, and of all {there['test']:,} test "
-        "images; of several seeds, mean (least … greatest)."
+        f"batch {config.batch_size}, rate {config.lr:g}, {course}; trained in {machines}. Errors are those after the last "
+        f"epoch: of {min(config.train_images, there['train']):,} training images without augmentation, and of all "
+        f"{there['test']:,} test images; of several seeds, mean (least … greatest)."
     )
 
 

@@ -25,11 +25,15 @@ CUT = 2.0  # the axis of errors ends at so many times the largest one of the las
 COLUMNS = ("network", "layers", "M params", "M MACs", "training error %", "test error %", "He et al., test error %", "minutes")
 
 
-class Trained(Part):
-    """One training. Errors are in percent, after every epoch; `gradients` is the content of its gradients.json.
+class Gradients(Part):
+    """The content of gradients.json: the norms of all layers, epoch by epoch; None where a layer had no gradient."""
 
-    `machine`: the precision and the processor, "bfloat16 on NVIDIA T4".
-    """
+    layers: list[str]
+    epochs: list[list[float | None]]
+
+
+class Trained(Part):
+    """One training. Errors are in percent, after every epoch. `machine`: precision and processor, "bfloat16 on NVIDIA T4"."""
 
     layers: int
     shortcut: Shortcuts
@@ -41,7 +45,7 @@ class Trained(Part):
     loss: list[float]
     train_error: list[float]
     test_error: list[float]
-    gradients: dict[str, list[str] | list[list[float | None]]]
+    gradients: Gradients
 
 
 class Network(Part):
@@ -216,8 +220,8 @@ def norm_panels(networks: Sequence[Network]) -> list[Panel]:
 def norms_by_layer(network: Network, epoch: int) -> list[float]:
     """The mean norms over the seeds in this epoch, without the convolutions of shortcuts; 0.0 where there was no gradient."""
     recorded = [one.gradients for one in network.trained]
-    counted = [i for i, name in enumerate(recorded[0]["layers"]) if ".downsample." not in str(name)]
-    return mean([[float(seed["epochs"][epoch][i] or 0.0) for i in counted] for seed in recorded])
+    counted = [i for i, name in enumerate(recorded[0].layers) if ".downsample." not in name]
+    return mean([[seed.epochs[epoch][i] or 0.0 for i in counted] for seed in recorded])
 
 
 def points_of(values: Sequence[float], across: Axis, down: Axis) -> str:
@@ -227,5 +231,5 @@ def points_of(values: Sequence[float], across: Axis, down: Axis) -> str:
 
 def heats(networks: Sequence[Network]) -> list[tuple[str, Norms]]:
     """Of every network, the norms in all layers and epochs of its first seed."""
-    found = [(one.name, norms_of(one.trained[0].gradients)) for one in networks]
+    found = [(one.name, norms_of(one.trained[0].gradients.model_dump())) for one in networks]
     return [(name, norms) for name, norms in found if norms]

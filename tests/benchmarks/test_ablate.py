@@ -18,6 +18,7 @@ from models.resnet import ResNet
 from reports.ablation import Curves
 from tests.compress.parts import TINY, part_of
 from tests.conftest import Small
+from tests.pipeline.test_readme import forwarded
 
 PROJECT = Path(__file__).resolve().parents[2]
 FEW = ["data.train_limit=60", "data.test_limit=30", "ablate.batch_size=16", "ablate.epochs=2"]
@@ -39,7 +40,7 @@ def test_every_training_records_its_errors_and_gradients(ablation: Path) -> None
     for one in curves.trained:
         assert len(one.loss) == len(one.train_error) == len(one.test_error) == 2
         assert all(0 <= error <= 100 for error in one.train_error + one.test_error)
-        layers = [str(name) for name in one.gradients["layers"] if ".downsample." not in str(name)]
+        layers = [name for name in one.gradients.layers if ".downsample." not in name]
         assert len(layers) == 20 and (layers[0], layers[-1]) == ("conv1", "fc")
     plain, padded, projected = curves.trained[:3]
     assert plain.params == padded.params < projected.params and plain.macs == padded.macs < projected.macs
@@ -48,7 +49,7 @@ def test_every_training_records_its_errors_and_gradients(ablation: Path) -> None
 
 def test_the_table_and_the_page_have_the_numbers_of_the_curves(ablation: Path) -> None:
     text = (ablation / "RESULTS.md").read_text()
-    assert text.count("## Plain and residual networks, fashion-mnist") == 1
+    assert text.count("## Plain and residual networks, fashion-mnist, 2 epochs") == 1
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| (plain|option)", line)]
     curves = Curves.model_validate_json((ablation / "out" / "curves.json").read_text())
     assert [row[0] for row in rows] == ["plain", "option A", "option B"]
@@ -133,6 +134,16 @@ def test_what_is_not_understood_is_refused_before_anything_is_trained(
     with pytest.raises(ValueError, match=message):
         main(**flags, out=tmp_path / "out", results=tmp_path / "RESULTS.md")  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def test_make_forwards_its_variables() -> None:
+    words = forwarded(
+        "ablate", "LAYERS=20", "SHORTCUTS=plain,A", "EPOCHS=4", "SEEDS=0,1", "JOBS=2", "DATA=a b", "ARGS=--set x.y=1"
+    )
+    assert " ".join(words[1:]) == (
+        "-m benchmarks.ablate --layers 20 --shortcuts plain,A --seeds 0,1 --data a b --jobs 2 --set ablate.epochs=4 --set x.y=1"
+    )
+    assert forwarded("ablate")[1:] == ["-m", "benchmarks.ablate"]
 
 
 def test_a_change_of_the_figures_does_not_train_anything_again() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.resnet import Shortcuts
-from reports.ablation import COLUMNS, Curves, Trained, error_panels, findings, norm_panels, render_ablation, rows
+from reports.ablation import COLUMNS, Curves, Gradients, Trained, error_panels, findings, norm_panels, render_ablation, rows
 from reports.axis import of_norms
 
 LAYERS = ["conv1", "layer1.0.conv1", "layer2.0.downsample.0", "fc"]
@@ -18,7 +18,7 @@ def one(
     return Trained(
         layers=layers, shortcut=shortcut, seed=seed, params=270_000, macs=40_300_000, minutes=1.5, machine="bfloat16 on a CPU",
         loss=[2.0, 1.0, 0.5], train_error=[80.0, last + 5, last - 1], test_error=[90.0, last + 6, last],
-        gradients={"layers": LAYERS, "epochs": [list(norms)] * 3},
+        gradients=Gradients(layers=LAYERS, epochs=[list(norms)] * 3),
     )  # fmt: skip
 
 
