@@ -234,10 +234,7 @@ def tidy(out: Path) -> None:
 
 
 def dataset_of(images: Path) -> dict[str, Any]:
-    """The description of `images` (dataset.json).
-
-    Raises ValueError when there is nothing to train on: no training images, or fewer than two classes.
-    """
+    """dataset.json of `images`; ValueError when there is nothing to train on: no training images, or fewer than two classes."""
     dataset: dict[str, Any] = json.loads((images / "dataset.json").read_text())
     classes = dataset["classes"]
     if not dataset["trainable"]:

@@ -76,7 +76,7 @@ class Block(Residual):
         nn.init.zeros_(getattr(self, f"bn{self.depth}").weight)
 
     def branch(self, x: Tensor) -> Tensor:
-        """What the convolutions make of `x`, before the last ReLU."""
+        """What the convolutions compute from `x`, before the last ReLU."""
         for i in range(1, self.depth + 1):
             x = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
             if i < self.depth:
