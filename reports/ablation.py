@@ -5,7 +5,7 @@ seeds of a network are drawn as their mean.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +190,7 @@ def error_panels(networks: Sequence[Network]) -> list[Panel]:
     found = []
     for title, these in shown.items():
         lines = []
-        for colour, one in zip(COLOURS, these, strict=False):
+        for colour, one in zip(cycle(COLOURS), these, strict=False):
             for label, dashed, values in (("training", True, one.train_error), ("test", False, one.test_error)):
                 points = points_of(values, across, down)
                 text = f"{one.name}: {label} error {values[-1]:.2f} %"
@@ -209,7 +209,7 @@ def norm_panels(networks: Sequence[Network]) -> list[Panel]:
     down, found = of_norms(known), []
     for layers in sorted({one.layers for one in networks}):
         across, lines = Axis(values=rounds(0, layers)), []
-        for colour, one in zip(COLOURS, (n for n in networks if n.layers == layers), strict=False):
+        for colour, one in zip(cycle(COLOURS), (n for n in networks if n.layers == layers), strict=False):
             for dashed, values in zip((True, False), norms[one.name], strict=True):
                 points = points_of([max(norm, down.values[0]) for norm in values], across, down)
                 lines.append(Line(label=one.name, colour=colour, dashed=dashed, points=points))

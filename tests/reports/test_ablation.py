@@ -57,6 +57,11 @@ def test_only_what_was_trained_is_drawn(kinds: tuple[Shortcuts, ...], titles: li
     assert [panel.title for panel in error_panels(curves(*(one(20, kind, 9.0) for kind in kinds)).networks)] == titles
 
 
+def test_no_network_lacks_a_line_where_there_are_more_than_colours() -> None:
+    many = curves(*(one(layers, kind, 9.0) for layers in (20, 32, 44, 56) for kind in ("padding", "projection")))
+    assert len(error_panels(many.networks)[-1].legend) == 8
+
+
 def test_norms_are_drawn_by_layer_without_the_convolutions_of_shortcuts() -> None:
     networks = curves(one(20, "none", 9.0, norms=(0.5, None, 9, 0.02)), one(20, "projection", 9.0)).networks
     (panel,) = norm_panels(networks)
