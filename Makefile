@@ -10,7 +10,7 @@ PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal --duration
 flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare measure train report doctor quick test test-arm64 check bench bench-engines bench-pruning \
-  bench-peers bench-papers bench-grid bench-training bench-latency bench-placements
+  bench-peers bench-papers bench-grid bench-training bench-latency bench-placements ablate
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -96,6 +96,10 @@ bench-placements: MODEL = resnet20
 bench-placements: $(VENV)/.ready ## CHECKPOINT=FILE [MODEL=resnet20 DATA=cifar10 ARGS=]: INT8 files for three kinds of CPUs, each on each (two are emulated)
 	$(VENV)/bin/python -m benchmarks.emulated
 	$(VENV)/bin/python -m benchmarks.placements --checkpoint "$(CHECKPOINT)" $(call flag,DATA,data) $(ARGS) $(MODEL)
+
+ablate: $(VENV)/.ready ## [LAYERS=20,56 SHORTCUTS=plain,A,B EPOCHS= SEEDS=0 JOBS=1 DATA=cifar10 OUT= ARGS=]: plain against residual networks, option A against B
+	$(VENV)/bin/python -m benchmarks.ablate $(call flag,LAYERS,layers) $(call flag,SHORTCUTS,shortcuts) $(call flag,SEEDS,seeds) \
+	  $(call flag,DATA,data) $(call flag,JOBS,jobs) $(call flag,OUT,out) $(if $(EPOCHS),--set "ablate.epochs=$(EPOCHS)") $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -25,6 +26,14 @@ def conditions(program: str, packages: tuple[str, ...]) -> str:
         f"{date.today()}: `{shlex.join(['python', '-m', program, *sys.argv[1:]])}`; {cpu['cpu']}, {cpu['cores']} cores, "
         f"{' '.join(cpu['isa'])}; {gpu['name'] + '; ' if gpu else ''}Python {platform.python_version()}, {versions}"
     )
+
+
+def list_of(flag: str, text: str, kind: type[Any]) -> list[Any]:
+    """ "0,1" -> the numbers, each made by `kind`. Raises ValueError for what is not a number."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{flag} {text!r}: expected numbers, comma-separated") from error
 
 
 def started_with(main: Callable[..., None]) -> None:

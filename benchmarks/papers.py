@@ -17,11 +17,10 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from rich.console import Console
 
-from benchmarks.conditions import RESULTS, conditions, started_with
+from benchmarks.conditions import RESULTS, conditions, list_of, started_with
 from benchmarks.drops import Recovered, cells, markdown, terminal
 from benchmarks.engines import chosen
 from benchmarks.plain import made_by
-from benchmarks.pruning import list_of
 from benchmarks.table import OURS, with_section
 from compress.derive import derive_student
 from compress.distill import distill

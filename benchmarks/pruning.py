@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks.conditions import RESULTS, conditions, started_with
+from benchmarks.conditions import RESULTS, conditions, list_of, started_with
 from benchmarks.plain import CRITERIA, Plain, mac_remark, made_by, on_labels, torch_pruned
 from benchmarks.seeds import ALONE, DISTILLED, Trained, markdown, terminal
 from benchmarks.table import OURS, with_section
@@ -67,13 +67,6 @@ def main(
     before = results.read_text() if results.exists() else ""
     results.write_text(with_section(before, f"{model}, pruning at equal MACs", lines))
     console.print(f"written to {results}", markup=False)
-
-
-def list_of(flag: str, text: str, kind: type[Any]) -> list[Any]:
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"{flag} {text!r}: expected numbers, comma-separated") from error
 
 
 def criteria(text: str) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from compress.fit import Task, fit, right, tidy
+from compress.fit import Task, fit, tidy
 from compress.teach import Teaching, teaching_loss
+from compress.top1 import right
 from core import ranks
 from data.loader import Split
 from models.checkpoint import load, save

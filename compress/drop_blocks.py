@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from compress.budget import OutOfReach
 from compress.derive import with_blocks
 from compress.device import device_batches, reestimated
-from compress.fit import top1
 from compress.prune_sensitivity import BATCH, Batches, log_probabilities, lost
 from compress.ratio import POINT
+from compress.top1 import top1
 from core.config import Config
 from data.loader import Split
 from models.blocks import Residual

@@ -8,20 +8,21 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from compress.average import Average
-from compress.device import device_and_precision, device_batches, on_device, to_device
+from compress.device import device_and_precision, device_batches, to_device
 from compress.gradients import Gradients
 from compress.minutes import Pace, pace_of
 from compress.on_cpu import quick_on_cpu
 from compress.on_gpu import quick_on_gpu
-from compress.parallel import averaging, check_batch, mean_over_ranks, on_all_ranks, share_buffers, whole_batch_norm
+from compress.parallel import averaging, check_batch, mean_over_ranks, on_all_ranks, whole_batch_norm
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
+from compress.top1 import top1
 from core import ranks
 from core.console import console, progress
 from data.loader import Batch, Split
@@ -31,10 +32,11 @@ SEEDS = 10**6  # between the seeds of two ranks, for dropout
 
 
 class Epoch(TypedDict):
-    """The mean training loss of an epoch, and top-1 in percent where there are held-out images."""
+    """The mean training loss, top-1 in percent where there are held-out images, and what `Task.after_epoch` measured."""
 
     loss: float
     val_top1: float | None
+    measured: NotRequired[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Task:
     lr_of        the peak learning rate of the parameter with that name; None: the schedule's for all
     decode       False saves the time to decode images that the loss does not read
     partly       there are steps that do not use all parameters that are trained
+    after_epoch  measures the model after every epoch
     """
 
     model: nn.Module
@@ -61,6 +64,7 @@ class Task:
     lr_of: Callable[[str], float] | None = None
     decode: bool = True
     partly: bool = False
+    after_epoch: Callable[[nn.Module], dict[str, float]] | None = None
 
 
 def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -> dict[str, Any]:
@@ -135,6 +139,8 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
             gradients.finish_epoch()
             with average.inside(model) if average else nullcontext():
                 history.append({"loss": mean_over_ranks(total) / of_epoch, "val_top1": top1(model, val)})
+                if task.after_epoch:
+                    history[-1]["measured"] = task.after_epoch(model)
             bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
             state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
@@ -242,10 +248,7 @@ def tidy(out: Path) -> None:
 
 
 def dataset_of(images: Path) -> dict[str, Any]:
-    """The description of `images` (dataset.json).
-
-    Raises ValueError when there is nothing to train on: no training images, or fewer than two classes.
-    """
+    """dataset.json of `images`; ValueError when there is nothing to train on: no training images, or fewer than two classes."""
     dataset: dict[str, Any] = json.loads((images / "dataset.json").read_text())
     classes = dataset["classes"]
     if not dataset["trainable"]:
@@ -276,25 +279,3 @@ def check_finite(total: float, schedule: Schedule, epoch: int, step: int) -> Non
             f"the loss became {total} in epoch {epoch + 1}, by step {step + 1}; expected a finite loss: "
             f"lower the learning rate (now {schedule.lr}) with --set <stage>.lr=…"
         )
-
-
-def top1(model: nn.Module, split: Split, batch_size: int = 250) -> float | None:
-    """Top-1 of `model` on `split` in percent, in the training precision; for choices, never for the gate.
-
-    None when `split` has no images.
-    """
-    return 100 * float(right(model, split, batch_size).mean()) if len(split) else None
-
-
-@torch.inference_mode()
-def right(model: nn.Module, split: Split, batch_size: int = 250) -> np.ndarray:
-    """Which images of `split` `model` predicts correctly, in the training precision: bool [N]."""
-    _, dtype = device_and_precision()
-    model.eval()
-    found = [torch.zeros(0, dtype=torch.bool)]
-    with on_device(model) as device:
-        share_buffers(model)
-        for x, y in device_batches(split, batch_size, divided="images"):
-            with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-                found.append(model(x).argmax(1) == y)
-    return np.concatenate(ranks.gather(torch.cat([part.cpu() for part in found]).numpy()))

@@ -40,7 +40,7 @@ def record(model: nn.Module, wanted: Callable[[], bool]) -> None:
     There is one recording at a time: for the shape of the last input, and the blocks that were skipped. Its outputs and
     gradients are overwritten by the next forward pass.
     """
-    plain = model.forward
+    plain: Callable[[Tensor], Tensor] = model.forward
     known: dict[object, Callable[[Tensor], Tensor]] = {}
 
     def forward(x: Tensor) -> Tensor:

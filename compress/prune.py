@@ -12,10 +12,10 @@ from torch import nn
 
 from compress.cut import cut
 from compress.device import device_batches, reestimated
-from compress.fit import top1
 from compress.importance import accumulate_gradients
 from compress.plan import Cut, read_plan
 from compress.prunable import CannotPrune, unprunable
+from compress.top1 import top1
 from core.text import some
 from data.loader import Split
 from models.blocks import SplitBlock

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from compress.device import device_batches, inputs, to_device
-from compress.fit import Task, fit, tidy, top1
+from compress.fit import Task, fit, tidy
 from compress.teach import Teaching, teaching_loss
+from compress.top1 import top1
 from core import ranks
 from data.loader import Split
 from models.checkpoint import load, save

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from compress.device import device_and_precision
 from compress.features import check_channels, features_of, head_of
-from compress.fit import Loss, Task, dataset_of, fit, tidy, top1
+from compress.fit import Loss, Task, dataset_of, fit, tidy
 from compress.schedule import Schedule
+from compress.top1 import top1
 from core import ranks
 from data.loader import Split
 from models.checkpoint import load, save

@@ -1,6 +1,10 @@
 """The base class of all configs: frozen, keyword-only; an unknown key is an error."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.text import problem
 
 
 class Config(BaseModel):
@@ -12,3 +16,14 @@ class Config(BaseModel):
     def context(self) -> object:
         """What the result depends on besides the config and the inputs; part of the cache key."""
         return None
+
+
+C = TypeVar("C", bound=Config)
+
+
+def read(kind: type[C], values: dict[str, Any], where: str) -> C:
+    """`values` as a config of class `kind`; ValueError that starts with `where` and names the first problem."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise ValueError(where + problem(error, kind)) from error

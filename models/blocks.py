@@ -75,15 +75,29 @@ class Block(Residual):
     def zero(self) -> None:
         nn.init.zeros_(getattr(self, f"bn{self.depth}").weight)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.skipped:
-            return x
-        shortcut = x if self.downsample is None else self.downsample(x)
+    def branch(self, x: Tensor) -> Tensor:
+        """What the convolutions compute from `x`, before the last ReLU."""
         for i in range(1, self.depth + 1):
             x = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
             if i < self.depth:
                 x = self.relu(x)
-        return cast(Tensor, self.relu(x + shortcut))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.skipped:
+            return x
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return cast(Tensor, self.relu(self.branch(x) + shortcut))
+
+
+class PlainBlock(Block):
+    """The layers of a `Block` without its shortcut: those of the plain networks of He et al. 2015."""
+
+    def zero(self) -> None:
+        """Change nothing: the block cannot be the identity, and no gradient would get through norms of zero."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.skipped else cast(Tensor, self.relu(self.branch(x)))
 
 
 class PreactBlock(Residual):

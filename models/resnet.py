@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from core.config import Config
-from models.blocks import Block, Padding, PreactBlock, Residual, SplitBlock
+from models.blocks import Block, Padding, PlainBlock, PreactBlock, Residual, SplitBlock
 
 Stem = Literal["imagenet", "small"]
 Kind = Literal["basic", "bottleneck", "split"]
 Shortcut = Literal["projection", "padding"]
+Shortcuts = Literal[Shortcut, "none"]
 
 
 class Member(NamedTuple):
@@ -67,7 +68,9 @@ class Spec(Config):
     """Everything needed to rebuild a network except its weights.
 
     `widths[stage][block]` are the output channels of the block's convolutions, in order. `shortcut` is how the shortcuts that
-    change the shape do it: by a 1x1 convolution (option B of He et al. 2015) or by padding with zeros (option A).
+    change the shape do it: by a 1x1 convolution (option B of He et al. 2015) or by padding with zeros (option A). With "none",
+    no block has a shortcut: the paper's plain networks. Their weights look like those of option A, so no user's file is read as
+    one of them.
     """
 
     arch: str
@@ -78,16 +81,17 @@ class Spec(Config):
     in_channels: int = 3
     num_classes: int = 1000
     stem_width: int = 64
-    shortcut: Shortcut = "projection"
+    shortcut: Shortcuts = "projection"
     widths: tuple[tuple[tuple[int, ...], ...], ...]
 
 
 def family_spec(
-    arch: str, *, num_classes: int = 1000, in_channels: int = 3, stem: Stem | None = None, shortcut: Shortcut | None = None
+    arch: str, *, num_classes: int = 1000, in_channels: int = 3, stem: Stem | None = None, shortcut: Shortcuts | None = None
 ) -> Spec:
     """The unpruned member `arch` of the family; its own stem and shortcuts where None is given.
 
-    Raises ValueError when `arch` is not one of `FAMILY`, and for padded shortcuts of a member that has none.
+    Raises ValueError when `arch` is not one of `FAMILY`, for padded shortcuts of a member that has none, and where blocks that
+    are not basic would have no shortcuts.
     """
     if arch not in FAMILY:
         raise ValueError(f"unknown model {arch!r}; known models: {', '.join(FAMILY)}")
@@ -95,6 +99,8 @@ def family_spec(
     if shortcut == "padding" != member.shortcut:
         padded = ", ".join(name for name, other in FAMILY.items() if other.shortcut == "padding")
         raise ValueError(f"{arch} has no shortcuts that pad; expected shortcut 'projection', or one of {padded}")
+    if shortcut == "none" and member.block != "basic":
+        raise ValueError(f"{arch} has {member.block} blocks; expected basic blocks, such as resnet18's, without shortcuts")
     widths = tuple(
         tuple(block_widths(member, planes) for _ in range(depth))
         for planes, depth in zip(member.planes, member.depths, strict=True)
@@ -129,7 +135,8 @@ class ResNet(nn.Module):
         self.preact = spec.preact
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
-        kind = SplitBlock if spec.block == "split" else PreactBlock if spec.preact else Block
+        basic = PlainBlock if spec.shortcut == "none" else Block
+        kind = SplitBlock if spec.block == "split" else PreactBlock if spec.preact else basic
         channels = spec.stem_width
         for stage, blocks in enumerate(spec.widths):
             layer = nn.Sequential()
@@ -161,13 +168,13 @@ class ResNet(nn.Module):
         return cast(Tensor, self.fc(torch.flatten(self.avgpool(x), 1)))
 
 
-def initialise(model: nn.Module) -> None:
-    """He initialisation, and residual blocks that start as the identity."""
+def initialise(model: nn.Module, identity: bool = True) -> None:
+    """He initialisation; with `identity`, residual blocks start as the identity."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     for module in model.modules():
-        if isinstance(module, Residual):
+        if identity and isinstance(module, Residual):
             module.zero()
 
 

@@ -5,9 +5,9 @@ Every section is the config class of one stage. For an unknown section or key, t
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from calibration.observe import Calibrate
 from calibration.rank_layers import RankLayers
@@ -21,10 +21,9 @@ from compress.prune_sensitivity import Sensitivity
 from compress.quantize_aware import QuantizeAware
 from compress.train import Train
 from compress.transfer import Transfer
-from core.config import Config
+from core.config import Config, read
 from core.engine_name import engine_and_device
 from core.profile import Profile, profile_of
-from core.text import problem
 from data.duplicates import CheckImages
 from data.index import Data
 from export import targets
@@ -40,7 +39,6 @@ from models.checkpoint import Load
 from models.custom import is_custom, source_of
 from models.resnet import FAMILY
 
-C = TypeVar("C", bound=Config)
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 OF_BASELINE = 0.5  # of MINUTES, at most, trains a baseline where there is no checkpoint
 DEFAULT = "default.toml"  # for models without a recipe of their own
@@ -223,14 +221,6 @@ def check_trainable(recipe: Recipe, images: dict[str, Any], sweep: bool) -> None
         raise ValueError("SWEEP needs pruning, but --no-finetune skips it; remove one of them")
     if needs and not images["trainable"]:
         raise ValueError(f"{needs} needs training images, DATA {images['name']} has none; pass train/<class>/*, or no {needs}")
-
-
-def read(kind: type[C], values: dict[str, Any], where: str) -> C:
-    """`values` as a config of class `kind`; ValueError that starts with `where` and names the first problem."""
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        raise ValueError(where + problem(error, kind)) from error
 
 
 def section_of(content: dict[str, Any], names: list[str], file: str) -> dict[str, Any]:

@@ -38,6 +38,12 @@ def of_latencies(milliseconds: Sequence[float]) -> Axis:
     return Axis(values=rounds(0, high))
 
 
+def of_norms(norms: Sequence[float]) -> Axis:
+    """Logarithmic, with powers of ten; the norms are above 0."""
+    first, last = math.floor(math.log10(min(norms))), math.ceil(math.log10(max(norms)))
+    return Axis(values=[float(f"1e{power}") for power in range(first, max(last, first + 1) + 1)], logarithmic=True)
+
+
 def rounds(low: float, high: float) -> list[float]:
     """Round values, evenly spaced, from `low` or just below to `high` or just above: two to six of them."""
     step = step_of(max(high - low, 0.1))

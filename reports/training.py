@@ -5,6 +5,7 @@ import io
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -88,7 +89,11 @@ def norms(stage: Artifact) -> Norms | None:
     file = stage.path / "gradients.json"
     if not file.exists():
         return None
-    recorded = json.loads(file.read_text())
+    return norms_of(json.loads(file.read_text()))
+
+
+def norms_of(recorded: dict[str, Any]) -> Norms | None:
+    """The content of gradients.json, to be drawn; None if all norms are zero."""
     known = [norm for epoch in recorded["epochs"] for norm in epoch if norm]
     if not known:
         return None

@@ -11,8 +11,8 @@ from compress.cut import cut
 from compress.prunable import CannotPrune, prunable, unprunable
 from compress.prune import Prune, prune
 from models import custom
-from models.checkpoint import load, save
-from models.resnet import ResNet, Shortcut, family_spec
+from models.checkpoint import load, rebuilt, save
+from models.resnet import ResNet, Shortcuts, family_spec
 from tests.compress.parts import part_of
 from tests.conftest import Small
 
@@ -115,14 +115,17 @@ def test_only_the_groups_that_cannot_be_pruned_stay_whole(name: str, stay: list[
         assert pruned.get_parameter(f"{layer}.weight").shape == network.get_parameter(f"{layer}.weight").shape
 
 
-@pytest.mark.parametrize("shortcut", ["padding", "projection"])
-def test_padded_shortcuts_of_the_family_keep_the_residual_stream(shortcut: Shortcut) -> None:
+@pytest.mark.parametrize("shortcut", ["padding", "projection", "none"])
+def test_padded_shortcuts_of_the_family_keep_the_residual_stream(shortcut: Shortcuts) -> None:
     spec = family_spec("resnet20", num_classes=5, in_channels=1, shortcut=shortcut)
     pruned = cut(ResNet(spec).eval(), spec, Prune(round_to=4), SHAPE)
     assert isinstance(pruned, ResNet)
     streams = [pruned.get_parameter(f"layer{stage}.1.conv2.weight").shape[:2] for stage in (1, 2, 3)]
     whole = [16, 32, 64] if shortcut == "padding" else [8, 16, 32]
     assert [list(shape) for shape in streams] == [[out, inner] for out, inner in zip(whole, (8, 16, 32), strict=True)]
+    x = torch.randn(1, *SHAPE)
+    with torch.inference_mode():
+        assert torch.equal(rebuilt(pruned, spec)(x), pruned(x))
 
 
 def dead(network: torch.nn.Module, layer: str) -> Tensor:

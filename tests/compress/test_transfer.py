@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from compress.fit import Task, fit, tidy, top1
+from compress.fit import Task, fit, tidy
+from compress.top1 import top1
 from compress.transfer import Transfer, freeze, new_head, trained_parts, transfer
 from data.index import Data, index
 from data.loader import Augment, Split

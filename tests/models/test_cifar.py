@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from compress.train import Train
+from core.config import read
 from models.blocks import Padding
 from models.checkpoint import load, save, untrained
-from models.resnet import ResNet, Shortcut, Spec, family_spec
+from models.resnet import ResNet, Shortcuts, Spec, family_spec, initialise
 from tests.models.narrow import read_user_checkpoint
 
 State = dict[str, Tensor]
 
 
-def narrow(arch: str, shortcut: Shortcut = "padding") -> Spec:
+def narrow(arch: str, shortcut: Shortcuts = "padding") -> Spec:
     spec = family_spec(arch, num_classes=5, shortcut=shortcut)
     widths = tuple(tuple(tuple(width // 4 for width in block) for block in stage) for stage in spec.widths)
     return spec.model_copy(update={"stem_width": 4, "widths": widths})
@@ -84,8 +86,8 @@ def test_projected_shortcuts_are_read_from_the_weights(name: str, tmp_path: Path
     assert read_user_checkpoint(tmp_path / "a.pth", "resnet20")[1] == spec
 
 
-@pytest.mark.parametrize("shortcut", ["padding", "projection"])
-def test_it_is_saved_and_rebuilt_with_its_shortcuts(shortcut: Shortcut, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shortcut", ["padding", "projection", "none"])
+def test_it_is_saved_and_rebuilt_with_its_shortcuts(shortcut: Shortcuts, tmp_path: Path) -> None:
     spec = narrow("resnet20", shortcut)
     network = ResNet(spec).eval()
     save(network, spec, tmp_path)
@@ -93,6 +95,38 @@ def test_it_is_saved_and_rebuilt_with_its_shortcuts(shortcut: Shortcut, tmp_path
     x = torch.randn(1, 3, 8, 8)
     with torch.inference_mode():
         assert found == spec and torch.equal(again(x), network(x))
+
+
+def test_a_plain_network_has_the_layers_of_a_residual_one_and_computes_them_one_after_the_other() -> None:
+    spec = narrow("resnet20", "none")
+    state = weights(spec)
+    assert {name: t.shape for name, t in state.items()} == {name: t.shape for name, t in weights(narrow("resnet20")).items()}
+    network = ResNet(spec).eval()
+    network.load_state_dict(state)
+    x = torch.randn(2, 3, 12, 12)
+    with torch.inference_mode():
+        expected = network.bn1(network.conv1(x)).relu()
+        for stage in (network.layer1, network.layer2, network.layer3):
+            for block in stage:
+                expected = block.bn2(block.conv2(block.bn1(block.conv1(expected)).relu())).relu()
+        torch.testing.assert_close(network(x), network.fc(expected.mean((2, 3))))
+
+
+@pytest.mark.parametrize("identity", [True, False])
+@pytest.mark.parametrize("shortcut", ["none", "padding"])
+def test_the_blocks_of_a_plain_network_never_start_as_the_identity(shortcut: Shortcuts, identity: bool) -> None:
+    network = ResNet(narrow("resnet20", shortcut))
+    initialise(network, identity)
+    gains = [network.get_parameter(f"layer{stage}.0.bn2.weight") for stage in (1, 2, 3)]
+    assert all(gain.any() != (identity and shortcut == "padding") for gain in gains)
+
+
+def test_only_basic_blocks_can_be_without_shortcuts_and_the_pipeline_trains_none() -> None:
+    assert family_spec("resnet34", shortcut="none").stem == "imagenet"
+    with pytest.raises(ValueError, match="resnet50 has bottleneck blocks; expected basic blocks, such as resnet18's"):
+        family_spec("resnet50", shortcut="none")
+    with pytest.raises(ValueError, match=r"train\.shortcut = 'none': input should be 'projection' or 'padding'"):
+        read(Train, {"shortcut": "none"}, "train.")
 
 
 def test_padding_takes_every_second_pixel_and_puts_half_of_the_zeros_before() -> None:
