@@ -10,7 +10,8 @@ PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal --duration
 flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare measure train report doctor quick test test-arm64 check bench bench-engines bench-pruning \
-  bench-peers bench-papers bench-grid bench-training bench-latency bench-placements ablate
+  bench-peers bench-papers bench-grid bench-training bench-latency bench-placements \
+  bench-gpu bench-recovery ablate
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -80,6 +81,10 @@ bench-papers: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,resnet56=FILE [DATA=ci
 	$(VENV)/bin/python -m benchmarks.papers --checkpoint "$(CHECKPOINTS)" $(call flag,DATA,data) $(call flag,MINUTES,minutes) \
 	  $(call flag,SEEDS,seeds) $(ARGS)
 
+bench-recovery: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,… [DATA=cifar10 SEEDS=0,1,2 JOBS=1 MINUTES= ARGS=]: losses and rates that train a pruned network, at equal epochs
+	$(VENV)/bin/python -m benchmarks.recovery --checkpoint "$(CHECKPOINTS)" $(call flag,DATA,data) $(call flag,SEEDS,seeds) \
+	  $(call flag,JOBS,jobs) $(call flag,MINUTES,minutes) $(ARGS)
+
 bench-grid: MODEL = resnet20
 bench-grid: $(VENV)/.ready ## CHECKPOINT=FILE [MODEL=resnet20 DATA=cifar10 RATIOS=0.2,… MINUTES= ARGS=]: the engine of the search, and a grid of fixed ratios
 	$(VENV)/bin/python -m benchmarks.grid --model $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) \
@@ -88,6 +93,12 @@ bench-grid: $(VENV)/.ready ## CHECKPOINT=FILE [MODEL=resnet20 DATA=cifar10 RATIO
 bench-training: MODEL = resnet56
 bench-training: $(VENV)/.ready ## [MODEL=resnet56 RATIO= ARGS=]: images per second of our training and of a bare PyTorch loop
 	$(VENV)/bin/python -m benchmarks.training --model $(MODEL) $(call flag,RATIO,ratio) $(ARGS)
+
+bench-gpu: $(VENV)/.ready ## what a GPU gets right, and images per second of our training and of a bare PyTorch loop there
+	$(VENV)/bin/python -m benchmarks.gpu
+	$(VENV)/bin/python -m benchmarks.training --model resnet20 --steps 200 --epochs 10
+	$(VENV)/bin/python -m benchmarks.training --model resnet18 --batch 512 --steps 100 --epochs 2
+	$(VENV)/bin/python -m benchmarks.training --model resnet50 --side 224 --batch 256 --steps 16 --epochs 3
 
 bench-latency: $(VENV)/.ready ## OUT=… [TARGET=onnxruntime RUNS=20 ARGS=]: does a latency of the run in OUT repeat on this machine?
 	$(VENV)/bin/python -m benchmarks.latency "$(OUT)" $(call flag,TARGET,target) $(call flag,RUNS,runs) $(ARGS)

@@ -4,7 +4,8 @@
 
 Both train the same network with cross-entropy in the same precision, with the same batches and the same optimizer. Ours is
 `fit`, one epoch of it: it reads, moves and flips the images, and saves the epoch. The bare loop has the same moved and flipped
-images ready in memory; it runs once in each layout of memory, and ours has to stand against the faster one.
+images ready in memory; it runs once in each layout of memory, on a GPU also with torch.compile, and ours has to stand against
+the fastest one.
 """
 
 import copy
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -40,7 +41,8 @@ from models.resnet import ResNet, family_spec, initialise
 
 PACKAGES = ("torch", "numpy")
 GOAL = 0.95  # of the faster bare loop
-DATA, SHAPE, SHIFT = "cifar10", (3, 32, 32), 4
+DATA, SHIFT = "cifar10", 4
+SMALL = 64  # pixels: larger images get the stem of ImageNet
 LAYOUTS = {"channels_last": torch.channels_last, "[N, C, H, W]": torch.contiguous_format}
 
 
@@ -59,13 +61,16 @@ def main(
     steps: Annotated[int, typer.Option(min=1, help="of a turn")] = 60,
     turns: Annotated[int, typer.Option(min=1, help="after one that is not counted")] = 5,
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the images of a turn")] = 1,
+    side: Annotated[int, typer.Option(min=8, help="of the images, in pixels")] = 32,
 ) -> None:
-    """Time the training of MODEL on random images of CIFAR-10's shape."""
-    network = network_of(model, ratio)
-    schedule = Schedule(epochs=1, batch_size=batch, augment=Augment(flip=True, shift=SHIFT))
-    ways = compared(network, schedule, steps, turns, model)
-    title = f"{model}{f' without {ratio:.0%} of its channels' if ratio else ''}, training speed"
-    lines = [about(network, schedule, steps, turns), "", *markdown(ways), "", goal(ways)]
+    """Time the training of MODEL on random square images."""
+    network = network_of(model, ratio, side)
+    schedule = Schedule(epochs=epochs, batch_size=batch, augment=Augment(flip=True, shift=SHIFT))
+    ways = compared(network, schedule, steps, turns, model, side)
+    pruned, scaled = f" without {ratio:.0%} of its channels" if ratio else "", f" at {side}x{side}" if side != 32 else ""
+    title = f"{model}{pruned}{scaled}, training speed{on_gpu()}"
+    lines = [about(network, schedule, steps, turns, side), "", *markdown(ways), "", goal(ways)]
     table = Table(*columns(), title=title)
     for texts in cells(ways):
         table.add_row(*texts)
@@ -74,43 +79,50 @@ def main(
     console.print(f"written to {results}", markup=False)
 
 
-def network_of(model: str, ratio: float) -> nn.Module:
-    """An untrained member of the family for CIFAR-10, without the share `ratio` of its channels."""
+def on_gpu() -> str:
+    return f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+
+
+def network_of(model: str, ratio: float, side: int) -> nn.Module:
+    """An untrained member of the family for images of that size, without the share `ratio` of its channels."""
     torch.manual_seed(0)
-    spec = family_spec(model, num_classes=len(NAMED[DATA]["classes"]), stem="small")
+    spec = family_spec(model, num_classes=len(NAMED[DATA]["classes"]), stem="small" if side <= SMALL else "imagenet")
     network = ResNet(spec)
     initialise(network)
-    return cut(network, spec, Cut(pruning_ratio=ratio), SHAPE) if ratio else network
+    return cut(network, spec, Cut(pruning_ratio=ratio), (3, side, side)) if ratio else network
 
 
-def compared(network: nn.Module, schedule: Schedule, steps: int, turns: int, label: str) -> list[Way]:
+def compared(network: nn.Module, schedule: Schedule, steps: int, turns: int, label: str, side: int = 32) -> list[Way]:
     """Ours and the bare loop in each layout, in turns; every other turn in reverse order."""
-    ways = [Way(OURS), *(Way(f"bare loop, {name}") for name in LAYOUTS)]
+    bare: dict[str, dict[str, Any]] = {name: {"layout": layout} for name, layout in LAYOUTS.items()}
+    if torch.cuda.is_available():
+        bare["torch.compile"] = {"layout": torch.channels_last, "compiled": True}
+    ways = [Way(OURS), *(Way(f"bare loop, {name}") for name in bare)]
     with tempfile.TemporaryDirectory() as work:
         images = Path(work) / "images"
-        random_images(images, schedule.batch_size * steps)
+        random_images(images, schedule.batch_size * steps, side)
         ready = list(batches(Split(images, "train", schedule.augment), schedule.batch_size, shuffle=True))
         runs: list[Callable[[nn.Module], float]] = [lambda model: product_seconds(model, schedule, images, label)]
-        for layout in LAYOUTS.values():
-            runs.append(partial(bare_seconds, schedule=schedule, ready=ready, layout=layout))
+        for how in bare.values():
+            runs.append(partial(bare_seconds, schedule=schedule, ready=ready, **how))
         todo = list(zip(ways, runs, strict=True))
         for turn in range(turns + 1):
             for way, run in todo if turn % 2 == 0 else reversed(todo):
                 seconds = run(copy.deepcopy(network))
                 if turn:  # the first turn only warms up
-                    way.speeds.append(schedule.batch_size * steps / seconds)
+                    way.speeds.append(schedule.batch_size * steps * schedule.epochs / seconds)
     return ways
 
 
-def random_images(out: Path, count: int) -> None:
-    """A data set of `count` training images of CIFAR-10's shape; no image is held out."""
+def random_images(out: Path, count: int, side: int = 32) -> None:
+    """A data set of `count` square training images; no image is held out."""
     out.mkdir()
     rng, known = np.random.default_rng(0), NAMED[DATA]
     chosen = {"train": np.arange(count), "val": np.arange(0), "test": np.arange(0)}
     for name, indices in chosen.items():
-        np.save(out / f"{name}.images.npy", rng.integers(0, 256, (len(indices), 32, 32, 3), np.uint8))
+        np.save(out / f"{name}.images.npy", rng.integers(0, 256, (len(indices), side, side, 3), np.uint8))
         np.save(out / f"{name}.labels.npy", rng.integers(0, len(known["classes"]), len(indices)))
-    spec = preprocessing(Data(name=DATA), None, known["preprocess"])
+    spec = preprocessing(Data(name=DATA, input_size=side), None, known["preprocess"])
     (out / "dataset.json").write_text(json.dumps(describe("random", "array", known["classes"], spec, chosen, "train")))
 
 
@@ -119,26 +131,29 @@ def loss(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 
 def product_seconds(model: nn.Module, schedule: Schedule, images: Path, label: str) -> float:
-    """Seconds of one epoch of `fit`, which trains `model`."""
+    """Seconds of `fit`, which trains `model`."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
         fit(Task(model, loss, images, f"train {label}"), schedule, Path(out))
         return time.perf_counter() - started
 
 
-def bare_seconds(model: nn.Module, schedule: Schedule, ready: list[Batch], layout: torch.memory_format) -> float:
-    """Seconds of a step on each of the batches `ready`, which are on the device in `layout` before the clock starts."""
+def bare_seconds(
+    model: nn.Module, schedule: Schedule, ready: list[Batch], layout: torch.memory_format, compiled: bool = False
+) -> float:
+    """Seconds of the epochs over the batches `ready`, which are on the device in `layout` before the clock starts."""
     device, dtype = device_and_precision()
     model.train()
     model.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks memory_format
     optimizer = optimizer_for(model, schedule, lambda name: schedule.lr)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    run: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]  # it is a module
     on_device = [(x.to(device, memory_format=layout), y.to(device)) for x, y in ready]
     total = torch.zeros((), device=device)
     started = time.perf_counter()
-    for x, y in on_device:
+    for x, y in on_device * schedule.epochs:
         with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-            value = loss(model, x, y)
+            value = loss(run, x, y)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         scaler.step(optimizer)
@@ -177,14 +192,16 @@ def goal(ways: list[Way]) -> str:
     return f"{OURS} / {fastest.name}: {median_of(factor)}. Goal: at least {GOAL}, {met}."
 
 
-def about(network: nn.Module, schedule: Schedule, steps: int, turns: int) -> str:
+def about(network: nn.Module, schedule: Schedule, steps: int, turns: int, side: int) -> str:
     """The conditions of the benchmark in one sentence."""
     device, dtype = device_and_precision()
-    macs, precision = cost(network, SHAPE)["macs"], str(dtype).removeprefix("torch.")
+    macs, precision = cost(network, (3, side, side))["macs"], str(dtype).removeprefix("torch.")
+    device_name = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     return (
-        f"{conditions('benchmarks.training', PACKAGES)}; {macs / 1e6:.1f} M MACs an image; random images of 32x32 pixels, "
-        f"flipped and moved by up to {SHIFT} pixels; cross-entropy, batch {schedule.batch_size}, {precision} on {device.type}, "
-        f"{torch.get_num_threads()} threads; median (least … greatest) of {turns} turns of {steps} steps, ratios within a turn."
+        f"{conditions('benchmarks.training', PACKAGES)}; {macs / 1e6:.1f} M MACs an image; random images of {side}x{side} "
+        f"pixels, flipped and moved by up to {SHIFT} pixels; cross-entropy, batch {schedule.batch_size}, {precision} on "
+        f"{device_name}, {torch.get_num_threads()} threads; median (least … greatest) of {turns} turns of "
+        f"{steps * schedule.epochs} steps, ratios within a turn."
     )
 
 

@@ -4,6 +4,7 @@ A small network has hundreds of kernels that a GPU computes faster than Python s
 all of them at once; `make bench-gpu` measures what it gains.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 from core import ranks
 from models.resnet import ResNet
+
+# A recording computes its gradients on a stream of its own, and torch's thread for gradients starts without a context.
+HARMLESS = ("The AccumulateGrad node's stream", "Attempting to run cuBLAS, but there was no current CUDA context")
 
 
 @contextmanager
@@ -27,7 +31,10 @@ def quick_on_gpu(model: nn.Module, device: torch.device) -> Iterator[None]:
     if recorded:
         record(model, lambda: model.training and torch.is_grad_enabled())
     try:
-        yield
+        with warnings.catch_warnings():
+            for harmless in HARMLESS:
+                warnings.filterwarnings("ignore", harmless)
+            yield
     finally:
         torch.backends.cudnn.benchmark = before
         if recorded:
