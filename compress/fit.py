@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from compress.average import Average
 from compress.device import device_and_precision, device_batches, to_device
+from compress.follow import changes, facts_of
 from compress.gradients import Gradients
 from compress.minutes import Pace, pace_of
 from compress.mix import changed
@@ -165,6 +166,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     return {
         "epochs": epochs if total_steps == epochs * steps else round(total_steps / steps, 2),
         "history": history,
+        "augmentation": changes(facts_of(train.dataset), schedule),
         "precision": str(dtype).removeprefix("torch."),
         "notes": notes,
         "processes": ranks.size(),

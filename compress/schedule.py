@@ -13,6 +13,10 @@ from core.config import Config
 from data.loader import Augment
 from data.policy import PolicyName
 
+# The keys of what chance changes in images and steps besides `augment`.
+VARIED = (
+    "policy", "policy_layers", "policy_magnitude", "erasing", "mixup", "cutmix", "mix_probability", "sizes", "stochastic_depth",
+)  # fmt: skip
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -71,12 +75,11 @@ class Schedule(Config):
 
     @model_validator(mode="after")
     def makes_sense(self) -> "Schedule":
-        given = self.model_fields_set
-        if "mix_probability" in given and not (self.mixup or self.cutmix):
+        if self.mix_probability < 1 and not (self.mixup or self.cutmix):
             raise ValueError(f"mix_probability = {self.mix_probability:g} mixes nothing; expected mixup or cutmix above 0")
-        unused = [key for key in ("policy_layers", "policy_magnitude") if key in given and self.policy != "randaugment"]
-        if unused:
-            raise ValueError(f"{unused[0]} belongs to RandAugment; expected policy = 'randaugment', got {self.policy!r}")
+        for key in ("policy_layers", "policy_magnitude"):
+            if self.policy != "randaugment" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} belongs to RandAugment; expected policy = 'randaugment', got {self.policy!r}")
         return self
 
     @property

@@ -219,6 +219,10 @@ def test_all_of_it_trains_and_the_same_seed_gives_the_same_weights(small: Small,
         metrics = train(config, out, images=small.images)
         found.append((out / "model.safetensors").read_bytes())
         assert metrics["history"][-1]["loss"] < 2.5
+        assert metrics["augmentation"] == [
+            "shifts of up to 2 pixels", "flips", "RandAugment (2 of magnitude 9)", "random erasing (50% of the images)",
+            "mixup (0.2)", "cutmix (1)", "sides of 16 and 32 pixels", "stochastic depth (0.2)",
+        ]  # fmt: skip
     assert found[0] == found[1]
 
 
