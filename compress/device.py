@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from data.feed import feed
 from data.loader import Batch, Split
+from data.policy import Policy
 from models.batchnorm import reestimate
 
 
@@ -40,9 +41,9 @@ def on_device(model: nn.Module) -> Iterator[torch.device]:
             model.to(home)
 
 
-def device_batches(split: Split, batch_size: int, **reading: Any) -> Iterator[Batch]:
+def device_batches(split: Split, batch_size: int, policy: Policy | None = None, **reading: Any) -> Iterator[Batch]:
     """Batches on the training device: `data.feed.feed`."""
-    return feed(split, batch_size, device_and_precision()[0], **reading)
+    return feed(split, batch_size, device_and_precision()[0], policy, **reading)
 
 
 def reestimated(model: nn.Module, split: Split, images: int, batch_size: int = 128) -> None:

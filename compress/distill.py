@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from compress.fit import Task, fit, tidy
-from compress.teach import Teaching, teaching_loss
+from compress.teach import Teaching, predicts_once, teaching_loss
 from compress.top1 import right
 from core import ranks
 from data.loader import Split
@@ -40,7 +40,7 @@ def distill(config: Distill, out: Path, *, student: Path, teacher: Path, images:
     model, spec = load(student)
     guide, guide_spec = load(teacher)
     loss = teaching_loss(guide, config, out, images)
-    task = Task(model, loss, images, f"distill {guide_spec.arch} -> {spec.arch}", by_index=True)
+    task = Task(model, loss, images, f"distill {guide_spec.arch} -> {spec.arch}", by_index=predicts_once(config, images))
     metrics = fit(task, config, out, since=started)
     val = Split(images, "val")
     mine = right(model, val)
@@ -68,7 +68,7 @@ def without_teacher(config: Distill, epochs: int, out: Path, *, student: Path, i
     model, spec = load(student)
     out.mkdir(exist_ok=True)
     loss = teaching_loss(model, config, out, images)
-    fit(Task(model, loss, images, f"control: {spec.arch} alone", by_index=True), config, out)
+    fit(Task(model, loss, images, f"control: {spec.arch} alone"), config, out)
     return right(model, Split(images, "val"))
 
 

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from compress.average import Average
 from compress.device import device_and_precision, device_batches, to_device
+from compress.follow import changes, facts_of
 from compress.gradients import Gradients
 from compress.minutes import Pace, pace_of
+from compress.mix import changed
 from compress.on_cpu import quick_on_cpu
 from compress.on_gpu import quick_on_gpu
 from compress.parallel import averaging, check_batch, mean_over_ranks, on_all_ranks, whole_batch_norm
@@ -26,6 +28,8 @@ from compress.top1 import top1
 from core import ranks
 from core.console import console, progress
 from data.loader import Batch, Split
+from data.policy import Policy
+from models.blocks import stochastic_depth
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 SEEDS = 10**6  # between the seeds of two ranks, for dropout
@@ -44,7 +48,8 @@ class Task:
     """What is trained.
 
     model        trained in place; parameters that need no gradient stay as they are
-    loss         loss(model, x, y), of float32 images [N, C, H, W] and int64 labels [N]
+    loss         loss(model, x, y), of float32 images [N, C, H, W] and int64 labels [N]; float32 probabilities [N, classes]
+                 where `Schedule.mixup` or `Schedule.cutmix` mixes images
     images       folder of the index stage
     label        names the training on the console and in notes
     before_step  called before every step, with the share of the training that is done
@@ -77,7 +82,8 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it. At the end,
     `out`/gradients.json has the norms of the gradients per layer and epoch. On several ranks (core/ranks.py) each computes its
     part of every batch; the main process writes the files.
-    Raises ValueError when the loss is no longer finite, and when there are more ranks than images in a batch.
+    Raises ValueError when the loss is no longer finite, when there are more ranks than images in a batch, and for settings that
+    do not fit the images or the model.
     """
     model = task.model
     since = time.perf_counter() if since is None else since
@@ -88,6 +94,8 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     steps = max(1, len(train) // schedule.batch_size)
     batch = min(schedule.batch_size, len(train))
     check_batch(batch, schedule.accumulate, task.label)
+    check_sizes(schedule, train.spec["input_size"])
+    classes = len(train.dataset["classes"])
     average = Average(model, schedule.ema) if schedule.ema else None
     gradients = Gradients(model)
     history: list[Epoch] = []
@@ -128,8 +136,9 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
             of_epoch = min(steps, total_steps - epoch * steps)
             for step, (x, y) in enumerate(islice(steady, of_epoch)):
                 set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps, schedule.drops)
-                task.before_step((epoch * steps + step) / total_steps)
-                total += train_step(x, y)
+                share = (epoch * steps + step) / total_steps
+                task.before_step(share)
+                total += train_step(*changed(schedule, classes, share, x, y))
                 gradients.after(step, of_epoch)
                 if average:
                     average.update(model, epoch * steps + step)
@@ -157,6 +166,7 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     return {
         "epochs": epochs if total_steps == epochs * steps else round(total_steps / steps, 2),
         "history": history,
+        "augmentation": changes(facts_of(train.dataset), schedule),
         "precision": str(dtype).removeprefix("torch."),
         "notes": notes,
         "processes": ranks.size(),
@@ -169,8 +179,9 @@ def epochs_from(task: Task, schedule: Schedule, first: int, epochs: int) -> Iter
     if task.by_index:
         split.labels = np.arange(len(split))
     split.decode = task.decode
+    policy = Policy(schedule.policy, len(split), schedule.policy_layers, schedule.policy_magnitude) if schedule.policy else None
     seeds = [schedule.seed * 1000 + number for number in range(first, epochs)]
-    return device_batches(split, schedule.batch_size, shuffle=True, divided="batches", seeds=seeds)
+    return device_batches(split, schedule.batch_size, policy, shuffle=True, divided="batches", seeds=seeds)
 
 
 def pace_on(task: Task, schedule: Schedule, given: float) -> Pace:
@@ -178,13 +189,13 @@ def pace_on(task: Task, schedule: Schedule, given: float) -> Pace:
     model = task.model
     device = to_device(model)
     train, val = Split(task.images, "train"), Split(task.images, "val")
-    batch = min(schedule.batch_size, len(train))
+    batch, classes = min(schedule.batch_size, len(train)), len(train.dataset["classes"])
     unchanging = optimizer_for(model, schedule, lambda name: 0.0)
     still = step_of(model, task.loss, unchanging, batch, task.partly, schedule.accumulate, schedule.clip)
 
     def trial(share: float, x: Tensor, y: Tensor) -> Tensor:
         task.before_step(share)
-        return still(x, y)
+        return still(*changed(schedule, classes, share, x, y))
 
     with quick(model, device, schedule):
         return pace_of(model, trial, lambda: epochs_from(task, schedule, 0, 1), lambda: top1(model, val), given)
@@ -197,6 +208,7 @@ def quick(model: nn.Module, device: torch.device, schedule: Schedule) -> Iterato
         whole_batch_norm(model, device, schedule.sync_batch_norm),
         quick_on_cpu(model, device),
         quick_on_gpu(model, device) if schedule.accumulate == 1 else nullcontext(),
+        stochastic_depth(model, schedule.stochastic_depth),
     ):
         yield
 
@@ -271,6 +283,15 @@ def minutes_notes(label: str, pace: Pace, steps: int, total: int, minutes: float
     if share >= 1:
         return []
     return [f"{label}: {minutes:.3g} minutes are too short for one epoch ({an_epoch / 60:.3g} min); {share:.1%} of it was run."]
+
+
+def check_sizes(schedule: Schedule, side: int) -> None:
+    """ValueError for a size above `side`, that of the images of the training."""
+    if schedule.sizes and max(schedule.sizes) > side:
+        raise ValueError(
+            f"sizes = {list(schedule.sizes)}: the images have {side}x{side} pixels; expected sizes up to {side}, or "
+            f"a larger data.input_size"
+        )
 
 
 def check_finite(total: float, schedule: Schedule, epoch: int, step: int) -> None:

@@ -10,7 +10,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
+from compress.schedule import Schedule
 from core.config import Config
+from core.text import joined
 from data.loader import Augment
 
 Training = Literal["train", "transfer", "distill", "quantize_aware"]
@@ -27,6 +29,11 @@ EIGHTH = 8
 FEW = 5000  # images; below, half the rate
 RATES = {"train": 0.1, "transfer": 0.01, "distill": 0.02}
 SHORT = 300  # steps: the least for a network that was just pruned, also where the search trains it for one epoch only
+POLICIES = {
+    "autoaugment": "AutoAugment (ImageNet's policy)",
+    "autoaugment_cifar10": "AutoAugment (CIFAR-10's policy)",
+    "trivialaugment": "TrivialAugment",
+}
 THUMBNAIL = 64  # pixels; larger inputs get random resized crops
 
 
@@ -81,7 +88,7 @@ def derive_schedule(config: Follow, out: Path, *, images: Path) -> dict[str, Any
     return {**found, "notes": notes}
 
 
-def facts_of(dataset: dict[str, Any], gpu: bool) -> Facts:
+def facts_of(dataset: dict[str, Any], gpu: bool = False) -> Facts:
     """The facts of dataset.json."""
     channels, side, _ = dataset["input_shape"]
     scaled = dataset["preprocess"]["resize"] != "pad"
@@ -123,16 +130,32 @@ def described(facts: Facts, training: Training, settings: dict[str, Any], rate: 
     return (
         f"{what}: {facts.images:,} {grey}images of {facts.side}x{facts.side}, {facts.classes} classes, "
         f"{'a' if facts.gpu else 'no'} GPU: {length}, batch {settings['batch_size']}, peak rate {settings['lr']:g}{own}, "
-        f"{moves(facts, settings['augment'])}"
+        f"{joined(changes(facts, Schedule(**settings))) or 'no augmentation'}"
     )
 
 
-def moves(facts: Facts, augment: dict[str, Any] | None) -> str:
-    """The augmentation in words."""
+def changes(facts: Facts, schedule: Schedule) -> list[str]:
+    """What `schedule` changes in images and steps by chance, in words."""
+    return [*moves(facts, schedule.augment), *mixes(schedule)]
+
+
+def moves(facts: Facts, augment: Augment | None) -> list[str]:
     if augment is None:
-        return "no augmentation"
-    full = Augment(**augment)
-    crops = facts.scaled and full.min_area is not None
-    shifts = f"shifts of up to {full.shift} pixels" if full.shift else ""
-    words = ["random resized crops" if crops else shifts, "flips" if full.flip else ""]
-    return " and ".join(filter(None, words)) or "no augmentation"
+        return []
+    crops = facts.scaled and augment.min_area is not None
+    shifts = f"shifts of up to {augment.shift} pixels" if augment.shift else ""
+    return [word for word in ("random resized crops" if crops else shifts, "flips" if augment.flip else "") if word]
+
+
+def mixes(schedule: Schedule) -> list[str]:
+    often = f", {schedule.mix_probability:.0%} of the batches" if schedule.mix_probability < 1 else ""
+    policies = POLICIES | {"randaugment": f"RandAugment ({schedule.policy_layers} of magnitude {schedule.policy_magnitude:g})"}
+    words = {
+        "policy": policies.get(schedule.policy or "", ""),
+        "erasing": f"random erasing ({schedule.erasing:.0%} of the images)",
+        "mixup": f"mixup ({schedule.mixup:g}{often})",
+        "cutmix": f"cutmix ({schedule.cutmix:g}{often})",
+        "sizes": f"sides of {joined([str(size) for size in schedule.sizes])} pixels",
+        "stochastic_depth": f"stochastic depth ({schedule.stochastic_depth:g})",
+    }
+    return [text for key, text in words.items() if getattr(schedule, key)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from compress.distill import Distill
 from compress.fit import Task, pace_on
-from compress.teach import teaching_loss
+from compress.teach import predicts_once, teaching_loss
 from core import ranks
 from data.loader import Split
 from models.checkpoint import load
@@ -17,9 +17,9 @@ def pace(config: Distill, out: Path, *, student: Path, teacher: Path, images: Pa
     model, _ = load(student)
     guide, _ = load(teacher)
     split = Split(images, "train", config.augment)
-    if split.fixed and not config.feature:  # the teacher predicts once, before the training
+    if predicts_once(config, images):
         config = config.model_copy(update={"alpha": 0.0})
-    task = Task(model, teaching_loss(guide, config, out, images), images, "pace", by_index=True)
+    task = Task(model, teaching_loss(guide, config, out, images), images, "pace")
     found = pace_on(task, config, given=60.0)
     steps = max(1, len(split) // config.batch_size)
     return {"images_per_second": config.batch_size / found.step, "seconds_per_epoch": found.epoch(steps), "steps": steps}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from compress.device import device_batches, inputs, to_device
 from compress.fit import Task, fit, tidy
-from compress.teach import Teaching, teaching_loss
+from compress.teach import Teaching, predicts_once, teaching_loss
 from compress.top1 import top1
 from core import ranks
 from data.loader import Split
@@ -49,7 +49,7 @@ def quantize_aware(config: QuantizeAware, out: Path, *, student: Path, teacher: 
     simulated = with_fake_quantization(model, calibration)
     untrained = top1(simulated, val)
     loss = teaching_loss(guide, config, out, images)
-    task = Task(simulated, loss, images, f"quantization-aware {spec.arch}", by_index=True)
+    task = Task(simulated, loss, images, f"quantization-aware {spec.arch}", by_index=predicts_once(config, images))
     metrics = fit(task, config, out, since=started)
     ranks.main_goes_on()
     plain, _ = load(student)

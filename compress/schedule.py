@@ -1,17 +1,22 @@
-"""How long and how fast to train: epochs or minutes, SGD, and the course of its learning rate."""
+"""How long, how fast and on which changed images to train: epochs or minutes, SGD, the course of its learning rate."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from core import ranks
 from core.config import Config
 from data.loader import Augment
+from data.policy import PolicyName
 
+# The keys of what chance changes in images and steps besides `augment`.
+VARIED = (
+    "policy", "policy_layers", "policy_magnitude", "erasing", "mixup", "cutmix", "mix_probability", "sizes", "stochastic_depth",
+)  # fmt: skip
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -29,6 +34,15 @@ class Schedule(Config):
     most_minutes   a limit: where the epochs would take longer, as many steps as fit into this time
     ema            decay per step of a moving average of the weights, such as 0.999; the average is evaluated and kept
     batch_size     of a step, on all processes together
+    policy         changes of colours and geometry that every image draws in every epoch (data/policy.py), besides `augment`
+    policy_layers, policy_magnitude   of RandAugment: how many operations an image gets, and how strong they are, 0 … 30
+    erasing        probability that a rectangle of an image is erased
+    mixup, cutmix  the parameter alpha of the Beta distribution that says how much of another image is mixed in; 0: never. With
+                   both, each batch gets one of them
+    mix_probability   the share of the batches that mixup and cutmix change
+    sizes          sides in pixels of the training images, each for an equal part of the training, such as (128, 160, 192, 224).
+                   Held-out images keep their size
+    stochastic_depth   probability that an image skips the last residual block; less for the blocks before it (models/blocks.py)
     sync_batch_norm   several processes compute the statistics of batch norm together, so the result does not depend on their
                    number. False is quicker; each process then has those of its own part of the batch
     """
@@ -48,7 +62,30 @@ class Schedule(Config):
     ema: float | None = Field(default=None, gt=0, lt=1)
     seed: int = 0
     augment: Augment | None = Augment()
+    policy: PolicyName | None = None
+    policy_layers: int = Field(default=2, ge=1, le=10)
+    policy_magnitude: float = Field(default=9.0, ge=0, le=30)
+    erasing: float = Field(default=0.0, ge=0, le=1)
+    mixup: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    cutmix: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    mix_probability: float = Field(default=1.0, ge=0, le=1)
+    sizes: tuple[Annotated[int, Field(ge=8, le=2048)], ...] = ()
+    stochastic_depth: float = Field(default=0.0, ge=0, lt=1)
     sync_batch_norm: bool = True
+
+    @model_validator(mode="after")
+    def makes_sense(self) -> "Schedule":
+        if self.mix_probability < 1 and not (self.mixup or self.cutmix):
+            raise ValueError(f"mix_probability = {self.mix_probability:g} mixes nothing; expected mixup or cutmix above 0")
+        for key in ("policy_layers", "policy_magnitude"):
+            if self.policy != "randaugment" and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} belongs to RandAugment; expected policy = 'randaugment', got {self.policy!r}")
+        return self
+
+    @property
+    def varied(self) -> bool:
+        """Whether images differ from epoch to epoch, also without `augment`."""
+        return bool(self.policy or self.erasing or self.mixup or self.cutmix or self.sizes)
 
     @property
     def context(self) -> object:

@@ -50,35 +50,41 @@ class Teaching(Schedule):
         return self.alpha == 0 and self.feature == 0
 
 
-def teaching_loss(guide: nn.Module, config: Teaching, out: Path, images: Path) -> Loss:
-    """A loss(network, x, where): (1 - alpha) cross-entropy + alpha distillation from `guide` + feature times attention
-    transfer; `where` in the training split.
+def predicts_once(config: Teaching, images: Path) -> bool:
+    """Whether the teacher sees each training image only once, before the training: the images are the same in every epoch."""
+    unchanged = Split(images, "train", config.augment).fixed and not config.varied
+    return unchanged and not config.feature and not config.plain
 
-    Where the crop is fixed and `feature` is 0, the teacher predicts once and not in every epoch; its logits are in
-    `out`/teacher.npy, which survives an interruption. Raises ValueError when `feature` is not 0 and `guide` is not of the
-    ResNet family.
+
+def teaching_loss(guide: nn.Module, config: Teaching, out: Path, images: Path) -> Loss:
+    """A loss(network, x, y): (1 - alpha) cross-entropy + alpha distillation from `guide` + feature times attention transfer.
+
+    `y` as in `Task`; positions in the training split where the teacher `predicts_once`. Its logits are then in
+    `out`/teacher.npy, which survives an interruption. Otherwise it sees the same x as the student, mixed images too.
+    Raises ValueError when `feature` is not 0 and `guide` is not of the ResNet family.
     """
     if config.feature and not isinstance(guide, ResNet):
         raise ValueError(
             f"feature = {config.feature:g}: {type(guide).__name__} is not of the ResNet family, its stages are not known; "
             "expected feature = 0"
         )
+    if config.plain:
+        return lambda network, x, y: functional.cross_entropy(network(x), y)
     split = Split(images, "train", config.augment)
     labels = torch.from_numpy(split.labels).to(device_and_precision()[0])
-    if config.plain:
-        return lambda network, x, where: functional.cross_entropy(network(x), labels[where])
+    once = predicts_once(config, images)
     with ranks.main_process_first():
-        known = logits_of(guide, split, out / "teacher.npy").to(labels.device) if split.fixed and not config.feature else None
+        known = logits_of(guide, split, out / "teacher.npy").to(labels.device) if once else None
     teacher = inference_copy(guide, fold=not config.feature)
     if labels.is_cuda and isinstance(guide, ResNet) and not config.feature:
         record(teacher, lambda: not torch.is_grad_enabled())
     forward = with_stages if config.feature else logits_only
 
-    def loss(network: nn.Module, x: Tensor, where: Tensor) -> Tensor:
+    def loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         logits, mine = forward(network, x)
         with torch.no_grad():
-            target, its = forward(teacher, x) if known is None else (known[where], [])
-        value = (1 - config.alpha) * functional.cross_entropy(logits, labels[where])
+            target, its = forward(teacher, x) if known is None else (known[y], [])
+        value = (1 - config.alpha) * functional.cross_entropy(logits, y if known is None else labels[y])
         value = value + config.alpha * logit_loss(logits, target, config)
         return value + config.feature * attention_loss(mine, its) if config.feature else value
 

@@ -84,6 +84,11 @@ def transfer(config: Transfer, out: Path, *, model: Path, images: Path) -> dict[
             module.training = False
 
     once = config.trainable_blocks == 0 and config.epochs > 0
+    if once and (config.varied or config.stochastic_depth):
+        raise ValueError(
+            "trainable_blocks = 0 trains the classifier on features that are computed once; expected no policy, erasing, "
+            "mixup, cutmix, sizes or stochastic_depth"
+        )
     if once:
         config = config.model_copy(update={"augment": None})
     loss = loss_from_features(network, head, config, images, out) if once else loss_from_images(config)

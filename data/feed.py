@@ -12,20 +12,24 @@ from torch import Tensor
 from data import preprocess
 from data.arrays import padded
 from data.loader import Batch, Reading, Split, raw_batches
+from data.policy import Policy
 
 SHARE = 0.25  # of a GPU's memory, at most, for a split that lives there
 
 
-def feed(split: Split, batch_size: int, device: torch.device, **reading: Any) -> Iterator[Batch]:
+def feed(split: Split, batch_size: int, device: torch.device, policy: Policy | None = None, **reading: Any) -> Iterator[Batch]:
     """Batches of (float32 [N, C, H, W] in channels_last, int64 [N]) on `device`. `reading` as in `data.loader.Reading`.
+
+    `policy` changes the pixels of each batch before they are normalised.
 
     An array that fits into a GPU stays there, so a batch costs its CPU only the list of indices. Files are decoded in worker
     processes. Raises ValueError if a file has changed or a worker process was killed.
     """
     wanted = Reading(split, batch_size, **reading)
     normalise = normaliser(split.spec, device)
-    for pixels, labels in resident_batches(wanted, device) if lives_on(split, device) else moved_batches(wanted, device):
-        yield normalise(pixels), labels
+    found = resident_batches(wanted, device) if lives_on(split, device) else moved_batches(wanted, device)
+    for (seed, indices), (pixels, labels) in zip(wanted, found, strict=True):
+        yield normalise(policy(pixels, seed, indices) if policy else pixels), labels
 
 
 def normaliser(spec: preprocess.Spec, device: torch.device) -> Callable[[Tensor], Tensor]:

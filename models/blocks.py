@@ -1,11 +1,15 @@
 """The residual blocks of the family. All of them map [N, C, H, W] to [N, out, H / stride, W / stride].
 
 While a block's `skipped` is set it passes its input on and costs nothing (only where input and output have one shape).
+While `drop` is above 0, every training image skips the residual branch with that probability, and the branch of the others is
+scaled so that its mean stays: stochastic depth (Huang et al. 2016, arXiv:1603.09382). In evaluation mode it changes nothing.
 Attribute names are torchvision's (`Block`), the Res2Net authors' and timm's (`SplitBlock`), and torchvision's again for
 `PreactBlock`, for which torchvision has none.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -35,12 +39,20 @@ class Residual(nn.Module, ABC):
         super().__init__()
         self.depth = 0
         self.skipped = False
+        self.drop = 0.0
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
 
     def convolutions(self) -> list[nn.Conv2d]:
         """The convolutions of the residual branch, in the order of the block's widths."""
         return [getattr(self, f"conv{i}") for i in range(1, self.depth + 1)]
+
+    def kept(self, branch: Tensor) -> Tensor:
+        """The residual `branch` [N, C, H, W], zero for the images that skip it."""
+        if not (self.training and self.drop):
+            return branch
+        keep = 1 - self.drop
+        return branch * branch.new_empty(len(branch), 1, 1, 1).bernoulli_(keep).div_(keep)
 
     @abstractmethod
     def zero(self) -> None:
@@ -87,7 +99,7 @@ class Block(Residual):
         if self.skipped:
             return x
         shortcut = x if self.downsample is None else self.downsample(x)
-        return cast(Tensor, self.relu(self.branch(x) + shortcut))
+        return cast(Tensor, self.relu(self.kept(self.branch(x)) + shortcut))
 
 
 class PlainBlock(Block):
@@ -129,7 +141,7 @@ class PreactBlock(Residual):
         out = self.convolutions()[0](active)
         for i in range(2, self.depth + 1):
             out = getattr(self, f"conv{i}")(self.relu(getattr(self, f"bn{i}")(out)))
-        return cast(Tensor, out + shortcut)
+        return self.kept(out) + shortcut
 
 
 class SplitBlock(Residual):
@@ -170,4 +182,26 @@ class SplitBlock(Residual):
             done.append(self.relu(norm(conv(part))))
         done.append(parts[len(self.convs)] if self.pool is None else self.pool(parts[len(self.convs)]))
         x = self.bn3(self.conv3(torch.cat(done, 1)))
-        return cast(Tensor, self.relu(x + shortcut))
+        return cast(Tensor, self.relu(self.kept(x) + shortcut))
+
+
+@contextmanager
+def stochastic_depth(model: nn.Module, drop: float) -> Iterator[None]:
+    """Inside, the last block of `model` has that `drop`, the blocks before it less and less: linear decay.
+
+    Raises ValueError for a `model` without residual blocks of this file.
+    """
+    residual = [module for module in model.modules() if isinstance(module, Residual) and not isinstance(module, PlainBlock)]
+    if drop and not residual:
+        raise ValueError(
+            f"stochastic_depth = {drop:g}: {type(model).__name__} has no residual blocks that are known; expected a network of "
+            "the ResNet family, or stochastic_depth = 0"
+        )
+    blocks = residual if drop else []
+    for number, block in enumerate(blocks, start=1):
+        block.drop = drop * number / len(blocks)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.drop = 0.0

@@ -4,12 +4,12 @@ from typing import Any
 
 from compress.device import device_and_precision
 from compress.follow import STAGES, Described, Follow, derive_schedule
-from compress.schedule import Schedule
+from compress.schedule import VARIED, Schedule
 from core.cache import Artifact, Stages
 from core.console import console
 from pipeline.recipe import Recipe
 
-SETTINGS = ("epochs", "min_steps", "minutes", "batch_size", "lr", "augment")
+SETTINGS = ("epochs", "min_steps", "minutes", "batch_size", "lr", "augment", *VARIED)
 
 
 def follow(recipe: Recipe, step: Stages, images: Artifact, described: Described, known: Artifact | None = None) -> Recipe:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from core.cache import Artifact
+from core.text import joined
 from measure.verdict import Part
 from reports.axis import Axis, linear
 
@@ -58,10 +59,15 @@ class Norms(Part):
 
 
 class Training(Part):
-    """`curves`: the loss, and top-1 where there are held-out images with labels. `norms` is None for earlier versions."""
+    """`curves`: the loss, and top-1 where there are held-out images with labels.
+
+    `augmentation`: what chance changed in the images and steps, in words. Trainings of earlier versions have neither it nor
+    `norms`: None.
+    """
 
     name: str
     epochs: float
+    augmentation: str | None
     curves: list[Curve]
     norms: Norms | None
 
@@ -80,6 +86,7 @@ def training(stage: Artifact, labelled: bool) -> Training:
     return Training(
         name=stage.manifest["name"],
         epochs=stage.metrics.get("epochs", len(history)),
+        augmentation=joined(words) or "none" if (words := stage.metrics.get("augmentation")) is not None else None,
         curves=[Curve(label=label, values=found, axis=linear(found)) for label, found in values.items()],
         norms=norms(stage),
     )

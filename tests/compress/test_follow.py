@@ -142,6 +142,19 @@ def test_the_rate_is_never_above_that_of_the_checkpoints_own_training(
             "schedule of the baseline: 60,000 grey images of 32x32, 10 classes, no GPU: 3 epochs of 937 steps, batch 64, "
             "peak rate 0.05, no augmentation",
         ),
+        (
+            CIFAR, {"distill": {"policy": "randaugment", "policy_magnitude": 7.0, "mixup": 0.2, "mix_probability": 0.5}}, {},
+            "schedule: 47,500 images of 32x32, 10 classes, no GPU: 10 epochs of 371 steps, batch 128, peak rate 0.02, "
+            "shifts of up to 4 pixels, flips, RandAugment (2 of magnitude 7) and mixup (0.2, 50% of the batches)",
+        ),
+        (
+            FEW,
+            {"distill": {"policy": "autoaugment", "erasing": 0.25, "cutmix": 1, "sizes": [128, 224], "stochastic_depth": 0.1}},
+            {},
+            "schedule: 100 images of 224x224, 2 classes, no GPU: 60 epochs of 6 steps, batch 16, peak rate 0.01, "
+            "random resized crops, flips, AutoAugment (ImageNet's policy), random erasing (25% of the images), cutmix (1), "
+            "sides of 128 and 224 pixels and stochastic depth (0.1)",
+        ),
     ],
 )  # fmt: skip
 def test_one_line_says_what_was_derived(

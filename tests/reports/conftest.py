@@ -115,7 +115,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
         history = [{"loss": 2.0 / (i + 1), "val_top1": 90 - 30 / (i + 1)} for i in range(12)]
         stages = [
-            stage("train", {"history": history, "notes": list(notes[0])}),
+            stage("train", {"history": history, "notes": list(notes[0]), "augmentation": ["flips", "mixup (0.2)"]}),
             stage("prune", {"pruning_ratio": 0.5, "notes": list(notes[1])}),
         ]
         dataset = {

@@ -72,6 +72,7 @@ def test_curves_and_norms_of_a_training(make_run: MakeRun) -> None:
     run = read_record(complete(make_run()))
     (training,) = trainings(run.stages, labelled=True)
     loss, top1 = training.curves
+    assert training.augmentation == "flips and mixup (0.2)"
     assert loss.label == "loss" and loss.values[0] == 2.0 and top1.values[0] == 60.0
     assert loss.dots[0] == (0, 0) and loss.dots[-1][0] == 100, "the first loss is the highest"
     assert training.norms is not None and training.norms.layers == LAYERS
