@@ -19,7 +19,7 @@ from compress.device import device_and_precision, device_batches, to_device
 from compress.follow import changes, facts_of
 from compress.gradients import Gradients
 from compress.minutes import Pace, pace_of
-from compress.mix import changed
+from compress.mix import changed, check_sizes
 from compress.on_cpu import quick_on_cpu
 from compress.on_gpu import quick_on_gpu
 from compress.parallel import averaging, check_batch, mean_over_ranks, on_all_ranks, whole_batch_norm
@@ -283,15 +283,6 @@ def minutes_notes(label: str, pace: Pace, steps: int, total: int, minutes: float
     if share >= 1:
         return []
     return [f"{label}: {minutes:.3g} minutes are too short for one epoch ({an_epoch / 60:.3g} min); {share:.1%} of it was run."]
-
-
-def check_sizes(schedule: Schedule, side: int) -> None:
-    """ValueError for a size above `side`, that of the images of the training."""
-    if schedule.sizes and max(schedule.sizes) > side:
-        raise ValueError(
-            f"sizes = {list(schedule.sizes)}: the images have {side}x{side} pixels; expected sizes up to {side}, or "
-            f"a larger data.input_size"
-        )
 
 
 def check_finite(total: float, schedule: Schedule, epoch: int, step: int) -> None:

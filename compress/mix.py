@@ -45,6 +45,15 @@ def changed(schedule: Schedule, classes: int, share: float, x: Tensor, y: Tensor
     return x, y
 
 
+def check_sizes(schedule: Schedule, side: int) -> None:
+    """ValueError for a size above `side`, that of the images of the training."""
+    if schedule.sizes and max(schedule.sizes) > side:
+        raise ValueError(
+            f"sizes = {list(schedule.sizes)}: the images have {side}x{side} pixels; expected sizes up to {side}, or "
+            "a larger data.input_size"
+        )
+
+
 def side_at(schedule: Schedule, share: float) -> int | None:
     """The side in pixels of the training images after a `share` of the training; None: as they are."""
     sizes = schedule.sizes

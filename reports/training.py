@@ -83,10 +83,11 @@ def training(stage: Artifact, labelled: bool) -> Training:
     values = {"loss": [epoch["loss"] for epoch in history]}
     if labelled and all(epoch.get("val_top1") is not None for epoch in history):
         values["top-1 of held-out images, %"] = [epoch["val_top1"] for epoch in history]
+    words = stage.metrics.get("augmentation")
     return Training(
         name=stage.manifest["name"],
         epochs=stage.metrics.get("epochs", len(history)),
-        augmentation=joined(words) or "none" if (words := stage.metrics.get("augmentation")) is not None else None,
+        augmentation=None if words is None else joined(words) or "none",
         curves=[Curve(label=label, values=found, axis=linear(found)) for label, found in values.items()],
         norms=norms(stage),
     )

@@ -65,7 +65,8 @@ def rounded(given: Path, out: Path, **changes: Any) -> dict[str, Any]:
 WORK: Work = {
     "train": partial(trained, ema=0.9),
     "train with a growing network": partial(trained, arch="resnet20", source=None, epochs=2, grow_at=0.4),
-    "train with a policy on growing images": partial(trained, policy="trivialaugment", sizes=(20, 32)),
+    "train with a policy": partial(trained, policy="trivialaugment", lr=0.02),
+    "train on growing images": partial(trained, sizes=(20, 32)),
     "train in parts": partial(trained, epochs=3, accumulate=4, clip=0.5, drops=(0.5,), arch=PLAIN, source=source_of(PLAIN)),
     "distill": partial(distilled, feature=0.5),
     "distill with fixed crops": partial(distilled, epochs=2, augment=Augment(flip=False, shift=0), control=True),
