@@ -53,7 +53,7 @@ def test_the_network_of_a_recipe_exists_and_a_training_states_what_to_expect(pat
     recipe, header = recipe_at(path), path.read_text()
     family_spec(recipe.train.arch, stem=recipe.train.stem, shortcut=recipe.train.shortcut)
     if path.stem.startswith(("cifar10", "imagenet")):
-        assert "xpect" in header or "They report" in header
+        assert ("Expected:" in header or "They report" in header) and "Time:" in header
         assert "arXiv:" in header or "https://" in header
         assert f"MODEL={recipe.train.arch} " in header and f"RECIPE=recipes/{path.name}" in header
         assert any(words in header for words in ("ot run", "never trained", "easured"))
