@@ -97,7 +97,7 @@ def waits(name: str, network: nn.Module, images: Path, teacher: nn.Module | None
     with tempfile.TemporaryDirectory() as out:
         teaching = Teaching(augment=schedule.augment)
         its_loss = loss if teacher is None else teaching_loss(teacher, teaching, Path(out), images)
-        found = steps_of(model, its_loss, schedule, images, by_index=teacher is not None, watched=True)
+        found = steps_of(model, its_loss, schedule, images, watched=True)
     return Check(f"waits for the GPU in {STEPS} steps: {name}", ", ".join(found) or "none", not found)
 
 
@@ -148,14 +148,11 @@ def steps_of(
     its_loss: Callable[[nn.Module, Tensor, Tensor], Tensor],
     schedule: Schedule,
     images: Path,
-    by_index: bool = False,
     watched: bool = False,
     recording: bool = True,
 ) -> list[str]:
     """Train `model` for some steps as `fit` does; returns where the CPU waited in the last `STEPS`, if `watched`."""
     split = Split(images, "train", schedule.augment)
-    if by_index:
-        split.labels = torch.arange(len(split)).numpy()
     device = to_device(model.train())
     step = step_of(model, its_loss, optimizer_for(model, schedule, lambda name: schedule.lr))
     feed = device_batches(split, BATCH, shuffle=True)
