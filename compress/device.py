@@ -22,6 +22,11 @@ def device_and_precision() -> tuple[torch.device, torch.dtype]:
     return torch.device("cpu"), torch.bfloat16 if native else torch.float32
 
 
+def usable_gpu() -> str | None:
+    """The name of the GPU that torch uses; None where it uses none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
 def to_device(model: nn.Module) -> torch.device:
     """Move `model` to the training device, in channels_last; returns the device."""
     device, _ = device_and_precision()

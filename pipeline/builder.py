@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from calibration.place import place_qdq
+from compress.device import usable_gpu
 from core import hardware
 from core.cache import Artifact, Stages
 from core.engine_name import EngineName
@@ -14,6 +15,7 @@ from export import stand_in, targets
 from export.bundle import Bundle, BundleOf, bundle, device_code
 from export.half import Half, half
 from export.targets._engine import EngineOptions
+from export.targets.torch import load_on_gpu
 from measure.alone import Alone, alone
 from measure.calls import Load
 from measure.engines import Measure, Predict, predict
@@ -164,6 +166,8 @@ class EngineBuilder:
         """The engine's predictions for the images that choose ("val"), or for those that judge ("test")."""
         config = Predict(batch_size=self.measure.batch_size, threads=self.measure.threads, split=split)
         context, load = self.platform(), self.load
+        if self.name == targets.REFERENCE and (gpu := usable_gpu()):
+            context, load = {**context, "predicted_on": gpu}, load_on_gpu
         label = f"{name} on {split}"
         return self.step(predict, config, label=label, context=context, load=load, engine=engine, images=self.images)
 
