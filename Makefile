@@ -11,7 +11,7 @@ flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare measure train report doctor quick test test-arm64 check bench bench-engines bench-pruning \
   bench-peers bench-papers bench-grid bench-training bench-latency bench-placements \
-  bench-gpu bench-recovery ablate
+  bench-gpu bench-loading bench-recovery ablate
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -99,6 +99,9 @@ bench-gpu: $(VENV)/.ready ## what a GPU gets right, and images per second of our
 	$(VENV)/bin/python -m benchmarks.training --model resnet20 --steps 200 --epochs 10
 	$(VENV)/bin/python -m benchmarks.training --model resnet18 --batch 512 --steps 100 --epochs 2
 	$(VENV)/bin/python -m benchmarks.training --model resnet50 --side 224 --batch 256 --steps 16 --epochs 3
+
+bench-loading: $(VENV)/.ready ## [ARGS=]: images per second of the loader for a folder of JPEGs, and of Pillow's decoding alone
+	$(VENV)/bin/python -m benchmarks.loading $(ARGS)
 
 bench-latency: $(VENV)/.ready ## OUT=… [TARGET=onnxruntime RUNS=20 ARGS=]: does a latency of the run in OUT repeat on this machine?
 	$(VENV)/bin/python -m benchmarks.latency "$(OUT)" $(call flag,TARGET,target) $(call flag,RUNS,runs) $(ARGS)

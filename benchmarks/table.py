@@ -88,9 +88,9 @@ def goal(rows: list[Row], at_least: float) -> str:
     return f"FP32 / {OURS} {median_of(factor)}, INT8 share {share:.3f}. Goal: at least {at_least} and 0.99, {met}."
 
 
-def median_of(values: np.ndarray) -> str:
+def median_of(values: np.ndarray, form: str = "{:.3f}") -> str:
     """Median (least … greatest)."""
-    return spread(float(np.median(values)), values.min(), values.max(), "{:.3f}")
+    return spread(float(np.median(values)), values.min(), values.max(), form)
 
 
 def ours_of(rows: list[Row]) -> Row:
