@@ -51,12 +51,16 @@ def main(
         f"{conditions('benchmarks.loading', PACKAGES)}; {count:,} JPEGs of {side}x{side} pixels, batch {batch}, "
         f"{hardware.cores()} worker processes; median (least … greatest) of {turns} turns, the ratio within a turn.",
         "",
-        f"Ours {median_of(np.asarray(ours), '{:.0f}')} images/s, Pillow's decoding {median_of(np.asarray(pillow), '{:.0f}')} images/s; ours / Pillow: "
-        f"{median_of(ratios)}. Goal: at least {GOAL}, {met}.",
+        f"Ours {speeds(ours)} images/s, Pillow's decoding {speeds(pillow)} images/s; ours / Pillow: {median_of(ratios)}. "
+        f"Goal: at least {GOAL}, {met}.",
     ]
     console.print(lines[-1], markup=False)
     text = results.read_text() if results.exists() else ""
     results.write_text(with_section(text, f"Loading JPEGs of {side}x{side}", lines))
+
+
+def speeds(values: list[float]) -> str:
+    return median_of(np.asarray(values), "{:.0f}")
 
 
 def photographs(folder: Path, count: int, side: int) -> list[Path]:
