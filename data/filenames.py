@@ -4,6 +4,7 @@ A name is bytes, relative to the data set's folder. It may contain newlines and 
 """
 
 import unicodedata
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,9 +21,11 @@ class Names:
 
     @classmethod
     def of(cls, names: Iterable[bytes]) -> "Names":
-        names = list(names)
-        ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(names), np.uint8), ends)
+        blob, ends = bytearray(), array("q", [0])
+        for name in names:
+            blob += name
+            ends.append(len(blob))
+        return cls(np.frombuffer(blob, np.uint8), np.frombuffer(ends, np.int64))
 
     @classmethod
     def read(cls, folder: Path, split: str) -> "Names":

@@ -9,7 +9,6 @@ test     else, because a checkpoint may know its training images by heart, a par
 If there are no training images, some of the other images are used for calibration and not for the gate.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data import apart, fetch, folder, public, readable, splits, walk
+from data import apart, fetch, folder, public, readable, remembered, splits
 from data.depth import with_depth
 from data.division import (
     Chosen,
@@ -155,10 +154,10 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     labels = np.concatenate([output_of(part, classes) for part in parts])
     before = choose(config, labels, {split: len(part.names) for split, part in by_split.items()}, source)
     check_not_empty(name, before, source, trainable)
-    used = np.concatenate(list(before.values()))
-    used_names = Names.of(names[i] for i in used)
-    facts = readable.survey(str(root), used_names, spec)
-    chosen, unreadable = leave_out_unreadable(name, used_names, facts, used, before, out)
+    looked = readable.to_check(before)
+    looked_names = Names.of(names[i] for i in looked)
+    facts = readable.survey(str(root), looked_names, spec, out)
+    chosen, unreadable = leave_out_unreadable(name, looked_names, facts, looked, before, out)
     spec, deep = with_depth(name, spec, facts)
     check_classes_left(name, classes, labels, before, chosen, training_splits(source) if trainable else None)
     check_not_empty(name, chosen, source, trainable)
@@ -166,6 +165,8 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
         Names.of(names[i] for i in indices).save(out, split)
         np.save(out / f"{split}.labels.npy", labels[indices])
     notes = how_split(name, found, chosen) + found.notes + numbered + unreadable + deep + readable.noted(facts, spec)
+    unchecked = sum(map(len, before.values())) - len(looked)
+    notes += readable.unchecked_notes(unchecked, len(before["train"]))
     training, there = count_of(chosen, training_splits(source)), len(parts[0].names)
     if trainable and config.train_limit is not None and training < there:
         notes.append(f"{training:,} of the {there:,} training images are used (data.train_limit).")
@@ -173,6 +174,7 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
         **describe(name, "folder", classes, spec, chosen, source),
         "root": str(root),
         "fingerprint": fingerprint(config),
+        "unchecked": unchecked,
         "labelled": found.labelled,
         "trainable": trainable,
         "notes": notes + left_out(parts),
@@ -181,8 +183,12 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
 
 def split_here(root: str, part: Listing) -> dict[str, Listing]:
     """`part` as training images and test images."""
-    paths = [os.path.join(root, os.fsdecode(name)) for name in part.names]
-    return divided(part, splits.by_content(paths, np.asarray(part.labels)))
+    labels, images = np.asarray(part.labels), len(part.names)
+    if images <= splits.HASHED:
+        paths = [os.path.join(root, os.fsdecode(name)) for name in part.names]
+        return divided(part, splits.tested(np.asarray([splits.content_hash(path) for path in paths]), labels))
+    hashes = np.asarray([splits.name_hash(os.path.basename(name)) for name in part.names])
+    return divided(part, splits.tested(hashes, labels, min(splits.TEST_SHARE, splits.MOST_TESTED / images)))
 
 
 def how_split(data: str, found: folder.Found, chosen: Chosen) -> list[str]:
@@ -190,9 +196,12 @@ def how_split(data: str, found: folder.Found, chosen: Chosen) -> list[str]:
     gated = len(chosen["test"])
     if found.split_here:
         training = count_of(chosen, ("train", "val"))
+        how = "a fifth of every class, by a hash of the files' content"
+        if len(found.parts["train"].names) > splits.HASHED:
+            how = f"the same share of every class, at most {splits.MOST_TESTED:,}, by a hash of the files' names"
         return [
             f"{data} is not split into train/ and test/: {training:,} of its images are for training, the other {gated:,} are "
-            "the test set (a fifth of every class, by a hash of the files' content). To choose yourself, make these folders."
+            f"the test set ({how}). To choose yourself, make these folders."
         ]
     if "train" in found.parts:
         return []
@@ -210,11 +219,11 @@ def output_of(part: Listing, classes: list[str]) -> np.ndarray:
 
 
 def leave_out_unreadable(
-    data: str, names: Names, facts: Sequence[readable.Facts], used: np.ndarray, chosen: Chosen, out: Path
+    data: str, names: Names, facts: Sequence[readable.Facts], looked: np.ndarray, chosen: Chosen, out: Path
 ) -> tuple[Chosen, list[str]]:
     """`chosen` without the unreadable images, and a note with some of them; unreadable.txt lists all.
 
-    `used` are the indices of the images of `names` and `facts`. Raises ValueError if too many images are unreadable.
+    `looked` are the indices of the images of `names` and `facts`. Raises ValueError if too many images are unreadable.
     """
     reasons = {i: of_image.reason for i, of_image in enumerate(facts) if of_image.reason}
     full = out / "unreadable.txt"
@@ -223,7 +232,7 @@ def leave_out_unreadable(
         lines = [f"{printable(names[i])}\t{why}\n" for i, why in reasons.items()]
         full.write_text("".join(lines), encoding="utf-8")
     notes = readable.judge(data, names, reasons, full)
-    bad = used[list(reasons)]
+    bad = looked[list(reasons)]
     return {split: indices[~np.isin(indices, bad)] for split, indices in chosen.items()}, notes
 
 
@@ -248,6 +257,7 @@ def describe(name: str, kind: str, classes: list[str], spec: Spec, chosen: Chose
         "preprocess": spec,
         "labelled": True,
         "trainable": True,
+        "unchecked": 0,
         "notes": [],
     }
 
@@ -256,8 +266,4 @@ def fingerprint(config: Data) -> str | None:
     """A hash that changes with the folder of images: names, sizes and times of its files. None for named sets."""
     if config.name in NAMED or not Path(config.name).is_dir():
         return None
-    digest = hashlib.sha256()
-    for entry in walk.walk(os.fsencode(config.name)):
-        status = walk.status_of(entry)
-        digest.update(b"%s\0%d\0%d\n" % (entry.path, status.st_size, status.st_mtime_ns))
-    return digest.hexdigest()
+    return remembered.fingerprint(os.fsencode(config.name), Path(config.cache))

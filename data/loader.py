@@ -19,9 +19,10 @@ from core.config import Config
 from data import preprocess, workers
 from data.arrays import Moves, padded
 from data.filenames import Names, printable
-from data.readable import reason
+from data.readable import TOLERATED, reason
 
 Batch = tuple[Tensor, Tensor]
+FEWEST = 10  # unreadable images that are no reason to stop, where not all were checked
 
 
 class Augment(Config):
@@ -46,6 +47,8 @@ class Split(Dataset[Batch]):
         self.labels: np.ndarray = np.asarray(np.load(images / f"{name}.labels.npy", mmap_mode="c"))
         self.split, self.augment, self.seed = name, augment, seed
         self.decode = True  # without, batches have labels and no pixels
+        self.unchecked = name == "train" and self.dataset.get("unchecked", 0) > 0
+        self.read, self.failed = 0, 0  # images that were not checked before
         if self.dataset["kind"] == "array":
             self.file = images / f"{name}.images.npy"
             self.array = np.load(self.file, mmap_mode="r")
@@ -99,6 +102,24 @@ class Split(Dataset[Batch]):
         except OSError as error:
             raise self.changed(i, error) from error
 
+    def readable(self, i: int) -> tuple[int, Image.Image]:
+        """Image `i` and its index. If not all images were checked and it cannot be read, the next one that can be.
+
+        Raises ValueError like `image`; if not all were checked, when more than `TOLERATED` of the images cannot be read.
+        """
+        self.read += 1
+        while True:
+            try:
+                return i, self.image(i)
+            except ValueError as error:
+                self.failed += 1
+                if not self.unchecked or self.failed > max(FEWEST, TOLERATED * self.read):
+                    raise
+                assert isinstance(error.__cause__, OSError)
+                why = reason(error.__cause__, self.path(i))
+                workers.say_once(f"· {self.name(i)} cannot be read ({why}); the next image is used in its place")
+                i = (i + 1) % len(self)
+
     def encoded(self, i: int) -> bytes:
         """Image `i` as a PNG, which is lossless: the pixels of `image` and nothing else, so no EXIF, no comment, no name.
 
@@ -132,7 +153,10 @@ class Split(Dataset[Batch]):
         )
 
     def pixels(self, i: int) -> np.ndarray:
-        image = self.image(i)
+        return self.fitted(i, self.image(i))
+
+    def fitted(self, i: int, image: Image.Image) -> np.ndarray:
+        """`image`, which is image `i`, as the network gets it before normalisation: uint8 [input_size, input_size, C]."""
         if self.augment is None:
             return preprocess.pixels(preprocess.fit(image, self.spec))
         return augmented(image, self.spec, self.augment, np.random.default_rng((self.seed, i)))
@@ -148,7 +172,9 @@ class Split(Dataset[Batch]):
             return torch.empty(len(indices), 1, 1, self.spec["channels"], dtype=torch.uint8), labels
         if self.in_one_array:
             return padded(torch.from_numpy(self.array[indices]), self.spec, self.moves, torch.tensor(indices)), labels
-        return torch.from_numpy(np.stack([self.pixels(i) for i in indices])), labels
+        shown = [(i, self.fitted(i, image)) for i, image in map(self.readable, indices)]
+        labels = torch.from_numpy(self.labels[[i for i, _ in shown]])
+        return torch.from_numpy(np.stack([pixels for _, pixels in shown])), labels
 
 
 def augmented(image: Image.Image, spec: preprocess.Spec, augment: Augment, rng: np.random.Generator) -> np.ndarray:

@@ -1,20 +1,27 @@
-"""Decode every image once before hours of training: which images cannot be read, and why."""
+"""Decode the images once before hours of training: which images cannot be read, and why.
 
+Of more than `CHECKED` training images, only so many are decoded here; data/loader.py copes with the others.
+"""
+
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
 from core import hardware
 from core.console import progress
 from core.text import one_line, some
-from data import preprocess, workers
+from data import preprocess, splits, workers
+from data.division import Chosen
 from data.filenames import Names, printable
 
 TOLERATED = 0.01  # of the images; if more are unreadable, the data set is probably broken
+CHECKED = 50_000  # training images; to decode all of ImageNet takes an hour on two cores
 GROUP = 64  # images that a worker decodes before it reports
 ANIMATED = ("GIF", "WEBP", "TIFF", "PNG", "AVIF")  # MPO is none: cameras add a preview as its second frame
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -97,17 +104,48 @@ def reason(error: OSError, path: str) -> str:
     return one_line(error)
 
 
-def survey(root: str, names: Names, spec: preprocess.Spec) -> list[Facts]:
-    """The facts of every image of `names` (relative to `root`). The images are decoded in worker processes."""
-    groups = [list(range(start, min(start + GROUP, len(names)))) for start in range(0, len(names), GROUP)]
+def to_check(chosen: Chosen) -> np.ndarray:
+    """Indices of the images to decode: at most `CHECKED` training images, evenly spaced, and all others."""
+    train = chosen["train"]
+    return np.concatenate([train[splits.thinned(len(train), CHECKED)], chosen["val"], chosen["test"]])
+
+
+def unchecked_notes(unchecked: int, training: int) -> list[str]:
+    if not unchecked:
+        return []
+    return [
+        f"{training - unchecked:,} of the {training:,} training images, evenly spaced, were decoded before the training. If "
+        "another one cannot be read during the training, the next image is used in its place, and a line names it."
+    ]
+
+
+def survey(root: str, names: Names, spec: preprocess.Spec, out: Path) -> list[Facts]:
+    """The facts of every image of `names` (relative to `root`). The images are decoded in worker processes.
+
+    Facts are kept in a file in `out` until all are there, so that an interrupted survey continues.
+    """
+    kept = out / "facts.jsonl"
+    found = facts_in(kept)[: len(names)]
+    groups = [list(range(start, min(start + GROUP, len(names)))) for start in range(len(found), len(names), GROUP)]
     count = min(len(groups), hardware.cores()) if len(groups) > 1 else 0
-    found: list[Facts] = []
-    with progress() as bar:
-        task = bar.add_task("check images", total=len(names))
+    with progress() as bar, kept.open("a", encoding="utf-8") as file:
+        task = bar.add_task("check images", total=len(names), completed=len(found))
         for group in workers.results(Decoding(root, names, spec), groups, count):
+            file.write("".join(json.dumps(vars(facts)) + "\n" for facts in group))
+            file.flush()
             found += group
             bar.advance(task, len(group))
+    kept.unlink()
     return found
+
+
+def facts_in(file: Path) -> list[Facts]:
+    """The facts that an interrupted survey has left in `file`, without an incomplete last line."""
+    if not file.exists():
+        return []
+    whole = file.read_text(encoding="utf-8").rpartition("\n")[0]
+    file.write_text(whole + "\n" * bool(whole), encoding="utf-8")
+    return [Facts(**json.loads(line)) for line in whole.splitlines()]
 
 
 def judge(data: str, names: Names, reasons: dict[int, str], full: Path) -> list[str]:

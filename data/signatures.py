@@ -54,7 +54,7 @@ class Signing(Dataset[tuple[np.ndarray, np.ndarray] | str]):
 
     def __getitems__(self, indices: list[int]) -> tuple[np.ndarray, np.ndarray] | str:
         try:
-            images = [self.split.image(i) for i in indices]
+            images = [self.split.readable(i)[1] for i in indices]
         except ValueError as error:
             return str(error)
         return np.asarray([digest(image) for image in images], np.uint64), np.stack([tiny(image) for image in images])

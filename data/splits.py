@@ -1,28 +1,27 @@
 """Which images train, calibrate, choose and judge. It is always the same, by a fixed seed or by content."""
 
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 
 CALIBRATION_SHARE, CALIBRATION_IMAGES = 0.2, 1024
-TEST_SHARE = 0.2
+TEST_SHARE, MOST_TESTED = 0.2, 50_000
+HASHED = 100_000  # images: of larger sets the names are hashed, because reading all files takes as long as an epoch
 FEWEST_TO_CHOOSE = 300  # with fewer images, hardly any engine passes
+MOST_TO_CHOOSE = 10_000  # held-out training images: more would say little more, and each is taken from the training
 MOST_HELD_OUT = 0.2  # of the training images, where a smaller share would be fewer
 ENOUGH = 800  # training images: with fewer, each one is needed for training, and a fifth of them would still tell little
 
 
-def by_content(paths: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """bool [N]: a fifth of every class, chosen by a hash of the files' content. Paths and names do not matter. Equal files are
-    on the same side. The only image of a class is not chosen.
-    """
-    hashes = np.asarray([content_hash(path) for path in paths])
+def tested(hashes: np.ndarray, labels: np.ndarray, share: float = TEST_SHARE) -> np.ndarray:
+    """bool [N]: `share` of every class, by the `hashes`. Equal hashes stay together. A class's only image is not chosen."""
     chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    order = np.argsort(labels, kind="stable")
+    _, first = np.unique(labels[order], return_index=True)
+    for members in np.split(order, first[1:]):
         distinct = np.unique(hashes[members])
         if len(distinct) > 1:
-            chosen[members] = np.isin(hashes[members], distinct[: max(1, round(TEST_SHARE * len(distinct)))])
+            chosen[members] = np.isin(hashes[members], distinct[: max(1, round(share * len(distinct)))])
     return chosen
 
 
@@ -58,11 +57,16 @@ def content_hash(path: str) -> str:
         return hashlib.sha256().hexdigest()[:16]
 
 
+def name_hash(name: bytes) -> str:
+    return hashlib.sha256(name).hexdigest()[:16]
+
+
 def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and the held-out images: the same share of every class, by a fixed seed.
 
     The share is `holdout`. Where that is less than `FEWEST_TO_CHOOSE` images and a set has `ENOUGH`, up to `MOST_HELD_OUT` are.
-    At least one of every class is held out, except of classes with a single image: that one is for training.
+    At least one of every class is held out, except of classes with a single image: that one is for training. Never more than
+    `MOST_TO_CHOOSE` images are held out.
     """
     rng = np.random.default_rng(0)
     order = rng.permutation(len(labels))
@@ -70,12 +74,16 @@ def held_out(labels: np.ndarray, holdout: float, limit: int | None) -> tuple[np.
         images = len(labels) if limit is None else min(len(labels), limit + FEWEST_TO_CHOOSE)
         holdout = max(holdout, min(MOST_HELD_OUT, FEWEST_TO_CHOOSE / images))
     if limit is not None:
+        holdout = min(holdout, MOST_TO_CHOOSE / (limit + MOST_TO_CHOOSE))
         order = order[: round(limit / (1 - holdout))]
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        held[members[: max(len(members) > 1, round(len(members) * holdout))]] = True
-    return np.sort(order[~held[order]]), np.sort(order[held[order]])
+    holdout = min(holdout, MOST_TO_CHOOSE / max(len(order), 1))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    _, first, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    wanted = np.maximum(sizes > 1, np.round(sizes * holdout).astype(np.int64))
+    rank = np.arange(len(by_class)) - np.repeat(first, sizes)
+    held = rank < np.repeat(wanted, sizes)
+    held[np.flatnonzero(held)[np.argsort(rank[held], kind="stable")[MOST_TO_CHOOSE:]]] = False
+    return np.sort(by_class[~held]), np.sort(by_class[held])
 
 
 def drawn(count: int, limit: int | None) -> np.ndarray:

@@ -91,6 +91,35 @@ def test_a_small_set_holds_out_enough_images_to_choose(images: int, limit: int |
         assert len(train) == pytest.approx(limit, abs=30)
 
 
+@pytest.mark.parametrize("limit", (None, 250_000))
+@pytest.mark.parametrize("classes", (1, 1000, 30_000))
+def test_a_large_set_holds_out_at_most_ten_thousand_images(classes: int, limit: int | None) -> None:
+    labels = np.sort(np.random.default_rng(0).integers(0, classes, 300_000))
+    train, val = held_out(labels, 0.05, limit)
+    assert 9_500 < len(val) <= 10_000 and not set(train) & set(val)
+    assert len(train) + len(val) == 300_000 if limit is None else len(train) == pytest.approx(limit, rel=0.002)
+    held = np.bincount(labels[val], minlength=classes)
+    assert held.max() - held.min() <= 5 if classes > 1 else held[0] == 10_000
+
+
+def test_a_large_set_is_split_by_the_names_of_its_files(tree: Tree, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data.splits.HASHED", 99)
+    monkeypatch.setattr("data.splits.MOST_TESTED", 10)
+    read: list[str] = []
+    monkeypatch.setattr("data.splits.content_hash", read.append)
+    root = tree({"cat": 50, "dog": 50})
+    found = index(Data(name=str(root)), out)
+    assert not read and found["splits"]["test"] == 10 and np.bincount(Split(out, "test").labels).tolist() == [5, 5]
+    assert found["notes"] == [
+        "my-images is not split into train/ and test/: 90 of its images are for training, the other 10 are the test set (the "
+        "same share of every class, at most 10, by a hash of the files' names). To choose yourself, make these folders."
+    ]
+    (root / "cat" / "000.png").rename(root / "cat" / "other.png")
+    before = set(names(out, "test"))
+    index(Data(name=str(root)), out)
+    assert len(before & set(names(out, "test"))) >= 8
+
+
 def test_limits_hold_for_every_form(tree: Tree, out: Path) -> None:
     root = distinct(tree({"val/cat": 30, "val/dog": 10}))
     found = index(Data(name=str(root), train_limit=4, test_limit=6), out)

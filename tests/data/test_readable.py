@@ -134,3 +134,66 @@ def test_what_a_split_keeps_in_memory_does_not_grow_with_the_images(tree: Tree, 
     split = Split(out, "test")
     assert isinstance(split.names.blob, np.memmap) and isinstance(split.names.ends, np.memmap)
     assert isinstance(split.labels.base, np.memmap)
+
+
+def test_an_interrupted_check_continues(tree: Tree, out: Path) -> None:
+    root = with_broken(tree, 200, [])
+    (out / "facts.jsonl").write_text('{"reason": "seen before"}\n{"reason": "", "rot')
+    assert index(Data(name=str(root)), out)["notes"] == [
+        "1 of 200 images cannot be read and is left out: train/a/000.png (seen before)"
+    ]
+    assert not (out / "facts.jsonl").exists()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that are printed. Few training images are checked, and decoding is in this process, which has the list."""
+    lines: list[str] = []
+    monkeypatch.setattr("data.readable.CHECKED", 10)
+    monkeypatch.setattr("data.workers.say_once", lines.append)
+    monkeypatch.setattr("data.loader.hardware.cores", lambda: 0)
+    return lines
+
+
+def unchecked(out: Path) -> Path:
+    """The file of the first training image that is not decoded by `index`: the second one."""
+    return Path(Split(out, "train").path(1))
+
+
+def test_of_many_training_images_some_are_checked_and_another_broken_one_is_replaced(
+    tree: Tree, out: Path, said: list[str]
+) -> None:
+    root = tree({"train/a": 50, "train/b": 50, "val/a": 4})
+    index(Data(name=str(root)), out)
+    broken = unchecked(out)
+    broken.write_bytes(b"")
+    found = index(Data(name=str(root)), out)
+    training = found["splits"]["train"]
+    assert training == 96 and found["notes"] == [
+        "10 of the 96 training images, evenly spaced, were decoded before the training. If another one cannot be read during "
+        "the training, the next image is used in its place, and a line names it."
+    ]
+    split = Split(out, "train")
+    x, y = next(batches(split, 4))
+    assert said == [f"· {broken.relative_to(root)} cannot be read (empty file); the next image is used in its place"]
+    assert (x[1] == x[2]).all() and not (x[0] == x[1]).all() and y.tolist() == [0] * 4
+    assert sum(len(x) for x, _ in batches(split, 5)) == training
+
+
+def test_a_replaced_image_has_its_own_label(tree: Tree, out: Path, said: list[str]) -> None:
+    index(Data(name=str(tree({"train/a": 50, "train/b": 50, "val/a": 4}))), out)
+    split = Split(out, "train")
+    last = int(np.flatnonzero(split.labels == 0)[-1])
+    Path(split.path(last)).write_bytes(b"")
+    _, y = split.__getitems__([last - 1, last])
+    assert y.tolist() == [0, 1] and len(said) == 1
+
+
+def test_where_many_of_the_others_are_broken_the_training_stops(tree: Tree, out: Path, said: list[str]) -> None:
+    index(Data(name=str(tree({"train/a": 50, "train/b": 50, "val/a": 4}))), out)
+    split = Split(out, "train")
+    for i in range(0, len(split), 2):
+        Path(split.path(i)).write_bytes(b"")
+    with pytest.raises(ValueError, match="cannot be read"):
+        list(batches(split, 5))
+    assert len(said) == 10
