@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from data import splits
-from data.filenames import Names
 from data.loader import Split
 from data.signatures import copies, groups_of, near, save_signatures, signatures, usual_distance
 
@@ -72,7 +71,7 @@ def without_copies(images: Path) -> list[str]:
 def hashes(split: Split) -> np.ndarray:
     """A hash of the content of every image, as text [N]."""
     if split.dataset["kind"] == "folder":
-        return np.asarray([splits.content_hash(split.path(i)) for i in range(len(split))])
+        return np.asarray([splits.content_hash(split.files, i) for i in range(len(split))])
     return np.asarray([hashlib.sha256(pixels.tobytes()).hexdigest()[:16] for pixels in split.array])
 
 
@@ -87,10 +86,10 @@ def keep(split: Split, parts: dict[str, np.ndarray], images: Path) -> None:
     of_array = split.dataset["kind"] == "array"
     labels = np.array(split.labels)  # copies, because their files are written anew
     pixels = np.array(split.array) if of_array else None
-    names = None if of_array else [split.names[i] for i in range(len(split))]
+    files = {} if of_array else {name: split.files.chosen(np.flatnonzero(chosen)) for name, chosen in parts.items()}
     for name, chosen in parts.items():
         np.save(images / f"{name}.labels.npy", labels[chosen])
         if pixels is not None:
             np.save(images / f"{name}.images.npy", pixels[chosen])
-        if names is not None:
-            Names.of(names[i] for i in np.flatnonzero(chosen)).save(images, name)
+        if files:
+            files[name].save(images, name)

@@ -29,13 +29,14 @@ EXPECTED = (
 class Found:
     """The images in DATA by split: "test" and, if there are such images, "train" before it and "val" between them.
 
-    `split_here`: there is only "train", and it must still be split.
+    `split_here`: there is only "train", and it must still be split. `larger`: as in data/files.py.
     """
 
     parts: dict[str, Listing]
     labelled: bool = True
     split_here: bool = False
     notes: list[str] = field(default_factory=list)
+    larger: list[str] = field(default_factory=list)
 
 
 def read(root: bytes) -> Found:
@@ -44,7 +45,11 @@ def read(root: bytes) -> Found:
     if not folders:
         return without_splits(root)
     parts = {split: listing(root, folder) for split, folder in folders.items()}
-    notes = label_by_tables(root, parts, folders)
+    return by_gate(root, parts, folders, label_by_tables(root, parts, folders))
+
+
+def by_gate(root: bytes, parts: dict[str, Listing], folders: dict[str, bytes], notes: list[str]) -> Found:
+    """The use of the splits `parts`: which one judges, and which one chooses. `folders` are their names in messages."""
     for split, part in parts.items():
         if not (part.names or part.loose):
             raise ValueError(f"DATA {printable(root)}: {printable(folders[split])}/ has no images; remove it, or {EXPECTED}")

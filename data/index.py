@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data import apart, fetch, folder, public, readable, remembered, splits
+from data import apart, fetch, folder, public, readable, remembered, shards, splits
 from data.depth import with_depth
 from data.division import (
     Chosen,
@@ -33,6 +33,7 @@ from data.division import (
     training_splits,
 )  # fmt: skip
 from data.filenames import Names, printable
+from data.files import Files
 from data.listing import Listing, check_classes, divided, left_out
 from data.network import Network, class_order, read_network, same_classes
 from data.numbered import name_numbers
@@ -139,9 +140,9 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     root = Path(config.name).resolve()
     place = os.fsencode(root)
     name = printable(os.path.basename(place))
-    found = folder.read(place)
+    found = shards.read(place, out) or folder.read(place)
     numbered = name_numbers(place, list(found.parts.values()), network)
-    by_split = split_here(str(root), found.parts["train"]) if found.split_here else found.parts
+    by_split = split_here(str(root), found) if found.split_here else found.parts
     parts = list(by_split.values())
     if found.labelled:
         check_classes(name, parts)
@@ -150,19 +151,19 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     source = source_of(config, trained_here=trainable and trained_here(network), own="val" in by_split, trainable=trainable)
     spec = preprocessing(config, network, None if network is None else network.family)
 
-    names = Names.of(image for part in parts for image in part.names)
+    files = files_of(str(root), found.larger, parts)
     labels = np.concatenate([output_of(part, classes) for part in parts])
     before = choose(config, labels, {split: len(part.names) for split, part in by_split.items()}, source)
     check_not_empty(name, before, source, trainable)
     looked = readable.to_check(before)
-    looked_names = Names.of(names[i] for i in looked)
-    facts = readable.survey(str(root), looked_names, spec, out)
-    chosen, unreadable = leave_out_unreadable(name, looked_names, facts, looked, before, out)
+    to_read = files.chosen(looked)
+    facts = readable.survey(to_read, spec, out)
+    chosen, unreadable = leave_out_unreadable(name, to_read.names, facts, looked, before, out)
     spec, deep = with_depth(name, spec, facts)
     check_classes_left(name, classes, labels, before, chosen, training_splits(source) if trainable else None)
     check_not_empty(name, chosen, source, trainable)
     for split, indices in chosen.items():
-        Names.of(names[i] for i in indices).save(out, split)
+        files.chosen(indices).save(out, split)
         np.save(out / f"{split}.labels.npy", labels[indices])
     notes = how_split(name, found, chosen) + found.notes + numbered + unreadable + deep + readable.noted(facts, spec)
     unchecked = sum(map(len, before.values())) - len(looked)
@@ -173,6 +174,7 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     return {
         **describe(name, "folder", classes, spec, chosen, source),
         "root": str(root),
+        "larger": found.larger,
         "fingerprint": fingerprint(config),
         "unchecked": unchecked,
         "labelled": found.labelled,
@@ -181,12 +183,19 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     }
 
 
-def split_here(root: str, part: Listing) -> dict[str, Listing]:
-    """`part` as training images and test images."""
+def files_of(root: str, larger: list[str], parts: Sequence[Listing]) -> Files:
+    """The images of `parts`, one part after another."""
+    places = np.concatenate([part.places for part in parts if part.places is not None]) if larger else None
+    return Files(root, Names.of(name for part in parts for name in part.names), larger, places)
+
+
+def split_here(root: str, found: folder.Found) -> dict[str, Listing]:
+    """The only part of `found` as training images and test images."""
+    part = found.parts["train"]
     labels, images = np.asarray(part.labels), len(part.names)
     if images <= splits.HASHED:
-        paths = [os.path.join(root, os.fsdecode(name)) for name in part.names]
-        return divided(part, splits.tested(np.asarray([splits.content_hash(path) for path in paths]), labels))
+        files = files_of(root, found.larger, [part])
+        return divided(part, splits.tested(np.asarray([splits.content_hash(files, i) for i in range(images)]), labels))
     hashes = np.asarray([splits.name_hash(os.path.basename(name)) for name in part.names])
     return divided(part, splits.tested(hashes, labels, min(splits.TEST_SHARE, splits.MOST_TESTED / images)))
 

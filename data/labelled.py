@@ -87,7 +87,7 @@ def relabel(part: Listing, images: list[bytes], table: Labels) -> None:
     place = {name: label for label, name in enumerate(part.classes)}
     chosen = sorted((place[label], images[i]) for i, label in table.of.items())
     part.names, part.labels = [name for _, name in chosen], [label for label, _ in chosen]
-    part.loose, part.table = [], table
+    part.loose, part.table, part.numbers = [], table, table.numbers
     split_by_name = {images[i]: split for i, split in table.splits.items()}
     part.splits = [split_by_name[name] for name in part.names] if split_by_name.keys() >= set(part.names) else []
     part.left_out -= Counter([table.path.suffix.lower()])

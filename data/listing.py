@@ -24,6 +24,8 @@ class Listing:
     dangling   broken links at a place where a class folder is expected
     table      the table with the labels, if they come from a table
     splits     the split of every image, if the table has it
+    numbers    the classes are integers, in a table or in shards
+    places     as in data/files.py, if the images are in larger files
     """
 
     names: list[bytes] = field(default_factory=list)
@@ -34,6 +36,8 @@ class Listing:
     dangling: list[bytes] = field(default_factory=list)
     table: Labels | None = None
     splits: list[str] = field(default_factory=list)
+    numbers: bool = False
+    places: np.ndarray | None = None
 
     @property
     def labelled(self) -> bool:
@@ -89,7 +93,7 @@ def everything(root: bytes, part: Listing) -> Listing:
 
 def unlabelled(part: Listing) -> Listing:
     """The images of `part`, which has no class folders, without classes."""
-    return Listing(part.loose, [-1] * len(part.loose), left_out=part.left_out, dangling=part.dangling)
+    return Listing(part.loose, [-1] * len(part.loose), left_out=part.left_out, dangling=part.dangling, places=part.places)
 
 
 def divided(part: Listing, tested: np.ndarray) -> dict[str, Listing]:
@@ -102,13 +106,20 @@ def divided(part: Listing, tested: np.ndarray) -> dict[str, Listing]:
 def chosen_of(part: Listing, chosen: np.ndarray) -> Listing:
     """The images of `part` where `chosen` (bool [N]) is true."""
     indices = np.flatnonzero(chosen).tolist()
-    return Listing([part.names[i] for i in indices], [part.labels[i] for i in indices], part.classes, table=part.table)
+    return Listing(
+        [part.names[i] for i in indices],
+        [part.labels[i] for i in indices],
+        part.classes,
+        table=part.table,
+        numbers=part.numbers,
+        places=None if part.places is None else part.places[indices],
+    )
 
 
 def check_classes(data: str, parts: list[Listing]) -> None:
     """ValueError if a class folder of the first part is empty, or if another part has classes that the first does not have."""
     used = set(parts[0].labels)
-    stated = parts[0].table is not None  # a table may come with a list of more classes
+    stated = parts[0].table is not None or parts[0].places is not None  # these may come with a list of more classes
     if empty := [name for label, name in enumerate(parts[0].classes) if label not in used and not stated]:
         raise ValueError(f"DATA {data} has classes without images: {some(empty)}; fill or remove their folders")
     known = set(parts[0].classes)

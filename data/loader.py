@@ -3,7 +3,6 @@
 import copy
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,8 @@ from core import hardware, ranks
 from core.config import Config
 from data import preprocess, workers
 from data.arrays import Moves, padded
-from data.filenames import Names, printable
+from data.filenames import printable
+from data.files import Files
 from data.readable import TOLERATED, reason
 
 Batch = tuple[Tensor, Tensor]
@@ -55,7 +55,8 @@ class Split(Dataset[Batch]):
             self.at_once = self.spec["resize"] == "pad" and self.array.shape[-1] == self.spec["channels"]
             self.moves = self.moves_on(torch.device("cpu"))
         else:
-            self.names = Names.read(images, name)
+            self.files = Files.read(images, name, self.dataset)
+            self.names = self.files.names
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,7 +99,7 @@ class Split(Dataset[Batch]):
             pixels = self.array[i]
             return Image.fromarray(pixels[:, :, 0] if pixels.shape[-1] == 1 else pixels).convert(preprocess.mode(self.spec))
         try:
-            return preprocess.load(self.path(i), self.spec)
+            return preprocess.load(self.files[i], self.spec)
         except OSError as error:
             raise self.changed(i, error) from error
 
@@ -116,7 +117,7 @@ class Split(Dataset[Batch]):
                 if not self.unchecked or self.failed > max(FEWEST, TOLERATED * self.read):
                     raise
                 assert isinstance(error.__cause__, OSError)
-                why = reason(error.__cause__, self.path(i))
+                why = reason(error.__cause__, self.files, i)
                 workers.say_once(f"· {self.name(i)} cannot be read ({why}); the next image is used in its place")
                 i = (i + 1) % len(self)
 
@@ -137,16 +138,12 @@ class Split(Dataset[Batch]):
         if self.dataset["kind"] == "array":
             return self.encoded(i)
         try:
-            with open(self.path(i), "rb") as file:
-                return file.read()
+            return self.files.content(i)
         except OSError as error:
             raise self.changed(i, error) from error
 
-    def path(self, i: int) -> str:
-        return os.path.join(self.dataset["root"], os.fsdecode(self.names[i]))
-
     def changed(self, i: int, error: OSError) -> ValueError:
-        why = reason(error, self.path(i))
+        why = reason(error, self.files, i)
         return ValueError(
             f"{self.name(i)} of DATA {self.dataset['name']} cannot be read ({why}): it has changed since "
             "it was indexed; restore it, or run the same command again to index the folder anew"

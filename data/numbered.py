@@ -25,7 +25,7 @@ def name_numbers(root: bytes, parts: Sequence[Listing], network: Network | None)
     other part, or of labels.txt of the checkpoint, or output i of the checkpoint. Otherwise the numbers are the names.
     Raises ValueError for a number that is too large.
     """
-    numbered = [part for part in parts if part.table is not None and part.table.numbers]
+    numbered = [part for part in parts if part.numbers]
     if not numbered:
         return []
     names, source = names_of(root, parts, network)
@@ -54,7 +54,7 @@ def names_of(root: bytes, parts: Sequence[Listing], network: Network | None) -> 
             if path not in tables and (names := class_list(path)):
                 return names, f"{path.name} has"
     for part in parts:
-        if part.table is None:
+        if part.table is None and not part.numbers:
             return part.classes, "the class folders are"
     if network is None or network.new_classes:
         return [], ""

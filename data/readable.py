@@ -3,8 +3,6 @@
 Of more than `CHECKED` training images, only so many are decoded here; data/loader.py copes with the others.
 """
 
-import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,8 @@ from core.text import one_line, some
 from data import preprocess, splits, workers
 from data.division import Chosen
 from data.filenames import Names, printable
+from data.files import Files, Source
+from data.kept import Kept
 
 TOLERATED = 0.01  # of the images; if more are unreadable, the data set is probably broken
 CHECKED = 50_000  # training images; to decode all of ImageNet takes an hour on two cores
@@ -54,17 +54,18 @@ class Facts:
 class Decoding(Dataset[list[Facts]]):
     """For a list of indices, the facts of those images."""
 
-    def __init__(self, root: str, names: Names, spec: preprocess.Spec) -> None:
-        self.root, self.names, self.spec = root, names, spec
+    def __init__(self, files: Files, spec: preprocess.Spec) -> None:
+        self.files, self.spec = files, spec
 
     def __getitems__(self, indices: list[int]) -> list[Facts]:
-        return [facts(os.path.join(self.root, os.fsdecode(self.names[i])), self.spec) for i in indices]
+        return [facts(self.files, i, self.spec) for i in indices]
 
 
-def facts(path: str, spec: preprocess.Spec) -> Facts:
-    """The facts of the file `path`, which is decoded completely (a JPEG at an eighth of its size)."""
+def facts(files: Files, i: int, spec: preprocess.Spec) -> Facts:
+    """The facts of image `i`, which is decoded completely (a JPEG at an eighth of its size)."""
     try:
-        with preprocess.opened(path, spec) as image:
+        source = files[i]
+        with preprocess.opened(source, spec) as image:
             # Pillow itself always rotates TIFF files, so for them the setting of EXIF makes no difference.
             rotated = image.format != "TIFF" and image.getexif().get(preprocess.ORIENTATION, 1) in range(2, 9)
             image.draft("L", (1, 1))
@@ -72,31 +73,30 @@ def facts(path: str, spec: preprocess.Spec) -> Facts:
             if values is None:
                 preprocess.in_colour_mode(preprocess.turned(image, spec), spec)
             largest = None if values is None else float(values.max())
-            animated = image.format in ANIMATED and several_frames(path)
+            animated = image.format in ANIMATED and several_frames(source)
             return Facts("", rotated, animated, largest, image.mode == "F")
     except OSError as error:
-        return Facts(reason(error, path))
+        return Facts(reason(error, files, i))
 
 
-def several_frames(path: str) -> bool:
+def several_frames(source: Source) -> bool:
     """Whether the file has more than one frame. A broken second frame does not count."""
     try:
-        with Image.open(path, formats=ANIMATED) as image:
+        with Image.open(source, formats=ANIMATED) as image:
             return getattr(image, "n_frames", 1) > 1
     except Exception:  # Pillow's decoders raise a dozen types for broken files
         return False
 
 
-def reason(error: OSError, path: str) -> str:
-    """Why Pillow or the system could not read `path`, in a few words."""
+def reason(error: OSError, files: Files, i: int) -> str:
+    """Why Pillow or the system could not read image `i`, in a few words."""
     if error.strerror:
         return error.strerror
-    if os.path.getsize(path) == 0:
+    start = files.content(i)[:12]
+    if not start:
         return "empty file"
     if str(error).startswith("cannot identify"):
         known = preprocess.known_formats()
-        with open(path, "rb") as file:
-            start = file.read(12)
         for name, found in UNKNOWN.items():
             if found(start) and name not in known:
                 return f"Pillow here has no {name} decoder; convert it to JPEG or PNG"
@@ -119,33 +119,23 @@ def unchecked_notes(unchecked: int, training: int) -> list[str]:
     ]
 
 
-def survey(root: str, names: Names, spec: preprocess.Spec, out: Path) -> list[Facts]:
-    """The facts of every image of `names` (relative to `root`). The images are decoded in worker processes.
+def survey(files: Files, spec: preprocess.Spec, out: Path) -> list[Facts]:
+    """The facts of every image of `files`. The images are decoded in worker processes.
 
-    Facts are kept in a file in `out` until all are there, so that an interrupted survey continues.
+    The facts are kept in `out` until all are there, so that an interrupted survey continues.
     """
-    kept = out / "facts.jsonl"
-    found = facts_in(kept)[: len(names)]
-    groups = [list(range(start, min(start + GROUP, len(names)))) for start in range(len(found), len(names), GROUP)]
+    kept = Kept(out / "facts.jsonl")
+    found = [Facts(**seen) for seen in kept.found]
+    groups = [list(range(start, min(start + GROUP, len(files)))) for start in range(len(found), len(files), GROUP)]
     count = min(len(groups), hardware.cores()) if len(groups) > 1 else 0
-    with progress() as bar, kept.open("a", encoding="utf-8") as file:
-        task = bar.add_task("check images", total=len(names), completed=len(found))
-        for group in workers.results(Decoding(root, names, spec), groups, count):
-            file.write("".join(json.dumps(vars(facts)) + "\n" for facts in group))
-            file.flush()
+    with progress() as bar:
+        task = bar.add_task("check images", total=len(files), completed=len(found))
+        for group in workers.results(Decoding(files, spec), groups, count):
+            kept.add(vars(facts) for facts in group)
             found += group
             bar.advance(task, len(group))
-    kept.unlink()
+    kept.finish()
     return found
-
-
-def facts_in(file: Path) -> list[Facts]:
-    """The facts that an interrupted survey has left in `file`, without an incomplete last line."""
-    if not file.exists():
-        return []
-    whole = file.read_text(encoding="utf-8").rpartition("\n")[0]
-    file.write_text(whole + "\n" * bool(whole), encoding="utf-8")
-    return [Facts(**json.loads(line)) for line in whole.splitlines()]
 
 
 def judge(data: str, names: Names, reasons: dict[int, str], full: Path) -> list[str]:

@@ -4,6 +4,8 @@ import hashlib
 
 import numpy as np
 
+from data.files import Files
+
 CALIBRATION_SHARE, CALIBRATION_IMAGES = 0.2, 1024
 TEST_SHARE, MOST_TESTED = 0.2, 50_000
 HASHED = 100_000  # images: of larger sets the names are hashed, because reading all files takes as long as an epoch
@@ -48,11 +50,10 @@ def choosing(hashes: np.ndarray, group: np.ndarray, labels: np.ndarray, share: f
     return np.isin(group, group[heads[order[np.isfinite(turn[order])]]])
 
 
-def content_hash(path: str) -> str:
-    """A hash of the content. An unreadable file counts as empty; it is left out later."""
+def content_hash(files: Files, i: int) -> str:
+    """A hash of the content of image `i`. An unreadable file counts as empty; it is left out later."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.sha256(files.content(i)).hexdigest()[:16]
     except OSError:
         return hashlib.sha256().hexdigest()[:16]
 

@@ -126,7 +126,7 @@ def by_rotation(tried: Tried, split: Split, chosen: Sequence[int]) -> str | None
     if split.dataset["kind"] == "array":
         return None
     other = "apply" if split.spec["exif"] == "ignore" else "ignore"
-    pictures = [preprocess.load(split.path(i), {**split.spec, "exif": other}) for i in chosen]
+    pictures = [preprocess.load(split.files[i], {**split.spec, "exif": other}) for i in chosen]
     if all(one.size == two.size and one.tobytes() == two.tobytes() for one, two in zip(pictures, tried.pictures, strict=True)):
         return None
     used, turned = (replace(tried, pictures=p).right(split.spec) for p in (tried.pictures, pictures))

@@ -54,7 +54,7 @@ def test_an_image_that_is_gone_is_named(tree: Tree, out: Path) -> None:
     root = tree({"test/cat": 4})
     index(Data(name=str(root)), out)
     split = Split(out, "test")
-    Path(split.path(1)).unlink()
+    Path(str(split.files[1])).unlink()
     for look in (split.encoded, split.original, split.image):
         with pytest.raises(ValueError, match=r"test/cat/\d+\.png of DATA my-images cannot be read .* restore it"):
             look(1)

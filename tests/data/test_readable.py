@@ -157,7 +157,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def unchecked(out: Path) -> Path:
     """The file of the first training image that is not decoded by `index`: the second one."""
-    return Path(Split(out, "train").path(1))
+    return Path(str(Split(out, "train").files[1]))
 
 
 def test_of_many_training_images_some_are_checked_and_another_broken_one_is_replaced(
@@ -184,7 +184,7 @@ def test_a_replaced_image_has_its_own_label(tree: Tree, out: Path, said: list[st
     index(Data(name=str(tree({"train/a": 50, "train/b": 50, "val/a": 4}))), out)
     split = Split(out, "train")
     last = int(np.flatnonzero(split.labels == 0)[-1])
-    Path(split.path(last)).write_bytes(b"")
+    Path(str(split.files[last])).write_bytes(b"")
     _, y = split.__getitems__([last - 1, last])
     assert y.tolist() == [0, 1] and len(said) == 1
 
@@ -193,7 +193,7 @@ def test_where_many_of_the_others_are_broken_the_training_stops(tree: Tree, out:
     index(Data(name=str(tree({"train/a": 50, "train/b": 50, "val/a": 4}))), out)
     split = Split(out, "train")
     for i in range(0, len(split), 2):
-        Path(split.path(i)).write_bytes(b"")
+        Path(str(split.files[i])).write_bytes(b"")
     with pytest.raises(ValueError, match="cannot be read"):
         list(batches(split, 5))
     assert len(said) == 10

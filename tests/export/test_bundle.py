@@ -60,7 +60,7 @@ def test_preprocessing_in_the_bundle_is_the_pipelines_bit_for_bit(
         for part in ("train", "test"):
             split = Split(images, part)
             expected.append(split.__getitems__(list(range(len(split))))[0].numpy())
-            work.append([str(beside / "preprocess.json"), [split.path(i) for i in range(len(split))]])
+            work.append([str(beside / "preprocess.json"), [split.files[i] for i in range(len(split))]])
         assert sum(dataset["splits"].values()) == len(list(album.rglob("*.*")))
         write_beside(beside, split.dataset)
     done = device(of_album(), ("numpy", "pillow"), "-c", PREPARE, str(tmp_path / "prepared.npz"), given=json.dumps(work))
