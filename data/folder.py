@@ -21,7 +21,8 @@ from data.walk import entries_of, is_folder
 
 EXPECTED = (
     "expected train/<class>/* with val/<class>/* (or test/), val/ or test/ alone, <class>/* alone, a table of labels (CSV or "
-    "JSON) beside the images, or a folder with unlabelled images directly in it"
+    "JSON) beside the images, a folder with unlabelled images directly in it, tar files of WebDataset, or Arrow or Parquet "
+    "files of Hugging Face"
 )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data import apart, fetch, folder, public, readable, remembered, shards, splits
+from data import apart, arrow, fetch, folder, public, readable, remembered, shards, splits
 from data.depth import with_depth
 from data.division import (
     Chosen,
@@ -140,7 +140,7 @@ def index_folder(config: Data, out: Path, network: Network | None) -> dict[str, 
     root = Path(config.name).resolve()
     place = os.fsencode(root)
     name = printable(os.path.basename(place))
-    found = shards.read(place, out) or folder.read(place)
+    found = shards.read(place, out) or arrow.read(place, Path(config.cache)) or folder.read(place)
     numbered = name_numbers(place, list(found.parts.values()), network)
     by_split = split_here(str(root), found) if found.split_here else found.parts
     parts = list(by_split.values())
@@ -272,7 +272,12 @@ def describe(name: str, kind: str, classes: list[str], spec: Spec, chosen: Chose
 
 
 def fingerprint(config: Data) -> str | None:
-    """A hash that changes with the folder of images: names, sizes and times of its files. None for named sets."""
+    """A hash that changes with the folder of images: names, sizes and times of its files. None for named sets.
+
+    The images of Parquet files are copied to the cache where they are not there: they are to be read after this, also if
+    the index itself is cached.
+    """
     if config.name in NAMED or not Path(config.name).is_dir():
         return None
+    arrow.unpack(os.fsencode(config.name), Path(config.cache))
     return remembered.fingerprint(os.fsencode(config.name), Path(config.cache))

@@ -12,7 +12,7 @@ from data.filenames import printable
 from data.folder import Found, by_gate
 from data.labelled import data_name, split_in
 from data.listing import Listing
-from data.walk import entries_of, is_folder, is_image
+from data.walk import entries_of, has_image, is_folder
 
 DEEPEST = 2  # folders below DATA
 MOST_FOLDERS = 20  # a folder with more of them has the folders of classes
@@ -67,9 +67,11 @@ def files_below(root: bytes, suffixes: tuple[str, ...]) -> list[bytes]:
 
 def plain_files(folder: bytes, depth: int) -> list[bytes] | None:
     """All files in `folder` and in its folders; None if there are images, or more or deeper folders than with larger files."""
+    if has_image(folder):
+        return None
     entries = entries_of(folder)
     folders = [entry.path for entry in entries if is_folder(entry)]
-    if any(is_image(entry) for entry in entries) or len(folders) > (MOST_FOLDERS if depth else 0):
+    if len(folders) > (MOST_FOLDERS if depth else 0):
         return None
     found = [entry.path for entry in entries if entry.is_file()]
     for path in folders:

@@ -41,12 +41,20 @@ def identity(folder: bytes) -> Identity:
 
 def entries_of(folder: bytes) -> list[os.DirEntry[bytes]]:
     """The entries of `folder` in the order of names, without hidden ones. ValueError if it cannot be listed."""
+    return sorted(visible(folder), key=lambda entry: entry.name)
+
+
+def has_image(folder: bytes) -> bool:
+    """Whether one of the entries of `folder` is an image. ValueError if it cannot be listed."""
+    return any(is_image(entry) for entry in visible(folder))
+
+
+def visible(folder: bytes) -> Iterator[os.DirEntry[bytes]]:
     try:
         with os.scandir(folder) as entries:
-            seen = [entry for entry in entries if not entry.name.startswith(b".") and entry.name not in FOREIGN]
+            yield from (entry for entry in entries if not entry.name.startswith(b".") and entry.name not in FOREIGN)
     except OSError as error:
         raise ValueError(f"DATA folder {printable(folder)} cannot be listed ({error.strerror}); make it readable") from error
-    return sorted(seen, key=lambda entry: entry.name)
 
 
 def is_image(entry: os.DirEntry[bytes]) -> bool:

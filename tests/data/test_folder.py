@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,13 @@ def test_anything_else_is_refused_with_what_was_found(
         index(Data(name=str(tree(content))), out)
     assert "expected" in str(refusal.value) or "remove" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ("train/data-00000-of-00001.arrow", "data/train-00000-of-00001.parquet"))
+def test_tables_need_pyarrow(tree: Tree, out: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"package pyarrow is not installed: pip install -e '\.\[huggingface\]'"):
+        index(Data(name=str(tree({name: b""}))), out)
 
 
 def test_a_file_is_refused(tmp_path: Path, out: Path) -> None:
