@@ -15,7 +15,8 @@ from torch.nn.functional import cross_entropy
 from compress.fit import Task, dataset_of, fit, tidy
 from compress.schedule import Schedule, Share
 from compress.top1 import right
-from data.loader import Augment, Split
+from data.augment import Augment
+from data.loader import Split
 from models.cost import cost
 from models.resnet import ResNet, Shortcuts, family_spec, initialise
 

@@ -29,7 +29,8 @@ from compress.schedule import Schedule, optimizer_for
 from compress.teach import Teaching, teaching_loss
 from compress.top1 import right
 from core.console import console
-from data.loader import Augment, Split, batches
+from data.augment import Augment
+from data.loader import Split, batches
 
 PACKAGES = ("torch", "numpy")
 STEPS, BATCH = 8, 128

@@ -34,8 +34,9 @@ from compress.fit import Task, fit
 from compress.plan import Cut
 from compress.schedule import Schedule, optimizer_for
 from core.console import console
+from data.augment import Augment
 from data.index import NAMED, Data, describe, preprocessing
-from data.loader import Augment, Batch, Split, batches
+from data.loader import Batch, Split, batches
 from models.cost import cost
 from models.resnet import ResNet, family_spec, initialise
 

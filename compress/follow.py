@@ -13,7 +13,7 @@ from pydantic import Field
 from compress.schedule import Schedule
 from core.config import Config
 from core.text import joined
-from data.loader import Augment
+from data.augment import Augment
 
 Training = Literal["train", "transfer", "distill", "quantize_aware"]
 STAGES: tuple[Training, ...] = get_args(Training)

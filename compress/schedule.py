@@ -10,7 +10,7 @@ from torch import nn
 
 from core import ranks
 from core.config import Config
-from data.loader import Augment
+from data.augment import Augment
 from data.policy import PolicyName
 
 # The keys of what chance changes in images and steps besides `augment`.

@@ -66,7 +66,9 @@ def check_preprocess(config: Fit, out: Path, *, model: Path, images: Path) -> di
     """model.safetensors and training images -> fit.json: {"advice": the flags that fit far better, null if there are none}."""
     split = Split(images, "train")
     chosen = np.random.default_rng(0).permutation(len(split))[: config.images].tolist()
-    tried = Tried(load(model)[0], [split.image(i) for i in chosen], torch.from_numpy(split.labels[chosen]))
+    shown = [split.readable(i) for i in chosen]
+    chosen = [i for i, _ in shown]
+    tried = Tried(load(model)[0], [image for _, image in shown], torch.from_numpy(split.labels[chosen]))
     lost = tried.lost(split.spec)
     advice = by_statistics(tried, split.spec, lost) if lost is not None and lost > LIMIT else None
     if advice is None and tried.labelled:

@@ -9,7 +9,8 @@ import torch
 from benchmarks.table import OURS
 from benchmarks.training import LAYOUTS, Way, bare_seconds, cells, compared, goal, main, product_seconds, random_images
 from compress.schedule import Schedule
-from data.loader import Augment, Split, batches
+from data.augment import Augment
+from data.loader import Split, batches
 from models.resnet import ResNet
 from tests.compress.parts import TINY
 

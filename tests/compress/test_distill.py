@@ -12,7 +12,8 @@ import compress.distill
 from compress.distill import Distill, compared, distill, gain_note
 from compress.losses import attention_loss, dist, kl, squared, standardized, with_stages
 from compress.teach import Teaching, teaching_loss
-from data.loader import Augment, Split
+from data.augment import Augment
+from data.loader import Split
 from models.checkpoint import load, save
 from models.custom import describe
 from tests.compress.parts import TINY, own_network, tiny

@@ -8,7 +8,7 @@ import pytest
 
 from compress.distill import Distill
 from compress.follow import EPOCHS, STEPS, Follow, derive_schedule
-from data.loader import Augment
+from data.augment import Augment
 
 CROPS = {"flip": True, "shift": 0, "min_area": 0.35}
 SHIFTS = {"flip": True, "shift": 4, "min_area": None}

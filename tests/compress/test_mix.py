@@ -18,7 +18,7 @@ from compress.schedule import Schedule
 from compress.train import Train, train
 from compress.transfer import Transfer, transfer
 from core.text import problem
-from data.loader import Augment
+from data.augment import Augment
 from models.blocks import Residual, stochastic_depth
 from models.resnet import ResNet, family_spec
 from tests.compress.parts import TINY, own_network, tiny

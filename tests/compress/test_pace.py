@@ -9,7 +9,8 @@ import compress.pace
 from compress.distill import Distill
 from compress.minutes import Pace
 from compress.pace import pace
-from data.loader import Augment, Split
+from data.augment import Augment
+from data.loader import Split
 from tests.conftest import Small
 
 

@@ -14,8 +14,9 @@ from torch.nn.functional import cross_entropy
 from compress.fit import Task, fit, tidy
 from compress.top1 import top1
 from compress.transfer import Transfer, freeze, new_head, trained_parts, transfer
+from data.augment import Augment
 from data.index import Data, index
-from data.loader import Augment, Split
+from data.loader import Split
 from models.checkpoint import load, save
 from models.custom import describe
 from models.resnet import ResNet

@@ -11,7 +11,7 @@ from compress.quantize_aware import QuantizeAware, quantize_aware
 from compress.schedule import Schedule
 from compress.train import Train, train
 from compress.transfer import Transfer, transfer
-from data.loader import Augment
+from data.augment import Augment
 from models.custom import source_of
 from tests.several import Work
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from data import preprocess
 from data.arrays import Moves, padded
-from data.loader import Augment, Split, augmented
+from data.augment import Augment, augmented
+from data.loader import Split
 from tests.conftest import Small
 
 

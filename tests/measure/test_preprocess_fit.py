@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from data import preprocess
+from data.augment import Augment, augmented
 from data.filenames import Names
-from data.loader import Augment, Split, augmented
+from data.loader import Split
 from measure.preprocess_fit import (
     LIMIT,
     Fit,

@@ -10,8 +10,8 @@ import pytest
 from compress.distill import distill
 from compress.follow import derive_schedule
 from core.cache import Artifact, Stages
+from data.augment import Augment
 from data.index import Data, index
-from data.loader import Augment
 from models.resnet import FAMILY
 from pipeline import __main__ as command_line
 from pipeline.follow import STAGES, follow, trained_as
