@@ -17,6 +17,8 @@ help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(VENV)/.ready: pyproject.toml constraints.txt
+	@[ "$$(uname -sm)" != "Darwin x86_64" ] || { echo "error: torch has no packages for a Mac with an Intel processor;" \
+	  "expected a Mac with Apple silicon, or Linux" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino]'
 	touch $@

@@ -27,6 +27,13 @@ def usable_gpu() -> str | None:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
+def unused_gpu() -> list[str]:
+    """A note if there is a GPU that is not used."""
+    if not torch.backends.mps.is_available():
+        return []
+    return ["Apple's GPU (MPS) is not used, because respress was never run on one; networks train on the CPU."]
+
+
 def to_device(model: nn.Module) -> torch.device:
     """Move `model` to the training device, in channels_last; returns the device."""
     device, _ = device_and_precision()

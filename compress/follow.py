@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field
 
+from compress.device import unused_gpu
 from compress.schedule import Schedule
 from core.config import Config
 from core.text import joined
@@ -85,7 +86,7 @@ def derive_schedule(config: Follow, out: Path, *, images: Path) -> dict[str, Any
         if settings["augment"] and not config.flip:
             settings["augment"] = {**settings["augment"], "flip": False}
     notes = [described(facts, training, found[training], config.rate) for training in config.described]
-    return {**found, "notes": notes}
+    return {**found, "notes": notes + unused_gpu()}
 
 
 def facts_of(dataset: dict[str, Any], gpu: bool = False) -> Facts:

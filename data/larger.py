@@ -73,7 +73,7 @@ def plain_files(folder: bytes, depth: int) -> list[bytes] | None:
     folders = [entry.path for entry in entries if is_folder(entry)]
     if len(folders) > (MOST_FOLDERS if depth else 0):
         return None
-    found = [entry.path for entry in entries if entry.is_file()]
+    found = [entry.path for entry in entries if os.path.isfile(entry.path)]
     for path in folders:
         inner = plain_files(path, depth - 1)
         if inner is None:

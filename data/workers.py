@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +18,16 @@ from core.console import console
 
 SHARED = "/dev/shm"
 FIX = "in a container, start it with --shm-size=1g"
+# Python 3.14 would start a fork server here, and Macs start new processes. Both run the user's script again in every worker.
+START = "fork" if sys.platform == "linux" else None
+UNGUARDED = (
+    "a process that decodes images did not start, probably because it ran your script again; put what your script does below "
+    'if __name__ == "__main__":'
+)
+
+
+class Piped(tuple[np.ndarray, ...]):
+    """Arrays in the place of tensors that did not fit into shared memory."""
 
 
 def results(dataset: Dataset[Any], groups: Any, workers: int) -> Iterator[Any]:
@@ -32,7 +43,9 @@ def results(dataset: Dataset[Any], groups: Any, workers: int) -> Iterator[Any]:
     try:
         if workers:
             multiprocessing.Lock()  # fails if torch's loader would fail, which would print a traceback
-        iterator = iter(DataLoader(dataset, batch_sampler=groups, num_workers=workers, collate_fn=packed if workers else same))
+        how, collate = (START, packed) if workers else (None, same)
+        loader = DataLoader(dataset, batch_sampler=groups, num_workers=workers, collate_fn=collate, multiprocessing_context=how)
+        iterator = iter(loader)
     except OSError as error:  # semaphores need shared memory; processes may be limited
         say_once(f"no worker processes ({error.strerror}): images are decoded in one process, which is slower; {FIX}")
         iterator = iter(DataLoader(dataset, batch_sampler=groups, collate_fn=same))
@@ -49,9 +62,11 @@ def results(dataset: Dataset[Any], groups: Any, workers: int) -> Iterator[Any]:
             if process.sentinel in ending:
                 process.join()  # a process that ends has no exit code at once
         killed = [-code for process in processes if (code := process.exitcode or 0) < 0]
-        if not killed:
-            raise
-        raise ValueError(cause_of(killed[0])) from error
+        if killed:
+            raise ValueError(cause_of(killed[0])) from error
+        if START != "fork" and any(process.exitcode for process in processes):
+            raise ValueError(UNGUARDED) from error
+        raise
 
 
 def same(result: Any) -> Any:
@@ -71,11 +86,11 @@ def packed(result: Any) -> Any:
             return tuple(part.share_memory_() for part in result)
     except (OSError, RuntimeError):  # another process has used the memory in between
         pass
-    return tuple(part.numpy() for part in result)
+    return Piped(part.numpy() for part in result)
 
 
 def unpacked(result: Any) -> Any:
-    if isinstance(result, tuple) and isinstance(result[0], np.ndarray):
+    if isinstance(result, Piped):
         say_once(f"too little shared memory ({SHARED}): images come through pipes, which is slower; {FIX}")
         return tuple(torch.from_numpy(part) for part in result)
     return result
@@ -83,6 +98,8 @@ def unpacked(result: Any) -> Any:
 
 def free_shared_memory() -> int:
     """Bytes."""
+    if sys.platform == "darwin":  # where it is limited by the memory, and is no folder
+        return sys.maxsize
     found = os.statvfs(SHARED)
     return found.f_bavail * found.f_frsize
 

@@ -161,3 +161,10 @@ def test_one_line_says_what_was_derived(
     tmp_path: Path, images: dict[str, Any], given: dict[str, Any], config: dict[str, Any], line: str
 ) -> None:
     assert followed(tmp_path, images, given, **config)["notes"] == [line]
+
+
+@pytest.mark.parametrize("there", (False, True))
+def test_a_gpu_of_apple_that_is_not_used_is_noted(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: there)
+    notes = followed(tmp_path, CIFAR, described=())["notes"]
+    assert bool(notes) == there and all("Apple's GPU (MPS) is not used" in note for note in notes)

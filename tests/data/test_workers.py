@@ -9,11 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
 
 from data import workers
+from data.augment import Augment
+from data.index import Data, index
+from data.loader import Split, batches
+from tests.data.conftest import Tree
 
 PROJECT = Path(__file__).resolve().parents[2]
 GROUPS = [[0, 1], [2, 3], [4, 5], [6]]
@@ -115,3 +120,51 @@ def test_a_real_dev_shm_of_every_kind(options: str) -> None:
     assert done.stdout.splitlines()[-1:] == ["whole"], done.stderr
     assert "--shm-size" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+class Arrays(Numbers):
+    """Two arrays instead of tensors."""
+
+    def __getitems__(self, indices: list[int]) -> Any:
+        return np.asarray(indices, np.uint64), np.asarray(indices, np.uint8)
+
+
+def test_arrays_stay_arrays_and_nothing_is_said(said: list[str]) -> None:
+    found = list(workers.results(Arrays(), GROUPS, 1))
+    assert [[part.dtype for part in pair] for pair in found] == [[np.uint64, np.uint8]] * 4
+    assert [pair[0].tolist() for pair in found] == GROUPS and not said
+
+
+# Python 3.14 starts a fork server, Macs a new Python: each needs two seconds to import torch.
+@pytest.mark.parametrize("start", ["forkserver", "spawn"])
+def test_workers_that_are_not_forked_decode_the_same(
+    start: str, tree: Tree, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index(Data(name=str(tree({"train/a": 20, "val/a": 4})), input_size=32), out)
+    split = Split(out, "train", Augment())
+    monkeypatch.setattr("core.hardware.cores", lambda: 1)
+    expected = list(batches(split, 5, shuffle=True))
+    monkeypatch.setattr(workers, "START", start)
+    found = list(batches(split, 5, shuffle=True))
+    assert len(found) == len(expected) == 3
+    for (x, y), (other, label) in zip(found, expected, strict=True):
+        assert (x == other).all() and (y == label).all()
+
+
+def test_a_script_that_workers_run_again_costs_one_line(tree: Tree, out: Path, tmp_path: Path) -> None:
+    index(Data(name=str(tree({"train/a": 20, "val/a": 4})), input_size=32), out)
+    lines = [
+        "from pathlib import Path",
+        "from data import workers",
+        "from data.loader import Split, batches",
+        "workers.START = 'spawn'",
+        "try:",
+        f"    print(len(list(batches(Split(Path({str(out)!r}), 'train'), 5))))",
+        "except ValueError as error:",
+        "    print(error)",
+    ]
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(lines))
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=environment)
+    assert done.stdout.splitlines()[-1] == workers.UNGUARDED, done.stderr
