@@ -21,7 +21,7 @@ def test_the_tree_has_sparse_files_that_are_images(tmp_path: Path) -> None:
 
 def test_a_process_is_measured() -> None:
     found = measured("-c", "import time; time.sleep(0.3); x = bytearray(600_000_000)")
-    assert 0.3 < found.seconds < 10 and 600 < found.megabytes < 660
+    assert 0.3 < found.seconds < 10 and 0 < found.computed < found.seconds and 600 < found.megabytes < 660
 
 
 def test_a_process_that_fails_ends_the_benchmark() -> None:
@@ -34,5 +34,5 @@ def test_a_process_that_fails_ends_the_benchmark() -> None:
     [(100, 2, 500, "met"), (181, 2, 500, "missed"), (100, 3.1, 500, "missed"), (100, 2, 1001, "missed")],
 )
 def test_the_verdict(first: float, cached: float, megabytes: float, met: str) -> None:
-    found = {"first": Measured(first, megabytes), "again": Measured(50, 100), "command": Measured(cached, 100)}
+    found = {"first": Measured(first, 1, megabytes), "again": Measured(50, 1, 100), "command": Measured(cached, 1, 100)}
     assert verdict(found).endswith(f"{met}.")
