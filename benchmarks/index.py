@@ -56,7 +56,7 @@ class Measured:
 
 
 def main(
-    files: Annotated[int, typer.Option(min=20_000, help="in the tree; a tenth of them is indexed before")] = 1_000_000,
+    files: Annotated[int, typer.Option(min=200_000, help="in the tree; a tenth of them is indexed before")] = 1_000_000,
     folder: Annotated[Path | None, typer.Option(help="where the tree is made, and removed at the end")] = None,
     classes: Annotated[int, typer.Option(min=2, help="folders of images in train/ and in val/")] = 1000,
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,

@@ -112,15 +112,18 @@ def copy_images(root: bytes, file: bytes, cache: Path) -> None:
     rows = Rows(root, file)
     found = Column(str(about.with_suffix(".bin")), classes=rows.classes, notes=rows.notes)
     partial = about.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as copy:
-        for images, labels in rows:
-            for image in images:
-                found.starts.append(copy.tell())
-                found.sizes.append(copy.write(image.as_buffer()))
-            found.labels += labels
-    partial.rename(found.file)
-    partial.write_text(json.dumps(asdict(found)))
-    partial.rename(about)
+    try:
+        with partial.open("wb") as copy:
+            for images, labels in rows:
+                for image in images:
+                    found.starts.append(copy.tell())
+                    found.sizes.append(copy.write(image.as_buffer()))
+                found.labels += labels
+        partial.rename(found.file)
+        partial.write_text(json.dumps(asdict(found)))
+        partial.rename(about)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def column_of(root: bytes, file: bytes, cache: Path) -> Column:
@@ -175,6 +178,8 @@ class Rows:
         columns = [name for name in (self.image, self.label) if name is not None]
         try:
             for batch in self.reader.iter_batches(ROWS, columns=columns) if is_parquet(self.file) else self.reader:
+                if not batch.num_rows:
+                    continue
                 images = batch.column(self.image)
                 if images.type.num_fields:
                     images = self.pyarrow.compute.struct_field(images, "bytes")

@@ -151,6 +151,15 @@ def test_test_images_without_labels_are_not_used(made: Made, out: Path) -> None:
     assert found["splits"]["test"] == 10
 
 
+@pytest.mark.parametrize("layout", ["save_to_disk", "Hub"])
+def test_a_table_without_rows_is_nothing(made: Made, out: Path, layout: str) -> None:
+    root = made(layout)
+    last = root / LAYOUTS[layout][1]
+    columns = {"image": pyarrow.array([], pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}))}
+    table(last.with_stem(last.stem.replace("0001", "0002")), {**columns, "label": pyarrow.array([], "int64")}, NAMED)
+    assert sum(index(data_of(root), out)["splits"].values()) == 50
+
+
 def test_one_table_is_split_by_content(made: Made, out: Path) -> None:
     root = made()
     (root / LAYOUTS["save_to_disk"][0]).rename(root / "data-00000-of-00001.arrow")
@@ -199,7 +208,7 @@ def test_an_interrupted_copy_leaves_nothing_half(made: Made, monkeypatch: pytest
     monkeypatch.setattr(arrow.Rows, "__iter__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fingerprint(data_of(root))
-    assert not list((root.parent / "cache").rglob("*.bin")) and not list((root.parent / "cache").rglob("*.json"))
+    assert not list((root.parent / "cache" / "unpacked").iterdir())
 
 
 def broken(root: Path) -> None:
