@@ -96,7 +96,7 @@ def test_golden_images_have_the_pixels_of_the_files_and_nothing_else(
         assert (found.format, found.mode) == ("PNG", "L" if channels == 1 else "RGB")
         assert not found.getexif() and not found.info and place not in content
         again = preprocess.preprocess(preprocess.load(BytesIO(content), split.spec), split.spec)
-        assert again.tobytes() == preprocess.preprocess(preprocess.load(split.path(k), split.spec), split.spec).tobytes()
+        assert again.tobytes() == preprocess.preprocess(preprocess.load(split.files[k], split.spec), split.spec).tobytes()
 
 
 def test_the_device_verifies_golden_images_without_metadata(of_album: MakeBundle, device: Run) -> None:
@@ -111,7 +111,7 @@ def test_original_golden_images_are_the_users_files_byte_for_byte(of_album: Make
     content, split = golden(folder), Split(folder.parent / "images", "test")
     assert len(content["inputs"]) == len(split) > 10
     for k in range(len(split)):
-        assert content[f"image{k}"].tobytes() == Path(split.path(k)).read_bytes()
+        assert content[f"image{k}"].tobytes() == Path(split.files[k]).read_bytes()
     done = device(folder, ("numpy", "pillow", "onnxruntime"), "verify.py")
     assert done.returncode == 0, done.stderr
 
