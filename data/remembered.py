@@ -20,9 +20,7 @@ from data.walk import entries_of, identity, is_folder, status_of
 
 SMALL = 10_000  # files; of smaller sets all files are compared every time
 SAMPLED = 100  # one of so many files of a folder, and at least one
-SETTLED = (
-    2_000_000_000  # nanoseconds: clocks of file systems are coarse, so a folder that changes while it is read is read again
-)
+SETTLED = 2 * 10**9  # nanoseconds; the clocks of file systems are coarse, so a folder that has just changed is read again
 SHOWN = 1000  # files between two steps of the progress
 
 
@@ -64,8 +62,8 @@ def fingerprint(root: bytes, cache: Path) -> str:
         while todo:
             path = todo.pop()
             folder = os.path.join(root, os.fsencode(path))
-            if identity(folder) not in entered:  # several links may lead to one folder
-                entered.add(identity(folder))
+            if (real := identity(folder)) not in entered:  # several links may lead to one folder
+                entered.add(real)
                 found = (known or {}).get(path)
                 if found is None:
                     found = read_folder(folder, path, show)
