@@ -23,8 +23,9 @@ from benchmarks.table import median_of, with_section
 from compress.device import device_batches
 from core import hardware
 from core.console import console
+from data.augment import Augment
 from data.index import Data, index
-from data.loader import Augment, Split
+from data.loader import Split
 
 PACKAGES = ("torch", "pillow", "numpy")
 GOAL = 0.9  # of Pillow's decoding

@@ -11,8 +11,9 @@ from torch import nn
 
 from compress.device import device_and_precision, on_device, reestimated
 from data import feed, loader, workers
+from data.augment import Augment
 from data.index import Data, index
-from data.loader import Augment, Reading, Split, batches
+from data.loader import Reading, Split, batches
 from models.checkpoint import load
 from tests.conftest import Small
 
