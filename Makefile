@@ -11,7 +11,7 @@ flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare measure train report doctor quick test test-arm64 check bench bench-engines bench-pruning \
   bench-peers bench-papers bench-grid bench-training bench-latency bench-placements \
-  bench-gpu bench-loading bench-recovery ablate
+  bench-gpu bench-loading bench-recovery bench-store ablate
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -65,7 +65,7 @@ test-arm64: $(VENV)/.ready-dev ## bundles on ARM64 and AVX2, emulated by QEMU (D
 	$(VENV)/bin/python -m benchmarks.emulated
 	EMULATED=1 $(VENV)/bin/python -m pytest -q tests/emulated
 
-bench: bench-engines bench-pruning bench-peers bench-training ## the benchmarks but bench-papers, bench-grid, bench-latency and bench-placements, into benchmarks/RESULTS.md
+bench: bench-engines bench-pruning bench-peers bench-training ## the benchmarks but bench-papers, bench-grid, bench-latency, bench-placements and bench-store, into benchmarks/RESULTS.md
 
 bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
 	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
@@ -114,6 +114,9 @@ bench-placements: $(VENV)/.ready ## CHECKPOINT=FILE [MODEL=resnet20 DATA=cifar10
 ablate: $(VENV)/.ready ## [LAYERS=20,56 SHORTCUTS=plain,A,B EPOCHS= SEEDS=0 JOBS=1 DATA=cifar10 OUT= ARGS=]: plain against residual networks, option A against B
 	$(VENV)/bin/python -m benchmarks.ablate $(call flag,LAYERS,layers) $(call flag,SHORTCUTS,shortcuts) $(call flag,SEEDS,seeds) \
 	  $(call flag,DATA,data) $(call flag,JOBS,jobs) $(call flag,OUT,out) $(if $(EPOCHS),--set "ablate.epochs=$(EPOCHS)") $(ARGS)
+
+bench-store: $(VENV)/.ready ## [ARGS=]: 8 processes use one store of stages for 2 minutes, and are killed and stopped; is all of it whole?
+	$(VENV)/bin/python -m benchmarks.store $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .
