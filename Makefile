@@ -4,7 +4,7 @@ MODEL ?= resnet50
 MODELS ?= resnet18,resnet50,resnet101
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
-# NPROC=2: so many processes on this machine (docs/training.md)
+# NPROC=2: so many processes on this machine (docs/training.md); LAUNCH=local:2 or slurm:…: jobs (docs/cluster.md)
 RANKS = $(VENV)/bin/python $(if $(filter-out 1,$(NPROC)),-m pipeline.torchrun --standalone --nproc-per-node $(NPROC)) -m pipeline
 PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal --durations=25
 flag = $(if $($(1)),--$(2) "$($(1))")
@@ -18,27 +18,27 @@ help: ## this list
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,cluster]'
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,dev]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,cluster,dev]'
 	touch $@
 
 $(VENV)/.ready-bench: $(VENV)/.ready
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,bench]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,cluster,bench]'
 	touch $@
 
-compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= DEVICES= OUT= NPROC= ARGS=]: press, measure, gate
+compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= DEVICES= OUT= NPROC= LAUNCH= ARGS=]: press, measure, gate
 	@$(RANKS) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
 	  $(call flag,MAX_DROP,max-drop) $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) \
 	  $(call flag,SWEEP,sweep) $(call flag,MINUTES,minutes) $(call flag,RECIPE,recipe) $(call flag,DEVICES,devices) \
-	  $(call flag,OUT,out) $(ARGS)
+	  $(call flag,OUT,out) $(call flag,LAUNCH,launch) $(ARGS)
 
-compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= GATE= STRICT=1 OUT= NPROC= ARGS=]: press all; which one to take
+compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= GATE= STRICT=1 OUT= NPROC= LAUNCH= ARGS=]: press all; which one to take
 	@$(RANKS) compare "$(MODELS)" $(call flag,DATA,data) $(call flag,TARGETS,targets) $(call flag,MAX_DROP,max-drop) \
 	  $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) \
-	  $(call flag,MINUTES,minutes) $(call flag,OUT,out) $(ARGS)
+	  $(call flag,MINUTES,minutes) $(call flag,OUT,out) $(call flag,LAUNCH,launch) $(ARGS)
 
 train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= NPROC= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA
 	@$(RANKS) train $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)

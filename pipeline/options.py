@@ -84,6 +84,9 @@ Stem = Annotated[
 GoldenOriginal = Annotated[
     bool, typer.Option("--golden-original", help="golden.npz gets your image files as they are, with their EXIF data")
 ]
+Launch = Annotated[
+    str, typer.Option(help="local:2 or slurm:partition=gpu,gpus=1: jobs that train the students, several at the same time")
+]
 Devices = Annotated[
     str,
     typer.Option("--devices", help="devices, comma-separated, as DEVICE of `measure`: what ships is also measured there"),
