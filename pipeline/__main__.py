@@ -61,6 +61,7 @@ def compress(
     threads: options.Threads = None,
     again: options.Again = None,
     launch: options.Launch = "",
+    student: options.Student = "",
     devices: options.Devices = "",
     device_images: options.DeviceImages = None,
     device_keep: options.DeviceKeep = False,
@@ -83,6 +84,7 @@ def compress(
     from pipeline import api
     from pipeline.out import default_out
     from pipeline.recipe import load_recipe
+    from pipeline.students import Planned, train_student
 
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
@@ -92,6 +94,11 @@ def compress(
     if out is None:
         named = options.together(overrides, options.given(checkpoint=checkpoint, data__name=data))
         out = default_out(model, load_recipe(model, recipe, named, []))
+    if student:
+        common = options.common(data, max_drop, strict, budget, finetune, minutes, gate) | options.given(checkpoint=checkpoint)
+        loaded = api.recipes_of(model, recipe, options.together(overrides, common), sweep, options.listed(target_list))
+        train_student(Planned(out.name, *loaded, out), student)
+        raise typer.Exit
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
         gate=gate, budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out, launch=launch,

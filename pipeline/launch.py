@@ -7,7 +7,9 @@ was killed.
 import os
 import shutil
 import signal
+import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -25,6 +27,8 @@ MINUTES = 24 * 60  # of a job of Slurm: submitit's own default is 5
 TRIES = 3
 OFTEN = 1000  # a job that was out of time continues where it stopped
 LOCAL = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"), Path("/run"))  # folders that every machine has for itself
+LOOK = 15.0  # seconds between two looks at Slurm's queue
+LATE = 10.0  # seconds after which a file of another machine is seen
 LINES = 20  # of a log that are shown
 
 
@@ -117,8 +121,6 @@ class Running:
 
     def carry_out(self, job: Job) -> None:
         """Submit the job until it has ended by itself."""
-        from submitit.core.utils import FailedJobError
-
         for attempt in range(1, TRIES + 1):
             with self.lock:
                 if self.stopping:
@@ -127,13 +129,10 @@ class Running:
                 self.submitted.append(submitted)
             number, log = submitted.job_id, submitted.paths.stderr
             console.print(f"{job.name}: job {number}, log {submitted.paths.stdout}", markup=False)
-            submitted.wait()
-            killed = self.cluster == "local" and not submitted.paths.result_pickle.exists()
-            error = None if killed else submitted.exception()
-            if not killed and error is None:
+            if self.has_ended_by_itself(submitted):
+                if submitted.exception():
+                    raise RuntimeError(f"job {number} ({job.name}) failed; {log} ends with:\n{end_of(log)}")
                 return console.print(f"{job.name}: job {number} has ended", style="dim", markup=False)
-            if isinstance(error, FailedJobError):
-                raise RuntimeError(f"job {number} ({job.name}) failed; {log} ends with:\n{end_of(log)}")
             if not self.stopping:
                 again = "it runs again" if attempt < TRIES else f"it was killed {TRIES} times"
                 console.print(f"{job.name}: job {number} was killed; {again}", markup=False)
@@ -143,18 +142,40 @@ class Running:
                 "the same command continues where it stopped"
             )
 
+    def has_ended_by_itself(self, submitted: Any) -> bool:
+        """Wait for the end of a job. False if it was killed: then it leaves no file for its result.
+
+        Slurm's queue is read, not submitit's state of the job: this needs Slurm's accounting, and is up to 10 minutes old.
+        """
+        result: Path = submitted.paths.result_pickle
+        looked = time.monotonic()
+        while not result.exists():
+            if self.cluster == "local" and submitted.done():
+                break
+            if self.cluster == "slurm" and time.monotonic() - looked > LOOK:
+                if not is_queued(submitted.job_id):
+                    time.sleep(LATE)
+                    break
+                looked = time.monotonic()
+            time.sleep(0.5)
+        return result.exists()
+
     def stop(self) -> None:
         """Stop what still runs: trainings finish their step and are saved."""
         with self.lock:
             self.stopping = True
         for job in self.submitted:
-            if job.done():
-                continue
-            if self.cluster == "local":
+            if self.cluster == "slurm":
+                job.cancel(check=False)
+            elif not job.done():
                 with suppress(ProcessLookupError):
                     os.kill(int(job.job_id), signal.SIGTERM)  # submitit's process sends it on
-            else:
-                job.cancel(check=False)
+
+
+def is_queued(number: str) -> bool:
+    """Whether the job waits or runs in Slurm, or may do so: the controller cannot be asked at the moment."""
+    done = subprocess.run(["squeue", "--noheader", "--jobs", number], capture_output=True, text=True)
+    return bool(done.stdout.strip()) if done.returncode == 0 else "Invalid job id" not in done.stderr
 
 
 def end_of(log: Path) -> str:

@@ -5,7 +5,7 @@ and builds and times their engines on its own machine. What is timed to choose a
 """
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,23 @@ def launch_students(runs: list[Planned], launch: Launch, logs: Path) -> None:
             stack.enter_context(locked(run.out))
             clock_of(run.recipe.minutes, Stages(run.out / "stages"), run.out)  # its time begins
         launch.run([Job(f"{run.name}, baseline", partial(start, run.recipe, stages(run), run.sweep)) for run in runs], logs)
-        launch.run([job for run in runs for job in jobs_of(run)], logs)
+        jobs: list[Job] = []
+        for run in runs:
+            with suppress(ValueError):
+                jobs += jobs_of(run).values()
+        launch.run(jobs, logs)
+
+
+def train_student(run: Planned, variant: str) -> None:
+    """Train one student of the sweep in this process, as a job does: others may do the same with other students meanwhile.
+
+    Raises ValueError for a variant that is not in the sweep, and for all that the run itself refuses.
+    """
+    if variant not in run.sweep:
+        raise ValueError(
+            f"--student {variant!r}: expected one of those in SWEEP: {', '.join(run.sweep) or 'there is no SWEEP'}"
+        )
+    jobs_of(run)[variant].work()
 
 
 def paths_of(run: Planned) -> list[Path]:
@@ -55,23 +71,20 @@ def stages(run: Planned) -> Stages:
     return Stages(run.out / "stages")
 
 
-def jobs_of(run: Planned) -> list[Job]:
-    """A job for each student; none where the run is refused."""
+def jobs_of(run: Planned) -> dict[str, Job]:
+    """A job for each student, by variant. Raises ValueError where the run is refused."""
     step = stages(run)
     clock = clock_of(run.recipe.minutes, step, run.out)
-    try:
-        begun = start(run.recipe, step, run.sweep)
-        recipe, base = begun.recipe, begun.base
-        if begun.searches:
-            _, _, plan = unpruned(recipe, step, base, clock, targets_before(run.out))
-            return [Job(f"{run.name}, search", partial(search, timed_before(recipe, step, base), step, base, plan))]
-        variants, plans = planned(begun, step, clock)
-    except ValueError:
-        return []
-    return [
-        Job(f"{run.name}, student {name}".strip(), partial(press, name, variant, step, base, plans[name]))
+    begun = start(run.recipe, step, run.sweep)
+    recipe, base = begun.recipe, begun.base
+    if begun.searches:
+        _, _, plan = unpruned(recipe, step, base, clock, targets_before(run.out))
+        return {"": Job(f"{run.name}, search", partial(search, timed_before(recipe, step, base), step, base, plan))}
+    variants, plans = planned(begun, step, clock)
+    return {
+        name: Job(f"{run.name}, student {name}".strip(), partial(press, name, variant, step, base, plans[name]))
         for name, variant in variants.items()
-    ]
+    }
 
 
 def timed_before(recipe: Recipe, step: Stages, base: Base) -> Recipe:

@@ -29,7 +29,7 @@ def preempted_once(folder: Path) -> None:
     if once(folder, "preempted"):
         os.kill(os.getpid(), signal.SIGUSR2)
         raise AssertionError("the signal ends the job")
-    (folder / "after the preemption").write_text(os.environ["SUBMITIT_LOCAL_JOB_ID"])
+    (folder / "after the preemption").write_text(os.environ.get("SLURM_JOB_ID") or os.environ["SUBMITIT_LOCAL_JOB_ID"])
 
 
 def always_killed(folder: Path) -> None:
