@@ -77,9 +77,9 @@ bench-pruning: $(VENV)/.ready ## [MODEL= CHECKPOINT= RATIOS=0.5,… EPOCHS= SEED
 bench-peers: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet101=FILE ARGS=]: the whole way to an engine, by respress and by other tools
 	$(VENV)/bin/python -m benchmarks.whole "$(MODELS)" $(ARGS)
 
-bench-papers: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,resnet56=FILE [DATA=cifar10 MINUTES= SEEDS=0,1,2 ARGS=]: drop after few epochs, and published ones
+bench-papers: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,resnet56=FILE [DATA=cifar10 MINUTES= SEEDS=0,1,2 LAUNCH= ARGS=]: drop after few epochs, and published ones
 	$(VENV)/bin/python -m benchmarks.papers --checkpoint "$(CHECKPOINTS)" $(call flag,DATA,data) $(call flag,MINUTES,minutes) \
-	  $(call flag,SEEDS,seeds) $(ARGS)
+	  $(call flag,SEEDS,seeds) $(call flag,LAUNCH,launch) $(ARGS)
 
 bench-recovery: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,… [DATA=cifar10 SEEDS=0,1,2 JOBS=1 MINUTES= ARGS=]: losses and rates that train a pruned network, at equal epochs
 	$(VENV)/bin/python -m benchmarks.recovery --checkpoint "$(CHECKPOINTS)" $(call flag,DATA,data) $(call flag,SEEDS,seeds) \

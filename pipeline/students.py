@@ -55,9 +55,7 @@ def train_student(run: Planned, variant: str) -> None:
     Raises ValueError for a variant that is not in the sweep, and for all that the run itself refuses.
     """
     if variant not in run.sweep:
-        raise ValueError(
-            f"--student {variant!r}: expected one of those in SWEEP: {', '.join(run.sweep) or 'there is no SWEEP'}"
-        )
+        raise ValueError(f"--student {variant!r}: expected one of SWEEP ({', '.join(run.sweep) or 'it is empty'})")
     jobs_of(run)[variant].work()
 
 

@@ -208,3 +208,16 @@ def test_networks_are_compared_from_jobs(images: Path, tmp_path: Path) -> None:
         assert re.search(rf"{name}, student: job \d+ has ended", done.stdout)
         assert any(row["ships"] for row in json.loads((tmp_path / name / "report.json").read_text())["rows"])
     assert re.findall(r"^(train|distill): cached$", done.stdout, re.MULTILINE).count("distill") == 2
+
+
+@pytest.mark.slow
+def test_one_student_of_a_sweep_is_trained_and_nothing_else(images: Path, tmp_path: Path) -> None:
+    words = ["compress", "resnet20", "--sweep", "0.3,0.5"]
+    refused = subprocess.run(command(images, tmp_path, *words, "--student", "0.4"), capture_output=True, text=True, cwd=PROJECT)
+    assert refused.returncode == 2
+    assert refused.stderr == "error: --student '0.4': expected one of SWEEP (0.3, 0.5)\n"
+    done = subprocess.run(command(images, tmp_path, *words, "--student", "0.5"), capture_output=True, text=True, cwd=PROJECT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [json.loads(path.read_text())["name"] for path in tmp_path.glob("stages/*/manifest.json")]
+    assert {"distill 0.5", "observe 0.5"} <= set(names) and "distill 0.3" not in names
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stages"]
