@@ -1,5 +1,6 @@
 """SIGTERM and SIGUSR2 stop a process of a cluster: a training finishes its step and is saved, everything else ends at once."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from core.console import console
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)  # Slurm sends the second one before the time limit, because submitit wants it
 
+process = 0  # the one that is stopped by signals
 trains = False
 received: int | None = None
 
@@ -23,15 +25,23 @@ class Terminated(BaseException):
 
 
 def on_signals() -> None:
-    """From here on, `SIGNALS` raise Terminated: in a training after its step, elsewhere at once."""
-    global received
-    received = None
+    """From here on, `SIGNALS` raise Terminated in this process: in a training after its step, elsewhere at once.
+
+    Slurm sends them to all processes of a job, also to those that decode images. SIGTERM ends these, as everywhere.
+    """
+    global process, received
+    process, received = os.getpid(), None
     for number in SIGNALS:
         signal.signal(number, stop)
 
 
 def stop(number: int, _: FrameType | None) -> None:
     global received
+    if os.getpid() != process:
+        if number == signal.SIGTERM:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        return
     if not trains or received is not None:  # the second one does not wait
         raise Terminated(number)
     received = number
@@ -55,6 +65,10 @@ def after_steps(save: Callable[[], None]) -> Iterator[Callable[[], None]]:
     trains = ranks.size() == 1
     try:
         yield after_step
+    except ValueError:
+        if received is None:
+            raise
+        save()  # a process that decodes images has ended before this one: there is no batch for the next step
     finally:
         trains = False
     if received is not None:

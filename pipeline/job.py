@@ -36,6 +36,7 @@ class Job:
             print(f"error: {one_line(error)}", file=sys.stderr)
         except stop.Terminated as end:
             if end.number == signal.SIGUSR2:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which Slurm then sends
                 requeue(end.number, None)
             sys.exit(143)
 

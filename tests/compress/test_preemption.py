@@ -94,6 +94,24 @@ def test_the_second_signal_does_not_wait_for_the_step() -> None:
     assert not saved
 
 
+def test_a_training_that_gets_no_more_batches_after_the_signal_is_saved() -> None:
+    saved: list[int] = []
+    with pytest.raises(stop.Terminated), stop.after_steps(lambda: saved.append(1)):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("a worker process was killed")
+    assert saved
+    stop.received = None
+    with pytest.raises(ValueError, match="worker"), stop.after_steps(lambda: saved.append(1)):
+        raise ValueError("a worker process was killed")
+    assert len(saved) == 1
+
+
+def test_processes_that_decode_images_go_on_after_sigusr2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop, "process", os.getppid())
+    os.kill(os.getpid(), signal.SIGUSR2)
+    assert stop.received is None
+
+
 def test_a_signal_after_the_last_step_ends_the_process_when_the_training_has_ended() -> None:
     with pytest.raises(stop.Terminated), stop.after_steps(lambda: None):
         os.kill(os.getpid(), signal.SIGUSR2)
