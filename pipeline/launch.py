@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from core import ranks
 from core.console import console
 from pipeline.job import Job
 
@@ -51,6 +52,8 @@ class Launch:
         cluster, _, rest = text.partition(":")
         if cluster not in ("local", "slurm") or (cluster == "local" and not (rest.isdigit() and int(rest))):
             raise ValueError(f"LAUNCH {text!r}: {EXPECTED}")
+        if ranks.processes() > 1:
+            raise ValueError(f"LAUNCH {text!r} starts jobs of one process each, and NPROC or torchrun several; use one of them")
         if find_spec("submitit") is None:
             raise ValueError(f"LAUNCH {text!r} needs submitit, which is not installed; pip install submitit")
         if cluster == "local":
@@ -115,6 +118,7 @@ class Running:
         self.cluster = launch.cluster
         self.executor = kinds[launch.cluster](folder, max_num_timeout=OFTEN)
         self.executor.update_parameters(**launch.options)
+        self.using = dict.fromkeys(gpus() if launch.cluster == "local" else (), 0)  # jobs on each GPU of this machine
         self.submitted: list[Any] = []
         self.stopping = False
         self.lock = threading.Lock()
@@ -125,11 +129,15 @@ class Running:
             with self.lock:
                 if self.stopping:
                     return
+                gpu = self.take_gpu()
                 submitted = self.executor.submit(job)
                 self.submitted.append(submitted)
             number, log = submitted.job_id, submitted.paths.stderr
             console.print(f"{job.name}: job {number}, log {submitted.paths.stdout}", markup=False)
-            if self.has_ended_by_itself(submitted):
+            ended = self.has_ended_by_itself(submitted)
+            if gpu is not None:
+                self.using[gpu] -= 1
+            if ended:
                 if submitted.exception():
                     raise RuntimeError(f"job {number} ({job.name}) failed; {log} ends with:\n{end_of(log)}")
                 return console.print(f"{job.name}: job {number} has ended", style="dim", markup=False)
@@ -141,6 +149,15 @@ class Running:
                 f"the job for {job.name} was killed {TRIES} times, perhaps for lack of memory; its last log is {log}; "
                 "the same command continues where it stopped"
             )
+
+    def take_gpu(self) -> int | None:
+        """The GPU of this machine for the next job, the one with the fewest jobs; None if there is none, or Slurm gives it."""
+        if not self.using:
+            return None
+        gpu = min(self.using, key=lambda number: self.using[number])
+        self.using[gpu] += 1
+        self.executor.update_parameters(gpus_per_node=1, visible_gpus=(gpu,))
+        return gpu
 
     def has_ended_by_itself(self, submitted: Any) -> bool:
         """Wait for the end of a job. False if it was killed: then it leaves no file for its result.
@@ -170,6 +187,14 @@ class Running:
             elif not job.done():
                 with suppress(ProcessLookupError):
                     os.kill(int(job.job_id), signal.SIGTERM)  # submitit's process sends it on
+
+
+def gpus() -> list[int]:
+    """The numbers of the GPUs of this machine that this process may use."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return [int(number) for number in named] if all(map(str.isdigit, named)) else list(range(torch.cuda.device_count()))
 
 
 def is_queued(number: str) -> bool:

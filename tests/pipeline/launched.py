@@ -52,6 +52,10 @@ def cores(folder: Path) -> None:
     (folder / "cores").write_text(f"{hardware.cores()} {torch.get_num_threads()}")
 
 
+def gpu(folder: Path) -> None:
+    (folder / f"gpu {os.environ['CUDA_VISIBLE_DEVICES']}").touch()
+
+
 def slow(folder: Path) -> None:
     (folder / str(os.getpid())).touch()
     time.sleep(60)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from core import hardware, stop
@@ -127,6 +128,25 @@ def test_the_cores_are_divided_among_the_jobs(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     run(tmp_path, launched.cores, launched.plain)
     assert (tmp_path / "cores").read_text() == f"{max(1, hardware.cores() // 2)} 1"
+
+
+@pytest.mark.parametrize(("count", "visible", "expected"), [(0, None, [""]), (2, None, ["0", "1"]), (2, "4,7", ["4", "7"])])
+def test_the_gpus_are_divided_among_the_jobs(
+    count: int, visible: str | None, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    run(tmp_path, launched.gpu, launched.gpu)
+    assert sorted(path.name for path in tmp_path.glob("gpu*")) == [f"gpu {number}" for number in expected]
+
+
+def test_jobs_of_one_process_and_several_processes_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="starts jobs of one process each, and NPROC or torchrun several; use one of them"):
+        Launch.of("local:2")
 
 
 def test_when_the_command_is_stopped_its_jobs_are_too(tmp_path: Path) -> None:
