@@ -22,19 +22,16 @@ def nodes() -> str:
     return subprocess.run(["sinfo", "--noheader", "--responding"], capture_output=True, text=True).stdout
 
 
-pytestmark = [
-    pytest.mark.skipif(not nodes(), reason="there is no Slurm here (docs/cluster.md says how to start one on one machine)"),
-    pytest.mark.slow,
-]
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that LAUNCH accepts: not in /tmp."""
+    if not nodes():
+        pytest.skip("there is no Slurm here: docs/cluster.md says how to start one on one machine")
     with tempfile.TemporaryDirectory(prefix=".respress-slurm-", dir=Path.home()) as found:
         yield Path(found)
 
 
+@pytest.mark.slow
 def test_killed_and_preempted_jobs_run_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     launch = Launch.of("slurm:minutes=60,cpus=1")
     assert launch
