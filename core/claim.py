@@ -52,12 +52,15 @@ class Claim:
         return not self.mark.exists()
 
     def make(self) -> bool:
-        """Make the folder; False if it exists."""
+        """Make the folder; False if it exists. Raises FileNotFoundError if the folder above it does not."""
         try:
             self.folder.mkdir()
+        except FileExistsError:
+            return False
+        try:
             self.mark.write_text(f"{0:010}")
             self.files.mkdir()
-        except (FileExistsError, FileNotFoundError):  # not found: another process took it for one without an owner
+        except FileNotFoundError:  # another process took it for one without an owner
             return False
         return True
 

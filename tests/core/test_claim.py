@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -214,6 +215,15 @@ def test_an_owner_that_was_thought_dead_takes_the_result_of_the_other(tmp_path: 
     assert made.path == others[1].path and made.manifest["cached"] and not others[0].path.exists()
     assert (made.path / "result").read_text() == "1"
     assert [path.name for path in tmp_path.iterdir()] == [made.path.name]
+
+
+def test_a_store_that_is_removed_meanwhile_is_an_error(tmp_path: Path) -> None:
+    def stage(config: Options, out: Path) -> None:
+        shutil.rmtree(tmp_path / "stages")
+        (out / "result").write_text("done")
+
+    with pytest.raises(FileNotFoundError):
+        Stages(tmp_path / "stages")(stage, Options())
 
 
 @pytest.mark.parametrize("end", [gone, Owner.here], ids=["owner", "none"])
