@@ -108,8 +108,8 @@ class Stages:
                     continue
                 try:
                     manifest = made(stage, config, name, inputs, claim.files)
-                    if not is_done():
-                        shutil.rmtree(final, ignore_errors=True)  # the result that is made again
+                    if again:
+                        shutil.rmtree(final, ignore_errors=True)
                     claim.files.rename(final)
                 except Exception:
                     if not (claim.lost or is_done()):
