@@ -4,14 +4,14 @@ MODEL ?= resnet50
 MODELS ?= resnet18,resnet50,resnet101
 VENV := .venv
 RUN := $(VENV)/bin/python -m pipeline
-# NPROC=2: so many processes on this machine (docs/training.md)
+# NPROC=2: so many processes on this machine (docs/training.md); LAUNCH=local:2 or slurm:…: jobs (docs/cluster.md)
 RANKS = $(VENV)/bin/python $(if $(filter-out 1,$(NPROC)),-m pipeline.torchrun --standalone --nproc-per-node $(NPROC)) -m pipeline
 PYTEST := $(VENV)/bin/python -m pytest -q -n logical --dist worksteal --durations=25
 flag = $(if $($(1)),--$(2) "$($(1))")
 
 .PHONY: help compress compare measure train report doctor quick test test-arm64 check bench bench-engines bench-pruning \
   bench-peers bench-papers bench-grid bench-training bench-latency bench-placements \
-  bench-gpu bench-loading bench-recovery bench-index ablate
+  bench-gpu bench-loading bench-recovery bench-index bench-store ablate
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -20,27 +20,27 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@[ "$$(uname -sm)" != "Darwin x86_64" ] || { echo "error: torch has no packages for a Mac with an Intel processor;" \
 	  "expected a Mac with Apple silicon, or Linux" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,cluster]'
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,dev]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,cluster,dev]'
 	touch $@
 
 $(VENV)/.ready-bench: $(VENV)/.ready
-	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,bench]'
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,cluster,bench]'
 	touch $@
 
-compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= DEVICES= OUT= NPROC= ARGS=]: press, measure, gate
+compress: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= TARGETS= MAX_DROP= GATE= STRICT=1 BUDGET= SWEEP= MINUTES= RECIPE= DEVICES= OUT= NPROC= LAUNCH= ARGS=]: press, measure, gate
 	@$(RANKS) compress $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,TARGETS,targets) \
 	  $(call flag,MAX_DROP,max-drop) $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) \
 	  $(call flag,SWEEP,sweep) $(call flag,MINUTES,minutes) $(call flag,RECIPE,recipe) $(call flag,DEVICES,devices) \
-	  $(call flag,OUT,out) $(ARGS)
+	  $(call flag,OUT,out) $(call flag,LAUNCH,launch) $(ARGS)
 
-compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= GATE= STRICT=1 OUT= NPROC= ARGS=]: press all; which one to take
+compare: $(VENV)/.ready ## MODELS=resnet18,resnet50=FILE,… [DATA= TARGETS= BUDGET= SWEEP= MINUTES= MAX_DROP= GATE= STRICT=1 OUT= NPROC= LAUNCH= ARGS=]: press all; which one to take
 	@$(RANKS) compare "$(MODELS)" $(call flag,DATA,data) $(call flag,TARGETS,targets) $(call flag,MAX_DROP,max-drop) \
 	  $(call flag,GATE,gate) $(if $(filter-out 0,$(STRICT)),--strict) $(call flag,BUDGET,budget) $(call flag,SWEEP,sweep) \
-	  $(call flag,MINUTES,minutes) $(call flag,OUT,out) $(ARGS)
+	  $(call flag,MINUTES,minutes) $(call flag,OUT,out) $(call flag,LAUNCH,launch) $(ARGS)
 
 train: $(VENV)/.ready ## MODEL=… [CHECKPOINT= DATA= OUT= NPROC= ARGS=]: only the FP32 baseline; from a CHECKPOINT, a new head for DATA
 	@$(RANKS) train $(MODEL) $(call flag,CHECKPOINT,checkpoint) $(call flag,DATA,data) $(call flag,RECIPE,recipe) $(call flag,OUT,out) $(ARGS)
@@ -67,7 +67,7 @@ test-arm64: $(VENV)/.ready-dev ## bundles on ARM64 and AVX2, emulated by QEMU (D
 	$(VENV)/bin/python -m benchmarks.emulated
 	EMULATED=1 $(VENV)/bin/python -m pytest -q tests/emulated
 
-bench: bench-engines bench-pruning bench-peers bench-training ## the benchmarks but bench-papers, bench-grid, bench-latency, bench-placements and bench-index, into benchmarks/RESULTS.md
+bench: bench-engines bench-pruning bench-peers bench-training ## the shorter benchmarks, into benchmarks/RESULTS.md
 
 bench-engines: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet50=FILE ARGS=]: INT8 by respress and by the runtimes' own tools, side by side
 	$(VENV)/bin/python -m benchmarks.engines "$(MODELS)" $(ARGS)
@@ -79,9 +79,9 @@ bench-pruning: $(VENV)/.ready ## [MODEL= CHECKPOINT= RATIOS=0.5,… EPOCHS= SEED
 bench-peers: $(VENV)/.ready-bench ## [MODELS=resnet18,… or resnet101=FILE ARGS=]: the whole way to an engine, by respress and by other tools
 	$(VENV)/bin/python -m benchmarks.whole "$(MODELS)" $(ARGS)
 
-bench-papers: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,resnet56=FILE [DATA=cifar10 MINUTES= SEEDS=0,1,2 ARGS=]: drop after few epochs, and published ones
+bench-papers: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,resnet56=FILE [DATA=cifar10 MINUTES= SEEDS=0,1,2 LAUNCH= ARGS=]: drop after few epochs, and published ones
 	$(VENV)/bin/python -m benchmarks.papers --checkpoint "$(CHECKPOINTS)" $(call flag,DATA,data) $(call flag,MINUTES,minutes) \
-	  $(call flag,SEEDS,seeds) $(ARGS)
+	  $(call flag,SEEDS,seeds) $(call flag,LAUNCH,launch) $(ARGS)
 
 bench-recovery: $(VENV)/.ready ## CHECKPOINTS=resnet20=FILE,… [DATA=cifar10 SEEDS=0,1,2 JOBS=1 MINUTES= ARGS=]: losses and rates that train a pruned network, at equal epochs
 	$(VENV)/bin/python -m benchmarks.recovery --checkpoint "$(CHECKPOINTS)" $(call flag,DATA,data) $(call flag,SEEDS,seeds) \
@@ -119,6 +119,9 @@ ablate: $(VENV)/.ready ## [LAYERS=20,56 SHORTCUTS=plain,A,B EPOCHS= SEEDS=0 JOBS
 
 bench-index: $(VENV)/.ready ## [FILES=1000000 ARGS=]: minutes and memory of indexing a simulated tree of files (4 GB in the temporary folder)
 	$(VENV)/bin/python -m benchmarks.index $(call flag,FILES,files) $(ARGS)
+
+bench-store: $(VENV)/.ready ## [ARGS=]: 8 processes use one store of stages for 2 minutes, and are killed and stopped; is all of it whole?
+	$(VENV)/bin/python -m benchmarks.store $(ARGS)
 
 check: $(VENV)/.ready-dev ## lint, format and types
 	$(VENV)/bin/ruff check .

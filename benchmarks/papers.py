@@ -10,6 +10,7 @@ import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -31,9 +32,11 @@ from core.console import console
 from core.engine_name import EngineName
 from export import targets
 from export.onnx import export_onnx
+from pipeline import options
 from pipeline.baseline import baseline_of
 from pipeline.builder import EngineBuilder
-from pipeline.options import Set, changes_of
+from pipeline.job import Job
+from pipeline.launch import Launch
 from pipeline.page import press
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.student import Base
@@ -49,11 +52,15 @@ def main(
     epochs: Annotated[str, typer.Option(help="of training after pruning, comma-separated")] = "1,2,5,10,20",
     seeds: Annotated[str, typer.Option(help="of the training, comma-separated")] = "0,1,2",
     minutes: Annotated[float | None, typer.Option(help="no training starts that would end after so many minutes")] = None,
-    changes: Set = [],  # noqa: B006 - typer reads it and never changes it
+    changes: options.Set = [],  # noqa: B006 - typer reads it and never changes it
     runs: Annotated[Path, typer.Option(help="RUNS/<model> has the cache of each network")] = Path("runs"),
     results: Annotated[Path, typer.Option(help="Markdown file to write to")] = RESULTS,
+    launch: options.Launch = "",
 ) -> None:
     """Prune and train the networks of --checkpoint, and write a table for each; all first seeds come before all second ones."""
+    cluster = Launch.of(launch)
+    if cluster and minutes is not None:
+        raise ValueError("--minutes counts trainings one after the other, and --launch starts them together; pass one of them")
     ends = math.inf if minutes is None else time.perf_counter() + 60 * minutes
     shares = numbers("--macs", macs, float, 0, 1)
     counts, numbered = numbers("--epochs", epochs, int, 0, math.inf), list_of("--seeds", seeds, int)
@@ -62,11 +69,16 @@ def main(
         if not file:
             raise ValueError(f"--checkpoint {name}: expected <model>=FILE, comma-separated")
         whole = {"data.name": data, "data.choose_share": 0}  # published accuracies are of all test images
-        recipes[name] = load_recipe(name, None, whole | changes_of(changes) | {"checkpoint": file}, [RUNTIME])
+        recipes[name] = load_recipe(name, None, whole | options.changes_of(changes) | {"checkpoint": file}, [RUNTIME])
     with ExitStack() as stack:
         for name in recipes:
             stack.enter_context(locked(runs / name))
         networks = [begun(name, recipe, runs / name / "stages", shares) for name, recipe in recipes.items()]
+        if cluster:
+            cluster.check_shared([runs, *(recipe.checkpoint for recipe in recipes.values() if recipe.checkpoint)])
+            wanted = product(numbered, counts, networks)
+            jobs = [network.job(Cell(ratio, count, seed)) for seed, count, network in wanted for ratio in network.levels]
+            cluster.run(jobs, runs / "jobs")
         for seed, count, network in product(numbered, counts, networks):
             for ratio in network.levels:
                 network.add(Cell(ratio, count, seed), ends)
@@ -119,8 +131,7 @@ class Network:
 
     def add(self, cell: Cell, ends: float) -> None:
         """Prune, train and measure, unless that would take until after `ends` (time.perf_counter())."""
-        recipe, step = self.recipe_of(cell), Stages(self.root)
-        name = f"{self.levels[cell.ratio]:.1%} fewer MACs, epochs {cell.epochs}, seed {cell.seed}"
+        recipe, step, name = self.recipe_of(cell), Stages(self.root), self.name_of(cell)
         takes = 0.0 if is_trained(recipe, step, self.base) else cell.epochs * self.an_epoch + self.after
         self.found[cell] = None
         if time.perf_counter() + takes > ends:
@@ -130,6 +141,14 @@ class Network:
         after = step.used[step.used.index(training) + 1 :]
         self.an_epoch = max(self.an_epoch, training.manifest["seconds"] / cell.epochs)
         self.after = max(self.after, sum(artifact.manifest["seconds"] for artifact in after))
+
+    def job(self, cell: Cell) -> Job:
+        """The training of a cell as a job."""
+        work = partial(press, self.name_of(cell), self.recipe_of(cell), Stages(self.root), self.base, None)
+        return Job(f"{self.model}, {self.name_of(cell)}", work)
+
+    def name_of(self, cell: Cell) -> str:
+        return f"{self.levels[cell.ratio]:.1%} fewer MACs, epochs {cell.epochs}, seed {cell.seed}"
 
     def recipe_of(self, cell: Cell) -> Recipe:
         training = {"epochs": cell.epochs, "min_steps": 0, "minutes": None, "seed": cell.seed}

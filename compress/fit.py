@@ -18,15 +18,15 @@ from compress.average import Average
 from compress.device import device_and_precision, device_batches, to_device
 from compress.follow import changes, facts_of
 from compress.gradients import Gradients
-from compress.minutes import Pace, pace_of
+from compress.minutes import Pace, minutes_notes, pace_of
 from compress.mix import changed, check_sizes
 from compress.on_cpu import quick_on_cpu
 from compress.on_gpu import quick_on_gpu
 from compress.parallel import averaging, check_batch, mean_over_ranks, on_all_ranks, whole_batch_norm
 from compress.schedule import Schedule, epochs_of, optimizer_for, set_lr
 from compress.top1 import top1
-from core import ranks
-from core.console import console, progress
+from core import ranks, stop
+from core.console import progress
 from data.loader import Batch, Split
 from data.policy import Policy
 from models.blocks import stochastic_depth
@@ -79,9 +79,9 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     images would flatter the student there, and a user's checkpoint may know these images by heart.
 
     The minutes of `schedule` count from `since`, the time.perf_counter() when the stage began; None: from now.
-    Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it. At the end,
-    `out`/gradients.json has the norms of the gradients per layer and epoch. On several ranks (core/ranks.py) each computes its
-    part of every batch; the main process writes the files.
+    Every epoch replaces `out`/epoch.pt; when this file is there at the start, the training continues after it. A signal
+    (core/stop.py) saves it after the present step. At the end, `out`/gradients.json has the norms of the gradients per layer
+    and epoch. On several ranks (core/ranks.py) each computes its part of every batch; the main process writes the files.
     Raises ValueError when the loss is no longer finite, when there are more ranks than images in a batch, and for settings that
     do not fit the images or the model.
     """
@@ -99,6 +99,8 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     average = Average(model, schedule.ema) if schedule.ema else None
     gradients = Gradients(model)
     history: list[Epoch] = []
+    done, total = 0, torch.zeros((), device=device)  # steps of the present epoch, and their losses
+    random: Tensor | None = None  # the state of the random numbers before the next step
     saved = out / "epoch.pt"
 
     def planned() -> tuple[int, list[str]]:
@@ -119,22 +121,36 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
         optimizer.load_state_dict(state["optimizer"])
         if average:
             average.values = state["average"]
-        gradients.epochs = state["gradients"]
+        gradients.epochs, gradients.read = state["gradients"]
         history, total_steps, notes = state["history"], state["steps"], state["notes"]
+        done, total, random = state["epoch"]
     else:
         total_steps, notes = ranks.agreed(planned())
     train_step = step_of(model, task.loss, optimizer, batch, task.partly, schedule.accumulate, schedule.clip)
     epochs, first = math.ceil(total_steps / steps), len(history)
-    task.before_step(first / max(1, epochs))
-    with quick(model, device, schedule), progress() as bar:
-        row = bar.add_task(task.label, total=total_steps, completed=first * steps)
-        steady = epochs_from(task, schedule, first, epochs)
+    task.before_step((first * steps + done) / max(1, total_steps))
+
+    def save() -> None:
+        state: dict[str, Any] = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+        state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
+        state |= {"gradients": (gradients.epochs, gradients.read), "epoch": (done, total, torch.get_rng_state())}
+        if ranks.is_main():
+            temporary = saved.with_suffix(".tmp")
+            torch.save(state, temporary)
+            temporary.replace(saved)
+
+    with quick(model, device, schedule), progress() as bar, stop.after_steps(save) as after_step:
+        row = bar.add_task(task.label, total=total_steps, completed=first * steps + done)
+        steady = epochs_from(task, schedule, first, epochs, done)
         for epoch in range(first, epochs):
             torch.manual_seed(schedule.seed * 1000 + epoch + SEEDS * ranks.rank())
+            random = random if done else torch.get_rng_state()
             model.train()
-            total = torch.zeros((), device=device)
             of_epoch = min(steps, total_steps - epoch * steps)
-            for step, (x, y) in enumerate(islice(steady, of_epoch)):
+            for step, (x, y) in enumerate(islice(steady, of_epoch - done), start=done):
+                if random is not None:  # not before: the loader draws from them, too
+                    torch.set_rng_state(random.cpu())
+                    random = None
                 set_lr(optimizer, schedule.warmup, epoch * steps + step, total_steps, schedule.drops)
                 share = (epoch * steps + step) / total_steps
                 task.before_step(share)
@@ -145,19 +161,16 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
                 bar.advance(row)
                 if step % 50 == 49 or step == of_epoch - 1:
                     check_finite(mean_over_ranks(total), schedule, epoch, step)
+                done = step + 1
+                after_step()
             gradients.finish_epoch()
             with average.inside(model) if average else nullcontext():
                 history.append({"loss": mean_over_ranks(total) / of_epoch, "val_top1": top1(model, val)})
                 if task.after_epoch:
                     history[-1]["measured"] = task.after_epoch(model)
             bar.console.print(f"  {task.label}: epoch {epoch + 1}/{epochs}, {described(history[-1])}")
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-            state |= {"steps": total_steps, "notes": notes, "average": average.values if average else None}
-            state |= {"gradients": gradients.epochs}
-            if ranks.is_main():
-                temporary = saved.with_suffix(".tmp")
-                torch.save(state, temporary)
-                temporary.replace(saved)
+            done, total = 0, torch.zeros((), device=device)
+            save()
     if average:
         model.load_state_dict(average.values)
     model.eval()
@@ -173,15 +186,15 @@ def fit(task: Task, schedule: Schedule, out: Path, since: float | None = None) -
     }
 
 
-def epochs_from(task: Task, schedule: Schedule, first: int, epochs: int) -> Iterator[Batch]:
-    """The batches of the epochs `first` … `epochs` - 1, one after the other."""
+def epochs_from(task: Task, schedule: Schedule, first: int, epochs: int, after: int = 0) -> Iterator[Batch]:
+    """The batches of the epochs `first` … `epochs` - 1, one after the other, without the first `after` ones."""
     split = Split(task.images, "train", schedule.augment)
     if task.by_index:
         split.labels = np.arange(len(split))
     split.decode = task.decode
     policy = Policy(schedule.policy, len(split), schedule.policy_layers, schedule.policy_magnitude) if schedule.policy else None
     seeds = [schedule.seed * 1000 + number for number in range(first, epochs)]
-    return device_batches(split, schedule.batch_size, policy, shuffle=True, divided="batches", seeds=seeds)
+    return device_batches(split, schedule.batch_size, policy, shuffle=True, divided="batches", seeds=seeds, after=after)
 
 
 def pace_on(task: Task, schedule: Schedule, given: float) -> Pace:
@@ -274,15 +287,6 @@ def dataset_of(images: Path) -> dict[str, Any]:
 def described(epoch: Epoch) -> str:
     held_out = "no held-out images" if epoch["val_top1"] is None else f"held-out top-1 {epoch['val_top1']:.2f} %"
     return f"loss {epoch['loss']:.3f}, {held_out}"
-
-
-def minutes_notes(label: str, pace: Pace, steps: int, total: int, minutes: float) -> list[str]:
-    """A note when less than one epoch (of `steps`) fits into `minutes`; prints the pace and the `total` of the steps."""
-    an_epoch, share = pace.epoch(steps), total / steps
-    console.print(f"  {label}: about {an_epoch:.3g} s per epoch, {share:.3g} epochs in {minutes:.3g} minutes")
-    if share >= 1:
-        return []
-    return [f"{label}: {minutes:.3g} minutes are too short for one epoch ({an_epoch / 60:.3g} min); {share:.1%} of it was run."]
 
 
 def check_finite(total: float, schedule: Schedule, epoch: int, step: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compress.average import copied
 from core import ranks
+from core.console import console
 from data.loader import Batch
 
 WARM = 3  # steps before timing starts: kernels are chosen and worker processes start
@@ -63,3 +64,12 @@ def pace_of(
     judging = time.perf_counter() - started
     model.load_state_dict(before)
     return Pace(a_step, judging)
+
+
+def minutes_notes(label: str, pace: Pace, steps: int, total: int, minutes: float) -> list[str]:
+    """A note when less than one epoch (of `steps`) fits into `minutes`; prints the pace and the `total` of the steps."""
+    an_epoch, share = pace.epoch(steps), total / steps
+    console.print(f"  {label}: about {an_epoch:.3g} s per epoch, {share:.3g} epochs in {minutes:.3g} minutes")
+    if share >= 1:
+        return []
+    return [f"{label}: {minutes:.3g} minutes are too short for one epoch ({an_epoch / 60:.3g} min); {share:.1%} of it was run."]

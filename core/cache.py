@@ -1,25 +1,27 @@
 """The stage cache: a stage runs once for the same config, inputs and code; an interrupted one continues.
 
-A stage is a function `stage(config, out, **inputs) -> metrics` that writes files into the folder `out`. While it runs the
-folder is called `….partial`. After an interruption, a stage continues from the checkpoints that it saved there. When all files
-are written, `manifest.json` as the last one, the folder gets its final name: it exists if and only if the stage is finished.
+A stage is a function `stage(config, out, **inputs) -> metrics` that writes files into the folder `out`. While it runs, this is
+a folder in `….partial`, which belongs to the process that runs the stage (core/claim.py): others that need the same stage wait
+and take the result. After an interruption, a stage continues from the checkpoints that it saved there. When all files are
+written, `manifest.json` as the last one, the folder gets its final name: it exists if and only if the stage is finished.
 """
 
-import fcntl
 import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.claim import claimed, remove_left
 from core.config import Config
 from core.console import console
 from core.digest import code_digest, digest_of, file_digest, folder_digest
 from core.disk import find_temporary_folder, full_disk_in_one_line
 from core.environment import machine, now, versions
+from core.owner import Owner
 
 MANIFEST = "manifest.json"
 
@@ -62,12 +64,12 @@ class Stages:
         """
         name = f"{stage.__name__} {label}".strip()
         final = self.folder(stage, config, context, inputs)
-        manifest = final / MANIFEST
-        if manifest.exists() and (stage.__name__ not in self.again or final in {earlier.path for earlier in self.used}):
-            console.print(f"{name}: cached", style="dim", markup=False)
-            artifact = Artifact(final, {**json.loads(manifest.read_text()), "name": name, "cached": True})
+        again = stage.__name__ in self.again and final not in {earlier.path for earlier in self.used}
+        artifact = None if again else finished(final, name)
+        if artifact is None:
+            artifact = self.run(stage, config, name, final, inputs, again)
         else:
-            artifact = self.run(stage, config, name, final, inputs)
+            remove_left(partial_of(final))
         if artifact.path not in {earlier.path for earlier in self.used}:
             self.used.append(artifact)
         return artifact
@@ -89,34 +91,73 @@ class Stages:
         )
         return self.root / f"{stage.__name__}-{key[:12]}"
 
-    def run(self, stage: Callable[..., Any], config: Config, name: str, final: Path, inputs: Mapping[str, Input]) -> Artifact:
-        console.print(name, style="bold", markup=False)
-        partial = final.with_name(final.name + ".partial")
-        partial.mkdir(exist_ok=True)
-        (partial / MANIFEST).unlink(missing_ok=True)  # of a run that died just before the folder got its final name
-        contents = {key: content_of(value) for key, value in inputs.items() if not callable(value)}
-        started = time.perf_counter()
-        metrics = stage(config, partial, **{key: passed(value) for key, value in inputs.items()}) or {}
-        manifest = {
-            "name": name,
-            "stage": f"{stage.__module__}.{stage.__name__}",
-            "config": config.model_dump(mode="json"),
-            "metrics": metrics,
-            "seconds": round(time.perf_counter() - started, 3),
-            "created": now(),
-            "machine": machine(),
-            "versions": versions(),
-            "code": code_digest(stage.__module__),
-            "inputs": contents,
-            "content": folder_digest(partial),
-            "cached": False,
-        }
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
-        console.print(f"{name}: {manifest['seconds']:.1f} s", style="dim", markup=False)
-        return Artifact(final, manifest)
+    def run(
+        self, stage: Callable[..., Any], config: Config, name: str, final: Path, inputs: Mapping[str, Input], again: bool
+    ) -> Artifact:
+        """The artifact, which this process or another one makes. `again`: this process makes it, although it is there."""
+
+        def is_done() -> bool:
+            return not again and (final / MANIFEST).exists()
+
+        def tell(owner: Owner) -> None:
+            console.print(f"{name}: {owner} is making it; waiting for the result", style="dim", markup=False)
+
+        while (artifact := None if again else finished(final, name)) is None:
+            with claimed(partial_of(final), is_done, tell) as claim:
+                if claim is None:
+                    continue
+                try:
+                    manifest = made(stage, config, name, inputs, claim.files)
+                    if again:
+                        shutil.rmtree(final, ignore_errors=True)
+                    claim.files.rename(final)
+                except Exception:
+                    if not (claim.lost or is_done()):
+                        raise  # else another process has taken the folder over
+                else:
+                    console.print(f"{name}: {manifest['seconds']:.1f} s", style="dim", markup=False)
+                    return Artifact(final, manifest)
+        return artifact
+
+
+def made(stage: Callable[..., Any], config: Config, name: str, inputs: Mapping[str, Input], out: Path) -> dict[str, Any]:
+    """Run the stage in the folder `out`; its manifest."""
+    console.print(name, style="bold", markup=False)
+    (out / MANIFEST).unlink(missing_ok=True)  # of a run that died just before the folder got its final name
+    contents = {key: content_of(value) for key, value in inputs.items() if not callable(value)}
+    started = time.perf_counter()
+    metrics = stage(config, out, **{key: passed(value) for key, value in inputs.items()}) or {}
+    manifest = {
+        "name": name,
+        "stage": f"{stage.__module__}.{stage.__name__}",
+        "config": config.model_dump(mode="json"),
+        "metrics": metrics,
+        "seconds": round(time.perf_counter() - started, 3),
+        "created": now(),
+        "machine": machine(),
+        "versions": versions(),
+        "code": code_digest(stage.__module__),
+        "inputs": contents,
+        "content": folder_digest(out),
+        "cached": False,
+    }
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False))
+    return manifest
+
+
+def finished(final: Path, name: str) -> Artifact | None:
+    """The finished stage in the folder `final`, called `name` here; None if it is not finished."""
+    try:
+        manifest = json.loads((final / MANIFEST).read_text())
+    except FileNotFoundError:
+        return None
+    console.print(f"{name}: cached", style="dim", markup=False)
+    return Artifact(final, {**manifest, "name": name, "cached": True})
+
+
+def partial_of(final: Path) -> Path:
+    """The folder in which the stage is made that will be `final`."""
+    return final.with_name(final.name + ".partial")
 
 
 def passed(value: Input) -> Any:
@@ -146,16 +187,18 @@ def content_of(value: Input) -> Any:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock `folder` for this run. Raises ValueError if another run has locked it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise ValueError(f"cannot write to OUT {folder} ({error.strerror}); expected a folder that you may write to") from error
-    with lock as file:
+
+    def refuse(owner: Owner) -> None:
+        raise ValueError(f"another run is writing to {folder}; wait for it, or pass another OUT")
+
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(claimed(folder / ".running", lambda: False, refuse, keep=False))
         except OSError as error:
-            raise ValueError(f"another run is writing to {folder}; wait for it, or pass another OUT") from error
+            raise ValueError(
+                f"cannot write to OUT {folder} ({error.strerror}); expected a folder that you may write to"
+            ) from error
         find_temporary_folder(folder)
         with full_disk_in_one_line(folder):
             yield

@@ -43,8 +43,9 @@ def fetch(name: str, cache: Path) -> Path:
             provider(temporary)
             wrong = wrong_files(temporary, files)
             if not wrong:
-                shutil.rmtree(wanted, ignore_errors=True)
-                temporary.rename(wanted)
+                if wrong_files(wanted, files):  # else another process has fetched them meanwhile
+                    shutil.rmtree(wanted, ignore_errors=True)
+                    temporary.rename(wanted)
                 return wanted
             attempts.append(f"{provider.__name__}: {', '.join(wrong)} missing or with another SHA-256")
         except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:

@@ -4,6 +4,7 @@ import copy
 import io
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -201,7 +202,8 @@ class Reading:
 
     With `shuffle`, an incomplete last batch is left out, because batch norm needs full batches. `limit` stops after so many
     images. Where several ranks run this, each gets all batches; with `divided` batches of its part of the images, or its part
-    of every batch. `seeds`: one pass over the images for each, such as the epochs of a training; default the split's own.
+    of every batch. `seeds`: one pass over the images for each, such as the epochs of a training; default the split's own. Of
+    the first pass, the first `after` batches are left out.
     """
 
     def __init__(
@@ -213,9 +215,11 @@ class Reading:
         limit: int | None = None,
         divided: Literal["images", "batches"] | None = None,
         seeds: Sequence[int] | None = None,
+        after: int = 0,
     ) -> None:
         self.split, self.batch_size, self.shuffle, self.limit, self.divided = split, batch_size, shuffle, limit, divided
         self.seeds = [split.seed] if seeds is None else seeds
+        self.after = after
 
     def groups(self, seed: int) -> Groups:
         order = order_of(self.split, self.batch_size, shuffle=self.shuffle, limit=self.limit, seed=seed)
@@ -223,11 +227,11 @@ class Reading:
         return Groups(own, self.batch_size, shared=self.divided == "batches")
 
     def __len__(self) -> int:
-        return len(self.groups(self.split.seed)) * len(self.seeds)
+        return len(self.groups(self.split.seed)) * len(self.seeds) - self.after
 
     def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        for seed in self.seeds:
-            for indices in self.groups(seed):
+        for number, seed in enumerate(self.seeds):
+            for indices in islice(self.groups(seed), 0 if number else self.after, None):
                 yield seed, indices
 
 

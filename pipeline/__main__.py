@@ -3,7 +3,6 @@
 The commands import what they run inside their functions: `--help`, `--version` and bad flags do not wait for torch.
 """
 
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from core import ranks, startup
+from core import ranks, startup, stop
 from core.console import console
 from core.text import one_line
 from pipeline import __version__, options, torchrun
@@ -28,10 +27,6 @@ MEANINGS = {
     143: "terminated",
 }
 app = typer.Typer(pretty_exceptions_enable=False, help="Press a trained ResNet onto an edge device.")
-
-
-class Terminated(BaseException):
-    """SIGTERM: not an Exception, so that no stage takes it for a fault of its own."""
 
 
 @app.callback(invoke_without_command=True)
@@ -65,6 +60,8 @@ def compress(
     golden_original: options.GoldenOriginal = False,
     threads: options.Threads = None,
     again: options.Again = None,
+    launch: options.Launch = "",
+    student: options.Student = "",
     devices: options.Devices = "",
     device_images: options.DeviceImages = None,
     device_keep: options.DeviceKeep = False,
@@ -87,6 +84,7 @@ def compress(
     from pipeline import api
     from pipeline.out import default_out
     from pipeline.recipe import load_recipe
+    from pipeline.students import Planned, train_student
 
     flags = options.preprocessing(input_size, resize, crop_pct, interpolation, mean, std, channels, exif, channel_order)
     flags |= options.given(expect__top1=expect_top1, latency_limit=latency_limit, train__stem=stem, load__stem=stem)
@@ -96,9 +94,14 @@ def compress(
     if out is None:
         named = options.together(overrides, options.given(checkpoint=checkpoint, data__name=data))
         out = default_out(model, load_recipe(model, recipe, named, []))
+    if student:
+        common = options.common(data, max_drop, strict, budget, finetune, minutes, gate) | options.given(checkpoint=checkpoint)
+        loaded = api.recipes_of(model, recipe, options.together(overrides, common), sweep, options.listed(target_list))
+        train_student(Planned(out.name, *loaded, out), student)
+        raise typer.Exit
     report = api.compress(
         model, checkpoint=checkpoint, data=data, targets=options.listed(target_list), max_drop=max_drop, strict=strict,
-        gate=gate, budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out,
+        gate=gate, budget=budget, sweep=sweep, finetune=finetune, minutes=minutes, recipe=recipe, out=out, launch=launch,
         again=again, changes=overrides, command=options.typed(), devices=options.listed(devices), device_images=device_images,
         device_keep=device_keep,
     )  # fmt: skip
@@ -122,6 +125,7 @@ def compare(
     minutes: options.Minutes = None,
     flip: options.Flip = True,
     stem: options.Stem = None,
+    launch: options.Launch = "",
     out: Annotated[Path | None, typer.Option(help="folder for all results; default: runs/compare-<models>+<data>")] = None,
     changes: options.Set = [],  # noqa: B006 - typer only reads it
 ) -> None:
@@ -129,6 +133,7 @@ def compare(
     from pipeline.api import recipes_of
     from pipeline.compare import Entry, requested
     from pipeline.compare import compare as side_by_side
+    from pipeline.launch import Launch
     from pipeline.out import default_comparison
     from reports.compare import exit_code
 
@@ -141,7 +146,7 @@ def compare(
         own = overrides | options.given(checkpoint=network.checkpoint)
         entries[network.name] = Entry(network.model, *recipes_of(network.model, None, own, sweep, wanted))
     out = out or default_comparison(entries.values())
-    found = side_by_side(entries, wanted, out, options.typed())
+    found = side_by_side(entries, wanted, out, options.typed(), Launch.of(launch))
     tell_comparison(found, out)
     for model in found.models:
         if model.reason:
@@ -255,7 +260,7 @@ def main() -> None:
 
     make turns every code but 0 into its own 2, so scripts that call make read this line.
     """
-    signal.signal(signal.SIGTERM, terminate)
+    stop.on_signals()
     code = exit_code_of_command()
     if code and not (code in (130, 143) and torchrun.reports()):
         print(f"exit code {code}: {MEANINGS[code]}", flush=True)
@@ -267,7 +272,7 @@ def exit_code_of_command() -> int:
     try:
         with startup.prepared(), ranks.joined():
             code = app(standalone_mode=False) or 0
-    except Terminated:
+    except stop.Terminated:
         code = 143
     except ranks.Lost as error:
         print(f"error: {error}", file=sys.stderr)
@@ -287,10 +292,6 @@ def exit_code_of_command() -> int:
 def refuse(message: str) -> int:
     print(f"error: {message}", file=sys.stderr)
     return 2
-
-
-def terminate(*_: object) -> None:
-    raise Terminated
 
 
 if __name__ == "__main__":

@@ -10,9 +10,11 @@ from pydantic import ValidationError
 from measure.device.devices import device_of
 from pipeline import options
 from pipeline.devices import OnDevices, measure_on
+from pipeline.launch import Launch
 from pipeline.out import default_out
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.run import run
+from pipeline.students import Planned, launch_students
 from reports.schema import Report
 
 
@@ -32,6 +34,7 @@ def compress(
     again: str | None = None,
     recipe: str | Path | None = None,
     out: str | Path | None = None,
+    launch: str = "",
     devices: Sequence[str] = (),
     device_images: int | None = None,
     device_keep: bool = False,
@@ -45,6 +48,7 @@ def compress(
     runs/<model>, with the names of `checkpoint` and `data` (pipeline/out.py).
     `command` stands in the report; by default it is this call.
 
+    With `launch`, jobs train the students: "local:2" or "slurm:partition=gpu,gpus=1" (docs/cluster.md).
     What ships is also measured on the `devices` over ssh, each named as in `measure`, with `device_images` and `device_keep`.
 
     A failed gate is not an error: see `report.gate.verdict`. Raises ValueError (one line: what was got, what was expected,
@@ -57,6 +61,8 @@ def compress(
     reached = [device_of(name) for name in devices]
     loaded, variants = recipes_of(model, None if recipe is None else Path(recipe), overrides, sweep, list(targets))
     folder, again_named = Path(out or default_out(model, loaded)), options.again_of(again)
+    if cluster := Launch.of(launch):
+        launch_students([Planned(folder.name, loaded, variants, folder)], cluster, folder / "jobs")
     report = run(model, loaded, list(targets), folder, variants, command=command or call, again=again_named).report
     if reached and any(row.ships for row in report.rows):
         return measure_on(reached, folder, OnDevices(device_images, device_keep, again_named))

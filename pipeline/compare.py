@@ -18,8 +18,10 @@ from measure.engines import Measure
 from measure.latency import latency
 from pipeline.baseline import images_of
 from pipeline.failures import time_all
+from pipeline.launch import Launch
 from pipeline.recipe import Recipe
 from pipeline.run import Run, run
+from pipeline.students import Planned, launch_students
 from reports.compare import Entrant, compared, render_comparison
 from reports.comparison import Comparison
 
@@ -69,8 +71,10 @@ class Entry:
     sweep: dict[str, Recipe]
 
 
-def compare(entries: dict[str, Entry], wanted: list[str], out: Path, command: str) -> Comparison:
+def compare(entries: dict[str, Entry], wanted: list[str], out: Path, command: str, launch: Launch | None = None) -> Comparison:
     """Press every network of `entries` by name into OUT/<name>, time all that ships, write OUT/compare.*.
+
+    With `launch`, jobs train the students of all networks first.
 
     What a network is refused for becomes its row, and the others go on. Raises ValueError when all are refused, and when they
     would not be judged on the same labelled test images.
@@ -86,6 +90,9 @@ def compare(entries: dict[str, Entry], wanted: list[str], out: Path, command: st
             with going_on(name, failed):
                 images[name] = indexed(entry.recipe, folders[name])
         check_same(images)  # before hours are spent
+        if launch:
+            planned = [Planned(name, entries[name].recipe, entries[name].sweep, folders[name]) for name in images]
+            launch_students(planned, launch, out / "jobs")
         for name in images:
             with going_on(name, failed):
                 entry = entries[name]

@@ -84,6 +84,13 @@ Stem = Annotated[
 GoldenOriginal = Annotated[
     bool, typer.Option("--golden-original", help="golden.npz gets your image files as they are, with their EXIF data")
 ]
+Launch = Annotated[
+    str, typer.Option(help="local:2 or slurm:partition=gpu,gpus=1: jobs that train the students, several at the same time")
+]
+Student = Annotated[
+    str,
+    typer.Option(help="train only this one of SWEEP and end, as a job does; without it, the same command goes on"),
+]
 Devices = Annotated[
     str,
     typer.Option("--devices", help="devices, comma-separated, as DEVICE of `measure`: what ships is also measured there"),

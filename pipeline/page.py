@@ -1,7 +1,7 @@
 """The whole pipeline on one page. `step` runs a stage or finds it in the cache; a variable is the stage's folder on disk."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,16 @@ MORE_ENGINES = 2  # a search adds the engines of at most two networks
 NOT_ENDED = "The search for a smaller network has not ended: the same command continues it. Until then, this is the result."
 
 
+@dataclass(frozen=True)
+class Start:
+    """What the students of a run have in common, and the recipe of each, by variant. `searches`: they are searched for."""
+
+    recipe: Recipe
+    base: Base
+    variants: Mapping[str, Recipe]
+    searches: bool
+
+
 def compress(
     recipe: Recipe,
     step: Stages,
@@ -47,6 +57,25 @@ def compress(
     `clock`: the time that the run has; None: no limit.
     `save` is called with the network as it came in 8 bits before a search: if the search is interrupted, this is the result.
     """
+    begun = start(recipe, step, sweep)
+    recipe, base = begun.recipe, begun.base
+
+    def engines(students: Sequence[Student]) -> list[TargetResult]:
+        return engines_for(students, recipe, step, base, before)
+
+    if begun.searches:
+        safe, built, plan = unpruned(recipe, step, base, clock, before)
+        save(Pressed(base, safe, built, notes=(NOT_ENDED,)))
+        found = hardest(recipe, step, base, plan)
+        students = of_levels({UNPRUNED: base.teacher, **found.networks}, recipe, step, base)
+        return Pressed(base, students, engines(students), found.levels, found.notes)
+    variants, plans = planned(begun, step, clock)
+    students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
+    return Pressed(base, students, engines(students))
+
+
+def start(recipe: Recipe, step: Stages, sweep: Mapping[str, Recipe] | None) -> Start:
+    """The images, the baseline, and all checks: errors appear before hours are spent on a student."""
     variants = sweep or {"": recipe}
     for variant in variants.values():
         check_targets(variant.budget, list(variant.targets))
@@ -54,30 +83,38 @@ def compress(
     variants = {name: trained_as(recipe, variant) for name, variant in variants.items()}
     for variant in variants.values():
         check_trainable(variant, images.metrics, bool(sweep))
-    # Checks come first, so that errors appear before hours are spent on the student.
     check(recipe, step, images, teacher)
     if recipe.finetune and images.metrics["trainable"]:  # an impossible student is refused before engines are built
         for variant in variants.values():
             step(derive_student, variant.student, teacher=teacher)
     baseline = step(export_onnx, recipe.export, label="baseline", model=teacher, images=images)
-    base = Base(images, checked, teacher, baseline)
+    searches = bool(recipe.levels.on and not sweep and images.metrics["trainable"])
+    return Start(recipe, Base(images, checked, teacher, baseline), variants, searches)
 
-    def engines(students: Sequence[Student]) -> list[TargetResult]:
-        builders = [EngineBuilder.of(recipe, step, name, images) for name in recipe.targets]
-        return [engines_of(builder, recipe, base, students, (before or {}).get(builder.name)) for builder in builders]
 
-    if recipe.levels.on and not sweep and images.metrics["trainable"]:
-        used = len(step.used)
-        safe = of_levels({UNPRUNED: teacher}, recipe, step, base)
-        save(Pressed(base, safe, engines(safe), notes=(NOT_ENDED,)))
-        seconds = sum(stage.manifest["seconds"] for stage in step.used[used:])
-        found = hardest(recipe, step, base, Plan.of(clock, engines=MORE_ENGINES * seconds))
-        students = of_levels({UNPRUNED: teacher, **found.networks}, recipe, step, base)
-        return Pressed(base, students, engines(students), found.levels, found.notes)
-    variants = {name: within(clock, variant, len(variants)) for name, variant in variants.items()}
-    plans = {name: plan(name, variant, step, base) for name, variant in variants.items()}
-    students = [press(name, variant, step, base, plans[name]) for name, variant in variants.items()]
-    return Pressed(base, students, engines(students))
+def engines_for(
+    students: Sequence[Student], recipe: Recipe, step: Stages, base: Base, before: Mapping[str, TargetResult] | None
+) -> list[TargetResult]:
+    """The engines of the students, for every target."""
+    builders = [EngineBuilder.of(recipe, step, name, base.images) for name in recipe.targets]
+    return [engines_of(builder, recipe, base, students, (before or {}).get(builder.name)) for builder in builders]
+
+
+def unpruned(
+    recipe: Recipe, step: Stages, base: Base, clock: Clock | None, before: Mapping[str, TargetResult] | None
+) -> tuple[list[Student], list[TargetResult], Plan]:
+    """The network as it came, its engines, and the plan of the search: what it finds takes the time of these engines again."""
+    used = len(step.used)
+    safe = of_levels({UNPRUNED: base.teacher}, recipe, step, base)
+    built = engines_for(safe, recipe, step, base, before)
+    seconds = sum(stage.manifest["seconds"] for stage in step.used[used:])
+    return safe, built, Plan.of(clock, engines=MORE_ENGINES * seconds)
+
+
+def planned(begun: Start, step: Stages, clock: Clock | None) -> tuple[dict[str, Recipe], dict[str, Artifact | None]]:
+    """The recipes of the variants with the time that each training has, and the widths of those that have a budget."""
+    variants = {name: within(clock, variant, len(begun.variants)) for name, variant in begun.variants.items()}
+    return variants, {name: plan(name, variant, step, begun.base) for name, variant in variants.items()}
 
 
 def of_levels(networks: Mapping[str, Artifact], recipe: Recipe, step: Stages, base: Base) -> list[Student]:

@@ -1,5 +1,6 @@
 """The table of drops after few epochs, from a checkpoint to its section of RESULTS.md, on a few images."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,16 @@ def test_one_seed_has_no_spread_and_none_an_empty_cell(values: list[float], text
 
 
 @pytest.mark.slow
-def test_cells_that_do_not_fit_into_the_minutes_stay_empty_and_those_in_the_cache_do_not(tmp_path: Path) -> None:
+def test_cells_that_do_not_fit_into_the_minutes_stay_empty_and_those_in_the_cache_do_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     results, runs = tmp_path / "RESULTS.md", tmp_path / "runs"
     checkpoint = f"resnet18={narrow(tmp_path)}"
-    main(checkpoint, "fashion-mnist", "0.3,0.6", "1", "0", None, FEW, runs, results)
+    main(checkpoint, "fashion-mnist", "0.3,0.6", "1", "0", None, FEW, runs, results, launch="local:2")
     first = rows_of(results)
+    output = " ".join(capsys.readouterr().out.split())
+    assert len(re.findall(r"seed 0: job \d+ has ended", output)) == 2
+    assert len(re.findall(r"distill \S+ fewer .{,40}: cached", output)) == 2
     assert [row[2] for row in first] == ["1", "1"] and [row[6] for row in first] == ["1 of 1"] * 2
     assert all(float(row[1].strip("−% ")) > wanted - 1 for row, wanted in zip(first, (30, 60), strict=True))
     assert all(row[4] and row[5] for row in first)

@@ -92,7 +92,7 @@ def test_ctrl_c_and_kill_9_in_distillation_then_the_same_command(tmp_path: Path)
 
     def stopped_after_an_epoch(how: signal.Signals) -> int:
         def saved() -> list[int]:
-            return [path.stat().st_mtime_ns for path in tmp_path.glob("stages/distill-*.partial/epoch.pt")]
+            return [path.stat().st_mtime_ns for path in tmp_path.glob("stages/distill-*.partial/*/epoch.pt")]
 
         before = saved()
         with (tmp_path / "log").open("w") as log:

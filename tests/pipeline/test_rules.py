@@ -21,7 +21,7 @@ LEVELS = (
     ("benchmarks",),
 )
 FOLDERS = tuple(folder for level in LEVELS for folder in level)
-OPTIONAL = ("pyarrow", "tensorrt", "tensorrt_rtx", "openvino", "modelopt", "triton")
+OPTIONAL = ("pyarrow", "submitit", "tensorrt", "tensorrt_rtx", "openvino", "modelopt", "triton")
 
 
 def sources(folder: str) -> list[Path]:

@@ -112,7 +112,7 @@ def test_a_killed_rank_ends_the_command_in_one_line_and_torchrun_continues_it(tm
         """The exit code, the process that got the signal (`rank`; None: the launcher), and what the training printed."""
 
         def saved() -> list[int]:
-            return [path.stat().st_mtime_ns for path in tmp_path.glob("stages/train-*.partial/epoch.pt")]
+            return [path.stat().st_mtime_ns for path in tmp_path.glob("stages/train-*.partial/*/epoch.pt")]
 
         before = saved()
         with (tmp_path / "log").open("w") as log:
