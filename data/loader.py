@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from core import hardware, ranks
+from core import ranks
 from data import preprocess, workers
 from data.arrays import Moves, padded
 from data.augment import Augment, augmented, min_area_of
@@ -261,7 +261,7 @@ def raw_batches(reading: Reading) -> Iterator[Batch]:
     them. Raises ValueError as `batches` does.
     """
     folder = reading.split.dataset["kind"] == "folder" and reading.split.decode
-    count = min(len(reading), hardware.cores()) if folder and len(reading) > 1 else 0
+    count = workers.wanted(len(reading)) if folder else 0
     for batch in workers.results(RawOrError(reading.split), reading, count):
         if isinstance(batch, str):
             raise ValueError(batch)

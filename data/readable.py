@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from core import hardware
 from core.console import progress
 from core.text import one_line, some
 from data import preprocess, splits, workers
@@ -127,7 +126,7 @@ def survey(files: Files, spec: preprocess.Spec, out: Path) -> list[Facts]:
     kept = Kept(out / "facts.jsonl")
     found = [Facts(**seen) for seen in kept.found]
     groups = [list(range(start, min(start + GROUP, len(files)))) for start in range(len(found), len(files), GROUP)]
-    count = min(len(groups), hardware.cores()) if len(groups) > 1 else 0
+    count = workers.wanted(len(groups))
     with progress() as bar:
         task = bar.add_task("check images", total=len(files), completed=len(found))
         for group in workers.results(Decoding(files, spec), groups, count):

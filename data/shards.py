@@ -14,7 +14,6 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from core import hardware
 from core.console import progress
 from core.text import some
 from data import workers
@@ -54,7 +53,7 @@ def read(root: bytes, out: Path) -> Found | None:
         left = [[i] for i in range(len(kept.found), len(files))]
         for number, shard in enumerate(kept.found):
             add(images[split_of[files[number]]], root, files[number], number, shard)
-        for [number], shard in zip(left, workers.results(Shards(files), left, min(len(left), hardware.cores())), strict=True):
+        for [number], shard in zip(left, workers.results(Shards(files), left, workers.wanted(len(left))), strict=True):
             if "error" in shard:
                 raise ValueError(f"DATA {data_name(root)}: {shard['error']}")
             add(images[split_of[files[number]]], root, files[number], number, shard)

@@ -16,7 +16,6 @@ from scipy.sparse.csgraph import connected_components  # type: ignore[import-unt
 from scipy.spatial import cKDTree  # type: ignore[import-untyped, unused-ignore]
 from torch.utils.data import Dataset
 
-from core import hardware
 from core.console import progress
 from data import workers
 from data.loader import Groups, Split
@@ -65,7 +64,7 @@ def signatures(split: Split, indices: np.ndarray) -> Signatures:
     channels = split.spec["channels"]
     digests, pictures = np.empty(len(indices), np.uint64), np.empty((len(indices), SIDE * SIDE * channels), np.uint8)
     groups = Groups(indices, GROUP)
-    count = min(len(groups), hardware.cores()) if split.dataset["kind"] == "folder" and len(groups) > 1 else 0
+    count = workers.wanted(len(groups)) if split.dataset["kind"] == "folder" else 0
     done = 0
     with progress() as bar:
         task = bar.add_task(f"compare {split.split} images", total=len(indices))

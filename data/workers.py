@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from core import hardware
 from core.console import console
 
 SHARED = "/dev/shm"
-FIX = "in a container, start it with --shm-size=1g"
+FIX = "in a container, start it with --shm-size=1g, or pass --workers 0"
+limit: int | None = None  # processes at most: --workers
+
 # Python 3.14 would start a fork server here, and Macs start new processes. Both run the user's script again in every worker.
 START = "fork" if sys.platform == "linux" else None
 UNGUARDED = (
@@ -28,6 +31,11 @@ UNGUARDED = (
 
 class Piped(tuple[np.ndarray, ...]):
     """Arrays in the place of tensors that did not fit into shared memory."""
+
+
+def wanted(groups: int) -> int:
+    """The number of worker processes for so many groups; a single group is not quicker with one."""
+    return min(groups, hardware.cores() if limit is None else limit) if groups > 1 else 0
 
 
 def results(dataset: Dataset[Any], groups: Any, workers: int) -> Iterator[Any]:

@@ -59,6 +59,7 @@ def compress(
     latency_limit: options.LatencyLimit = None,
     golden_original: options.GoldenOriginal = False,
     threads: options.Threads = None,
+    workers: options.Workers = None,
     again: options.Again = None,
     launch: options.Launch = "",
     student: options.Student = "",
@@ -169,6 +170,7 @@ def train(
     ] = None,
     head_lr: Annotated[float | None, typer.Option(help="learning rate of the new head; default: 10 times --lr")] = None,
     epochs: Annotated[int | None, typer.Option(help="number of epochs")] = None,
+    workers: options.Workers = None,
     flip: options.Flip = True,
     stem: options.Stem = None,
     extract: Annotated[

@@ -11,6 +11,15 @@ import typer
 
 from pipeline.gates import gates_of
 
+
+def limit_workers(value: int | None) -> int | None:
+    if value is not None:
+        from data import workers  # it imports torch, and --help should be quick
+
+        workers.limit = value
+    return value
+
+
 COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
 # what is limited: (key of the recipe's section budget, units, target when none is given: "" for none, None for an error)
@@ -73,6 +82,14 @@ LatencyLimit = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="threads of every engine, here and in its bundle; default: one per physical core")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        callback=limit_workers,
+        help="processes that decode images; 0: none, where shared memory is short; default: one per core",
+    ),
 ]
 Again = Annotated[
     Literal["latency"] | None, typer.Option(help="latency: measure the latencies again although nothing has changed")

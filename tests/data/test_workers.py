@@ -18,6 +18,7 @@ from data import workers
 from data.augment import Augment
 from data.index import Data, index
 from data.loader import Split, batches
+from pipeline.options import limit_workers
 from tests.data.conftest import Tree
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -168,3 +169,15 @@ def test_a_script_that_workers_run_again_costs_one_line(tree: Tree, out: Path, t
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=environment)
     assert done.stdout.splitlines()[-1] == workers.UNGUARDED, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("limit", "groups", "count"), [(None, 1, 0), (None, 2, 2), (None, 100, 4), (0, 100, 0), (1, 100, 1), (8, 100, 8), (8, 3, 3)]
+)
+def test_the_number_of_workers_follows_the_cores_or_the_flag(
+    limit: int | None, groups: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.hardware.cores", lambda: 4)
+    monkeypatch.setattr(workers, "limit", None)
+    assert limit_workers(limit) == limit
+    assert workers.wanted(groups) == count
