@@ -23,6 +23,7 @@ def quick_on_gpu(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Inside, cuDNN chooses the quickest convolutions on a GPU, and a network of the ResNet family trains from recordings.
 
     Other networks may do what cannot be recorded. Several processes exchange gradients while they compute; they record nothing.
+    Raises ValueError when the memory of the GPU is too small.
     """
     before = torch.backends.cudnn.benchmark
     recorded = device.type == "cuda" and isinstance(model, ResNet) and ranks.size() == 1
@@ -35,6 +36,11 @@ def quick_on_gpu(model: nn.Module, device: torch.device) -> Iterator[None]:
             for harmless in HARMLESS:
                 warnings.filterwarnings("ignore", harmless)
             yield
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            "the memory of the GPU is too small for a batch; pass --set <stage>.accumulate=2 (a batch in two parts), "
+            "or a smaller --set <stage>.batch_size=…"
+        ) from error
     finally:
         torch.backends.cudnn.benchmark = before
         if recorded:
