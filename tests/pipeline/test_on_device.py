@@ -1,6 +1,7 @@
 """What ships, measured over ssh on a device on the loopback address: its rows, the cache, the gate."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from measure.device import pixels
 from measure.device.link import Link, Member, Message
 from pipeline import api
+from pipeline.doctor import tried
 from pipeline.run import Run
 from reports.on_device import forget_unavailable
 from reports.render import render
@@ -181,3 +183,16 @@ def test_images_that_the_device_keeps_are_not_sent_again(
         assert len(list((sshd.root / "home/.cache/respress").iterdir())) == 2
     finally:
         shutil.rmtree(sshd.root / "home/.cache")
+
+
+def test_doctor_tries_the_devices(sshd: Loopback, tmp_path: Path) -> None:
+    file = tmp_path / "devices.toml"
+    file.write_text(sshd.entry() + '\n[gone]\nhost = "ssh://nobody@127.0.0.1:1"\n\n[wrong]\nthreads = 0\n')
+    states = tried(file)
+    assert list(states) == ["device board", "device gone", "device wrong"]
+    assert re.fullmatch(r"works: .+, \d+ cores, Python 3\..+, .*numpy .+", states["device board"])
+    assert states["device gone"].startswith("cannot be had: gone cannot be reached: ")
+    assert states["device wrong"].startswith("cannot be had: ") and "threads" in states["device wrong"]
+    file.write_text("[board")
+    assert tried(file)["devices"].startswith(f"{file} cannot be read")
+    assert tried(tmp_path / "none.toml") == {}
