@@ -3,6 +3,9 @@ PYTHON ?= python3
 MODEL ?= resnet50
 MODELS ?= resnet18,resnet50,resnet101
 VENV := .venv
+# Types of TensorRT for `make check`. Not in the virtual environment itself: they need all of TensorRT by their metadata, and the
+# folder tensorrt/ can be imported. Some lines of them are no Python.
+STUBS := $(VENV)/stubs
 RUN := $(VENV)/bin/python -m pipeline
 # NPROC=2: so many processes on this machine (docs/training.md); LAUNCH=local:2 or slurm:…: jobs (docs/cluster.md)
 RANKS = $(VENV)/bin/python $(if $(filter-out 1,$(NPROC)),-m pipeline.torchrun --standalone --nproc-per-node $(NPROC)) -m pipeline
@@ -25,6 +28,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(VENV)/bin/pip install -q -c constraints.txt -e '.[tensorrt-rtx,openvino,cluster,dev]'
+	$(VENV)/bin/pip install -q -c constraints.txt --no-deps --upgrade --target $(STUBS) tensorrt-stubs
+	sed -i.original -e 's/ in: list/ in_: list/' -e '/def add_scale_nd/s/axis: int)/axis: int = ...)/' $(STUBS)/tensorrt_bindings/tensorrt.pyi
 	touch $@
 
 $(VENV)/.ready-bench: $(VENV)/.ready

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,13 @@ def cpu() -> dict[str, Any]:
     return {"cpu": cpu_name(cpuinfo(), board()), "cores": cores(), "isa": isa()}
 
 
+def driver() -> Any:
+    """The library of NVIDIA's driver. Raises OSError where there is none."""
+    if sys.platform == "win32":
+        return ctypes.WinDLL("nvcuda.dll")
+    return ctypes.CDLL("libcuda.so.1")
+
+
 @cache
 def gpu() -> dict[str, str] | None:
     """Name, compute capability and newest CUDA version of the driver of the first GPU; None where there is no GPU.
@@ -111,19 +119,19 @@ def gpu() -> dict[str, str] | None:
     Read from the driver, because torch may be a CPU build and Jetson has no nvidia-smi.
     """
     try:
-        cuda = ctypes.CDLL("libcuda.so.1")
+        cuda = driver()
     except OSError:
         return None
-    device, driver, major, minor = (ctypes.c_int() for _ in range(4))
+    device, newest, major, minor = (ctypes.c_int() for _ in range(4))
     name = ctypes.create_string_buffer(256)
     if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
         return None
     cuda.cuDeviceGetName(name, len(name), device)
-    cuda.cuDriverGetVersion(ctypes.byref(driver))
+    cuda.cuDriverGetVersion(ctypes.byref(newest))
     cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
     cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
     return {
         "name": name.value.decode(),
         "compute_capability": f"{major.value}.{minor.value}",
-        "driver": f"CUDA {driver.value // 1000}.{driver.value % 1000 // 10}",
+        "driver": f"CUDA {newest.value // 1000}.{newest.value % 1000 // 10}",
     }

@@ -141,7 +141,8 @@ def centred(length: int, side: int) -> int:
 
 def interpolation(spec: Spec) -> Image.Resampling:
     """Pillow's filter of that name."""
-    return Image.Resampling[spec["interpolation"].upper()]
+    filters: Any = getattr(Image, "Resampling", Image)  # Pillow before 9.1 has them in Image
+    return getattr(filters, spec["interpolation"].upper())  # type: ignore[no-any-return]
 
 
 def pixels(image: Image.Image) -> np.ndarray:

@@ -120,8 +120,6 @@ def comments(target: str, built: dict[str, Any], dataset: dict[str, Any]) -> lis
         lines.append("Needs a Triton whose onnxruntime backend contains OpenVINO, as its builds for x86-64 do by default.")
     if target == "openvino" and built["precision"] in ("fp16", "bf16"):
         lines.append("Computed in float32 here, not in the 16-bit floats of the report: the accelerator has no such option.")
-    if (smallest := built.get("batches", [1])[0]) > 1:
-        lines.append(f"Batches below {smallest} are refused: the engine was built with min_batch {smallest}.")
     return lines
 
 

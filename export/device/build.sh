@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 
-has_python() { command -v python3 >/dev/null 2>&1; }
+has_python() { python3 -c 'import numpy' >/dev/null 2>&1; }
 
 value() { # a text in build.json, which has one entry per line
     sed -n "s/^ *\"$1\": \"\(.*\)\",\{0,1\}\$/\1/p" build.json
@@ -12,6 +12,12 @@ value() { # a text in build.json, which has one entry per line
 
 knows() { # whether this trtexec has the option
     case $options in *"  $1 "*) return 0 ;; *) return 1 ;; esac
+}
+
+timing() { # the options of trtexec that make every version time the same: a CUDA graph where possible, both copies included
+    for option in --includeDataTransfers --useCudaGraph --useSpinWait; do # TensorRT 11 has the last two by default
+        if knows $option; then echo $option; fi
+    done
 }
 
 flags() { # the options of trtexec for the types in file $1
@@ -27,10 +33,11 @@ with_trtexec() { # build the first of the files $@ that trtexec can build; sets 
     for file in "$@"; do
         [ -f "$file" ] || continue
         echo "building model.engine from $file with $trtexec"
-        # At least 1,000 queries after a second of warm-up; the latency includes both copies.
+        # At least 1,000 queries after a second of warm-up.
         # shellcheck disable=SC2046 # several words each
         if "$trtexec" --onnx="$file" --saveEngine=model.engine $(value trtexec) $(flags "$file") \
-            --warmUp=1000 --iterations=1000 --exportTimes=times.json >trtexec.log 2>&1; then
+            --warmUp=1000 --iterations=1000 $(timing) --exportTimes=times.json \
+            --profilingVerbosity=detailed --exportLayerInfo=layers.json >trtexec.log 2>&1; then
             built=$file
             grep -e ' Latency: ' trtexec.log || true
             return 0
@@ -40,7 +47,7 @@ with_trtexec() { # build the first of the files $@ that trtexec can build; sets 
     return 1
 }
 
-if has_python && python3 -c 'import numpy, tensorrt' >/dev/null 2>&1; then
+if python3 -c 'import numpy, tensorrt; tensorrt.__version__' >/dev/null 2>&1; then
     python3 build_engine.py "$@"
     exec python3 verify.py
 fi

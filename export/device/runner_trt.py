@@ -6,11 +6,15 @@ import contextlib
 import ctypes
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import tensorrt  # the stubs of version 10 (PyPI: tensorrt-stubs), for `make check`
 
 MODULE = "tensorrt"
 
@@ -25,27 +29,30 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
         raise RuntimeError(f"no model.engine in {folder}: it is built on the device; run build.sh there first")
     try:
         trt = importlib.import_module(MODULE)
-    except (ImportError, OSError) as error:  # not installed, or its libraries are not
+        version = trt.__version__
+    except (ImportError, OSError, AttributeError) as error:  # it or its libraries are not installed; a folder of that name
         if not (folder / "runner_trtexec.py").exists():
             raise RuntimeError(f"model.engine needs the Python package {MODULE}, which does not load: {error}") from error
         through: Any = importlib.import_module("runner_trtexec")
         return through.open_engine(folder)  # type: ignore[no-any-return]
     driver = Driver()
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    runtime = started(trt, driver)
     if hasattr(runtime, "engine_host_code_allowed"):
         runtime.engine_host_code_allowed = True  # version-compatible engines carry their own runtime; this one is ours
     content = (folder / "model.engine").read_bytes()
-    refused = f"{MODULE} {trt.__version__} cannot load model.engine on {driver.name()}"
+    refused = f"{MODULE} {version} cannot load model.engine on {driver.name()}"
     if found := faults(trt, runtime, content):
         raise RuntimeError(f"{refused}: {', '.join(found)}; build it again for this machine")
-    engine = runtime.deserialize_cuda_engine(content)
+    engine: tensorrt.ICudaEngine | None = runtime.deserialize_cuda_engine(content)
     if engine is None:
         raise RuntimeError(f"{refused}; build it again for this machine")
     settings = runtime_settings(trt, engine)
     kernels = kernel_cache(settings, folder / "runtime.cache")
-    context = engine.create_execution_context() if settings is None else engine.create_execution_context(settings)
+    context: tensorrt.IExecutionContext | None = (
+        engine.create_execution_context() if settings is None else engine.create_execution_context(settings)
+    )
     if context is None:
-        raise RuntimeError(f"{MODULE} {trt.__version__} cannot prepare model.engine on {driver.name()}")
+        raise RuntimeError(f"{MODULE} {version} cannot prepare model.engine on {driver.name()}")
 
     unsaved = [] if kernels is None else [kernels]
 
@@ -53,15 +60,18 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
         x = np.ascontiguousarray(x, np.float32)
         if not context.set_input_shape("input", x.shape):
             raise RuntimeError(f"model.engine was not built for inputs of shape {x.shape}")
-        logits = np.empty(tuple(context.get_tensor_shape("logits")), np.float32)
+        shape: Any = context.get_tensor_shape("logits")
+        logits = np.empty(tuple(shape), np.float32)
         given, result = driver.room("input", x.nbytes), driver.room("logits", logits.nbytes)
-        driver.call("cuMemcpyHtoD_v2", given, ctypes.c_void_p(x.ctypes.data), ctypes.c_size_t(x.nbytes))
         context.set_tensor_address("input", given.value)
         context.set_tensor_address("logits", result.value)
-        if not context.execute_async_v3(0):
+        # All on one stream: a copy from memory that is not pinned may return before its end.
+        size, stream = ctypes.c_size_t, driver.stream
+        driver.call("cuMemcpyHtoDAsync_v2", given, ctypes.c_void_p(x.ctypes.data), size(x.nbytes), stream)
+        if not context.execute_async_v3(stream.value or 0):
             raise RuntimeError(f"{MODULE} could not execute model.engine")
-        driver.call("cuCtxSynchronize")
-        driver.call("cuMemcpyDtoH_v2", ctypes.c_void_p(logits.ctypes.data), result, ctypes.c_size_t(logits.nbytes))
+        driver.call("cuMemcpyDtoHAsync_v2", ctypes.c_void_p(logits.ctypes.data), result, size(logits.nbytes), stream)
+        driver.call("cuStreamSynchronize", stream)
         while unsaved:
             keep(unsaved.pop(), folder / "runtime.cache")
         return logits
@@ -71,19 +81,36 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
+def started(trt: Any, driver: Driver) -> tensorrt.Runtime:
+    """Raises RuntimeError where CUDA does not initialise for the library: pybind11 gets no object then, a TypeError."""
+    try:
+        runtime: tensorrt.Runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        return runtime
+    except TypeError as error:
+        raise RuntimeError(
+            f"{MODULE} {trt.__version__} cannot use {driver.name()}, whose driver is for {driver.version()}: update the "
+            "driver, or install the package for an older CUDA, such as tensorrt-cu12"
+        ) from error
+
+
 class Driver:
-    """Memory of the GPU, through libcuda: this needs no other package."""
+    """Memory and a stream of the GPU, through its driver: this needs no other package.
+
+    TensorRT synchronises the whole device after each call on the default stream, so it gets another one.
+    """
 
     def __init__(self) -> None:
         try:
-            self.cuda = ctypes.CDLL("libcuda.so.1")
+            self.cuda = library()
         except OSError as error:
-            raise RuntimeError("no NVIDIA GPU here: its driver, libcuda.so.1, is missing") from error
+            raise RuntimeError("no NVIDIA GPU here: its driver (libcuda.so.1, nvcuda.dll) is missing") from error
         self.device, context = ctypes.c_int(), ctypes.c_void_p()
         self.call("cuInit", 0)
         self.call("cuDeviceGet", ctypes.byref(self.device), 0)
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), self.device)
         self.call("cuCtxSetCurrent", context)
+        self.stream = ctypes.c_void_p()
+        self.call("cuStreamCreate", ctypes.byref(self.stream), 1)  # CU_STREAM_NON_BLOCKING
         self.rooms: dict[str, tuple[int, ctypes.c_uint64]] = {}
 
     def call(self, function: str, *arguments: Any) -> None:
@@ -106,6 +133,19 @@ class Driver:
         self.call("cuDeviceGetName", name, len(name), self.device)
         return name.value.decode()
 
+    def version(self) -> str:
+        """The newest CUDA that the driver supports."""
+        number = ctypes.c_int()
+        self.call("cuDriverGetVersion", ctypes.byref(number))
+        return f"CUDA {number.value // 1000}.{number.value % 1000 // 10}"
+
+
+def library() -> Any:
+    """The driver's own. Raises OSError where there is none."""
+    if sys.platform == "win32":
+        return ctypes.WinDLL("nvcuda.dll")
+    return ctypes.CDLL("libcuda.so.1")
+
 
 def faults(trt: Any, runtime: Any, engine: bytes) -> list[str]:
     """The faults that the library finds in the header of the serialized `engine` on this machine.
@@ -122,11 +162,14 @@ def faults(trt: Any, runtime: Any, engine: bytes) -> list[str]:
 
 
 def runtime_settings(trt: Any, engine: Any) -> Any:
-    """TensorRT-RTX only, else None: compile for a new shape at once instead of swapping kernels in later."""
+    """TensorRT-RTX only, else None: compile for a new shape at once instead of swapping kernels in later, and start all
+    kernels of a query at once, as a CUDA graph: for small images their starts take longer than they do."""
     if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
         return None
     settings = engine.create_runtime_config()
     settings.dynamic_shapes_kernel_specialization_strategy = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+    if hasattr(trt, "CudaGraphStrategy"):  # since 1.2
+        settings.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
     return settings
 
 

@@ -16,6 +16,8 @@ INSTALLED = "/usr/src/tensorrt/bin/trtexec"  # where JetPack puts it
 
 def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """float32 [1, C, H, W] -> logits [1, classes]."""
+    plan = folder / "build.json"
+    carries_code = plan.exists() and json.loads(plan.read_text())["options"]["version_compatible"]
     trtexec = shutil.which("trtexec") or shutil.which(INSTALLED)
     if trtexec is None:
         raise RuntimeError("neither the Python package tensorrt nor trtexec is installed; install one of them")
@@ -28,6 +30,8 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
             command = [trtexec, f"--loadEngine={folder / 'model.engine'}", f"--shapes=input:{shape}",
                        f"--loadInputs=input:{given}", f"--exportOutput={result}",
                        "--iterations=1", "--warmUp=0", "--duration=0"]  # fmt: skip
+            if carries_code:  # without the option, trtexec refuses engines with a runtime of their own
+                command.append("--versionCompatible")
             done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             if done.returncode or not result.exists():
                 said = done.stdout.decode(errors="replace").splitlines()

@@ -11,28 +11,51 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tensorrt  # the stubs of version 10 (PyPI: tensorrt-stubs), for `make check`
 
 
 @lru_cache(maxsize=None)  # noqa: UP033 - functools.cache is newer than Python 3.8
 def logger(trt: Any) -> Any:
-    """Collects errors instead of printing them. One per process: the library keeps the first logger it gets."""
+    """Collects errors and warnings instead of printing them. One per process: the library keeps the first logger it gets."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
+            self.warnings: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            if severity.name in ("ERROR", "INTERNAL_ERROR"):
+            found = {"ERROR": self.errors, "INTERNAL_ERROR": self.errors, "WARNING": self.warnings}.get(severity.name)
+            if found is not None:
                 sentence = re.sub(r"\[\w+\.cpp:[^]]*\] | In \w+ at /[^)\s]*", "", message)  # positions in NVIDIA's source
-                self.errors.append(" ".join(sentence.split()))
+                found.append(" ".join(sentence.split()))
 
     return Log()
 
 
 def why(log: Any) -> str:
     return str(log.errors[0]).strip() if log.errors else "the library gave no reason"
+
+
+def started(trt: Any, kind: str) -> Any:
+    """`trt.Builder` or `trt.Runtime`, as `kind` says.
+
+    Raises ValueError where CUDA does not initialise for this library: it says why in a warning, and its constructor raises
+    TypeError, because pybind11 gets no object (NVIDIA/TensorRT#2913).
+    """
+    log = logger(trt)
+    log.warnings.clear()
+    try:
+        return getattr(trt, kind)(log)
+    except TypeError as error:
+        reasons = [line for line in (*log.errors, *log.warnings) if "CUDA" in line] or [" ".join(str(error).split())]
+        raise ValueError(
+            f"{trt.__name__} {trt.__version__} cannot use the GPU ({reasons[-1]}): update the GPU's driver, or install the "
+            "package for an older CUDA, such as tensorrt-cu12"
+        ) from error
 
 
 def build_engine(trt: Any, file: Path, options: Mapping[str, Any], *, flags: Sequence[str] = (), weakly: bool = False) -> bytes:
@@ -44,9 +67,9 @@ def build_engine(trt: Any, file: Path, options: Mapping[str, Any], *, flags: Seq
     log = logger(trt)
     log.errors.clear()
     strong = strongly_typed(trt) and not (weakly and hasattr(trt.BuilderFlag, "INT8"))
-    builder = trt.Builder(log)
+    builder: tensorrt.Builder = started(trt, "Builder")
     network = builder.create_network(network_flags(trt, strong))
-    parser = trt.OnnxParser(network, log)
+    parser: tensorrt.OnnxParser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(str(file)):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         reasons = "; ".join(map(complaint, errors)) or why(log)
@@ -58,11 +81,13 @@ def build_engine(trt: Any, file: Path, options: Mapping[str, Any], *, flags: Seq
         config.set_flag(getattr(trt.BuilderFlag, name))
     set_options(trt, config, options)
     source = network.get_input(0)
-    batches = (options["min_batch"], options["opt_batch"], options["max_batch"])
+    image: Any = source.shape[1:]
+    shapes: Any = [(batch, *image) for batch in (1, options["opt_batch"], options["max_batch"])]
     profile = builder.create_optimization_profile()
-    profile.set_shape(source.name, *[(batch, *source.shape[1:]) for batch in batches])
+    profile.set_shape(source.name, *shapes)
     config.add_optimization_profile(profile)
     timings = timing_cache(config, options.get("timing_cache"))
+    log.errors.clear()  # a cache of another library or GPU is an error in the log, and not the reason of a failed build
 
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
@@ -83,7 +108,7 @@ def network_flags(trt: Any, strong: bool = True) -> int:
     return sum(1 << int(getattr(known, name)) for name in wanted if hasattr(known, name))
 
 
-def set_options(trt: Any, config: Any, options: Mapping[str, Any]) -> None:
+def set_options(trt: Any, config: tensorrt.IBuilderConfig, options: Mapping[str, Any]) -> None:
     """Set the `options` of the recipe. Some exist in only one of the libraries and are not in the options of the other one."""
     if hasattr(trt.BuilderFlag, "TF32"):  # on by default
         (config.set_flag if options["tf32"] else config.clear_flag)(trt.BuilderFlag.TF32)
@@ -95,9 +120,10 @@ def set_options(trt: Any, config: Any, options: Mapping[str, Any]) -> None:
         levels = named(trt, trt, "HardwareCompatibilityLevel")
         config.hardware_compatibility_level = named(trt, levels, options["hardware_compatibility"].upper())
     if options.get("compute_capabilities"):
-        config.num_compute_capabilities = len(options["compute_capabilities"])
+        rtx: Any = config
+        rtx.num_compute_capabilities = len(options["compute_capabilities"])
         for index, name in enumerate(options["compute_capabilities"]):
-            config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
+            rtx.set_compute_capability(getattr(trt.ComputeCapability, name), index)
 
 
 def named(trt: Any, group: Any, name: str) -> Any:
@@ -106,7 +132,7 @@ def named(trt: Any, group: Any, name: str) -> Any:
     return getattr(group, name)
 
 
-def timing_cache(config: Any, file: Any) -> Any:
+def timing_cache(config: tensorrt.IBuilderConfig, file: Any) -> tensorrt.ITimingCache | None:
     """The times of tactics in earlier builds, from `file`; empty when it is from another library or GPU."""
     if file is None:
         return None
@@ -118,7 +144,7 @@ def timing_cache(config: Any, file: Any) -> Any:
     return cache
 
 
-def complaint(error: Any) -> str:
+def complaint(error: tensorrt.ParserError) -> str:
     """A parser error in one line: the node and the operator (known since TensorRT 10), and the message."""
     where = f"node {error.node()}"
     if hasattr(error, "node_name"):
@@ -126,24 +152,40 @@ def complaint(error: Any) -> str:
     return f"{where}: {' '.join(error.desc().split())}"
 
 
-def int8_share(trt: Any, engine: Any, context: Any, shape: Sequence[int], macs: Mapping[str, int]) -> float | None:
-    """Share of `macs` {node: multiply-accumulates} that the opened `engine` executes in INT8 for inputs of `shape`."""
-    context.set_input_shape(engine.get_tensor_name(0), tuple(shape))
-    inspector = engine.create_engine_inspector()
-    inspector.execution_context = context  # without shapes, types read "N/A due to dynamic shapes"
-    return share_of(json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON)).get("Layers", []), macs)
+def tensors(trt: Any, engine: tensorrt.ICudaEngine) -> tuple[str, str]:
+    """The names of the input and of the output; their order in the engine is not defined."""
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    source, result = sorted(names, key=lambda name: engine.get_tensor_mode(name) != trt.TensorIOMode.INPUT)
+    return source, result
+
+
+def int8_share(
+    trt: Any, engine: tensorrt.ICudaEngine, context: tensorrt.IExecutionContext, shape: Sequence[int], macs: Mapping[str, int]
+) -> float | None:
+    """Share of `macs` {node: multiply-accumulates} that the opened `engine` executes in INT8 for inputs of `shape`.
+
+    None where it is unknown. What the inspector prints is not the same in all versions, so any error means that, too.
+    """
+    try:
+        context.set_input_shape(tensors(trt, engine)[0], tuple(shape))
+        inspector = engine.create_engine_inspector()
+        inspector.execution_context = context  # without shapes, types read "N/A due to dynamic shapes"
+        return share_of(layers_of(inspector.get_engine_information(trt.LayerInformationFormat.JSON)), macs)
+    except Exception:
+        return None
+
+
+def layers_of(text: str) -> list[Any]:
+    """The layers in the JSON of the inspector, or of trtexec --exportLayerInfo. It may have raw control characters in it."""
+    return list(json.loads(text, strict=False).get("Layers", []))
 
 
 def share_of(layers: Sequence[Any], macs: Mapping[str, int]) -> float | None:
-    """Share of `macs` in layers that read integers; None unless every node is in exactly one compute layer.
-
-    A layer names its nodes in Metadata: "[ONNX Layer: conv1]" for each (onnx-tensorrt, ImporterContext).
-    """
+    """Share of `macs` in layers that read integers; None unless every node is in exactly one compute layer."""
     integer = 0
     for name, count in macs.items():
-        tag = re.compile(rf"\[ONNX Layer: {re.escape(name)}( \||\])")
-        doing = [one for one in layers if isinstance(one, dict) and computes(one) and tag.search(one.get("Metadata", ""))]
-        types = [one["Inputs"][0].get("Format/Datatype", "N/A") for one in doing if one.get("Inputs")]
+        doing = [one for one in layers if isinstance(one, dict) and computes(one) and contains(one, name)]
+        types = [datatype(one["Inputs"][0]) for one in doing if one.get("Inputs")]
         if len(doing) != 1 or len(types) != 1 or types[0].startswith("N/A"):
             return None
         integer += count * ("int8" in types[0].lower())
@@ -153,3 +195,19 @@ def share_of(layers: Sequence[Any], macs: Mapping[str, int]) -> float | None:
 def computes(layer: Mapping[str, Any]) -> bool:
     kind = " ".join(str(layer.get(key, "")) for key in ("LayerType", "ParameterType", "TacticName"))
     return re.search(r"conv|gemm|matrix_?multiply|matmul|fprop", kind, re.IGNORECASE) is not None
+
+
+def contains(layer: Mapping[str, Any], node: str) -> bool:
+    """Whether `node` is part of the layer.
+
+    Metadata names the nodes: "[ONNX Layer: conv1]" for each (onnx-tensorrt, ImporterContext). The inspector shows it since
+    TensorRT 10; before, the name of the layer is that of its nodes, with " + " between them.
+    """
+    if layer.get("Metadata"):
+        return re.search(rf"\[ONNX Layer: {re.escape(node)}( \||\])", layer["Metadata"]) is not None
+    return node in str(layer.get("Name", "")).split(" + ")
+
+
+def datatype(tensor: Mapping[str, Any]) -> str:
+    """The type of a layer's input: part of "Format/Datatype" before TensorRT 11, which has "Datatype" and "Format"."""
+    return next((str(value) for key, value in tensor.items() if key.lower() in ("format/datatype", "datatype")), "N/A")

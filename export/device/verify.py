@@ -1,6 +1,7 @@
 """Verify the bundle on this device: the engine file is unchanged, and its logits are those of the build machine.
 
-Needs numpy and the engine's runtime. Where Pillow is installed, decoding and preprocessing are checked as well, bit for bit.
+Needs numpy and the engine's runtime. Where Pillow 9.1 or newer is installed, decoding and preprocessing are checked as well,
+bit for bit.
 Exits with 0 when all checks pass, else with 1 and one line about the check that failed.
 """
 
@@ -28,6 +29,7 @@ except ModuleNotFoundError as error:
     PIL = None
 
 HERE = Path(__file__).resolve().parent
+OLDEST_PILLOW = (9, 1)  # Ubuntu 22.04, the system of JetPack 6, has 9.0.1
 
 
 def main() -> str | None:
@@ -43,9 +45,6 @@ def main() -> str | None:
         return f"the bundle cannot be read ({in_one_line(error)}); copy it again"
     if digest != about["sha256"]:
         return f"{about['engine']} has been changed: SHA-256 {digest[:12]}…, expected {about['sha256'][:12]}…; copy it again"
-    wrong = preparation(files, inputs, spec, made_with) if PIL else None
-    if wrong:
-        return wrong
 
     try:
         run = open_engine(HERE)
@@ -62,7 +61,11 @@ def main() -> str | None:
             f"{share:.3f} of the largest one, expected at most {about['tolerance']}; same class for {agreeing} of "
             f"{len(logits)} images){'; ' + elsewhere if elsewhere else ''}"
         )
-    prepared = "preprocessing bit-identical" if PIL else "preprocessing was not checked, because Pillow is not installed"
+    unchecked = without_pillow()
+    wrong = None if unchecked else preparation(files, inputs, spec, made_with)
+    if wrong:
+        return wrong
+    prepared = f"preprocessing was not checked, because {unchecked}" if unchecked else "preprocessing bit-identical"
     print(f"ok: {len(logits)} images, logits within {share:.4f} of the largest one, same class for {agreeing}; {prepared}")
     if elsewhere:
         print(
@@ -75,6 +78,15 @@ def another_cpu(made_for: str) -> str | None:
     """A few words if this is another CPU than the bundle was made for; else None."""
     here = kind()
     return None if here == made_for else f"the bundle was made for {made_for}, and this CPU is {here}"
+
+
+def without_pillow() -> str | None:
+    """A few words if there is no Pillow here that can check decoding and preprocessing; else None."""
+    if PIL is None:
+        return "Pillow is not installed"
+    if tuple(map(int, PIL.__version__.split(".")[:2])) < OLDEST_PILLOW:
+        return f"Pillow {PIL.__version__} is older than {'.'.join(map(str, OLDEST_PILLOW))}"
+    return None
 
 
 def preparation(files: list[bytes], inputs: np.ndarray, spec: dict, made_with: str) -> str | None:

@@ -6,6 +6,7 @@ device is in export/device/: building in trt_build.py, opening in runner_trt.py.
 
 import importlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,19 @@ FILE = "model.engine"
 
 
 class Options(EngineOptions):
-    """Accepted batch sizes, and the one to tune for. TF32 is off: a baseline called FP32 should be FP32."""
+    """The batch size to tune for, and the largest one; the smallest is 1, because the programs in a bundle pass one image.
 
-    min_batch: int = Field(default=1, ge=1)
-    opt_batch: int = 1
+    TF32 is off: a baseline called FP32 should be FP32.
+    """
+
+    opt_batch: int = Field(default=1, ge=1)
     max_batch: int = 64
     tf32: bool = False
 
     @model_validator(mode="after")
     def in_order(self) -> "Options":
-        if not self.min_batch <= self.opt_batch <= self.max_batch:
-            got = f"{self.min_batch}, {self.opt_batch}, {self.max_batch}"
-            raise ValueError(f"min_batch <= opt_batch <= max_batch expected, got {got}")
+        if self.opt_batch > self.max_batch:
+            raise ValueError(f"opt_batch <= max_batch expected, got {self.opt_batch}, {self.max_batch}")
         return self
 
 
@@ -42,16 +44,27 @@ def missing(package: str, install: str) -> str | None:
     """Why `package` cannot be imported, and what to do; None if it can."""
     module = package.replace("-", "_")
     try:
-        importlib.import_module(module)
+        found = importlib.import_module(module)
     except Exception as error:  # OSError, RuntimeError, FileNotFoundError: its libraries are loaded on import
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             return f"package {package} is not installed: {install}"
         return f"package {package} does not load ({one_line(error)}): {install}"
+    # A folder of that name, such as one in a bundle, is imported as a package without content.
+    return None if hasattr(found, "__version__") else f"package {package} is not installed: {install}"
+
+
+@cache
+def cannot_start(trt: Any) -> str | None:
+    """Why the library cannot use the GPU; None if it can."""
+    try:
+        trt_build.started(trt, "Builder")
+    except ValueError as error:
+        return str(error)
     return None
 
 
 def no_gpu() -> str | None:
-    return None if hardware.gpu() else "no NVIDIA GPU here: its driver (libcuda.so.1) is missing or finds no device"
+    return None if hardware.gpu() else "no NVIDIA GPU here: its driver (libcuda.so.1, nvcuda.dll) is missing or finds no device"
 
 
 def cannot_run() -> str | None:
@@ -81,7 +94,7 @@ def build(trt: Any, options: Options, out: Path, *, model: Path) -> dict[str, An
         **described(out / FILE, precision=precision, int8_share=share),
         "tf32": options.tf32,
         "strongly_typed": trt_build.strongly_typed(trt),
-        "batches": [options.min_batch, options.opt_batch, options.max_batch],
+        "batches": [1, options.opt_batch, options.max_batch],
         "runtime": f"{trt.__name__} {trt.__version__}",
     }
 
@@ -101,10 +114,16 @@ def precision_of(graph: onnx.ModelProto) -> str:
 
 
 def int8_share(trt: Any, engine: bytes, graph: onnx.ModelProto, batch: int) -> float | None:
-    """Share of the multiply-accumulates that the engine executes in INT8; None without a GPU, which is needed to load it."""
+    """Share of the multiply-accumulates that the engine executes in INT8; None without a GPU that can load it.
+
+    TensorRT-RTX builds for other GPUs than the one in the machine.
+    """
     if no_gpu():
         return None
-    loaded, context, _alive = contextualized(trt, engine)
+    try:
+        loaded, context, _alive = contextualized(trt, engine)
+    except ValueError:
+        return None
     return trt_build.int8_share(trt, loaded, context, (batch, *image_shape(graph)), macs_per_node(graph))
 
 
@@ -120,7 +139,7 @@ def contextualized(trt: Any, engine: bytes) -> tuple[Any, Any, Any]:
     """
     log = trt_build.logger(trt)
     log.errors.clear()
-    runtime = trt.Runtime(log)
+    runtime = trt_build.started(trt, "Runtime")
     if hasattr(runtime, "engine_host_code_allowed"):
         runtime.engine_host_code_allowed = True  # version-compatible engines carry their own runtime; these are ours
     refused = f"{trt.__name__} {trt.__version__} cannot load the engine on {hardware.gpu() or 'no GPU'}"
@@ -141,8 +160,7 @@ def load(trt: Any, engine: Path) -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
     loaded, context, alive = contextualized(trt, (engine / FILE).read_bytes())
-    names = [loaded.get_tensor_name(i) for i in range(loaded.num_io_tensors)]
-    source, result = sorted(names, key=lambda name: loaded.get_tensor_mode(name) != trt.TensorIOMode.INPUT)
+    source, result = trt_build.tensors(trt, loaded)
     smallest, _, largest = loaded.get_tensor_profile_shape(source, 0)
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
+from pydantic import model_validator
 
 from core import hardware
 from core.graph import macs_per_node
@@ -31,12 +32,21 @@ ON_DEVICE = ("build.sh", "build_engine.py", "trt_build.py", "runner_trtexec.py")
 
 
 class Options(_trt.Options):
-    """`workspace_mib` limits scratch memory while tactics are tried; the file `timing_cache` is read and updated."""
+    """`workspace_mib` limits scratch memory while tactics are tried; the file `timing_cache` is read and updated.
+
+    `max_batch` is 16 for a named device, if it is not given: the memory for activations grows with it, and a Jetson has little.
+    """
 
     workspace_mib: int | None = None
     version_compatible: bool = False
     hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"
     timing_cache: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def small_on_devices(cls, given: Any) -> Any:
+        profile = given.get("profile") if isinstance(given, dict) else None
+        return {"max_batch": 16, **given} if isinstance(profile, Profile) and profile.gpu else given
 
 
 def placement(profile: Profile) -> Placement | None:
@@ -53,7 +63,7 @@ def unavailable() -> str | None:
         return reason
     if reason := _trt.no_gpu():
         return f"TensorRT times kernels on the GPU it builds for; {reason}"
-    return None
+    return _trt.cannot_start(importlib.import_module("tensorrt"))
 
 
 def cannot_run() -> str | None:
@@ -86,6 +96,12 @@ def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
     check_readable(modern, options.profile)
     onnx.save(modern, out / "model.onnx")
     notes = []
+    if options.hardware_compatibility != "none":
+        notes.append(
+            "The bundle of tensorrt leaves out hardware_compatibility: the device that builds the engine also runs it, and "
+            "TensorRT for Jetson does not offer it."
+        )
+        options = options.model_copy(update={"hardware_compatibility": "none"})
     try:
         onnx.save(legacy(proto), out / "legacy.onnx")
     except ValueError as reason:
@@ -105,8 +121,8 @@ def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
 
 
 def trtexec_options(options: Options, image: list[int]) -> list[str]:
-    """`options` as arguments of trtexec, which times the smallest batch."""
-    batches = {"min": options.min_batch, "opt": options.opt_batch, "max": options.max_batch}
+    """`options` as arguments of trtexec, which times a single image."""
+    batches = {"min": 1, "opt": options.opt_batch, "max": options.max_batch}
     shapes = {key: "x".join(map(str, [batch, *image])) for key, batch in batches.items()}
     found = [f"--{key}Shapes=input:{shape}" for key, shape in shapes.items()] + [f"--shapes=input:{shapes['min']}"]
     if not options.tf32:
@@ -115,9 +131,6 @@ def trtexec_options(options: Options, image: list[int]) -> list[str]:
         found.append(f"--memPoolSize=workspace:{options.workspace_mib}")
     if options.version_compatible:
         found.append("--versionCompatible")
-    if options.hardware_compatibility != "none":
-        level = {"ampere_plus": "ampere+", "same_compute_capability": "sameComputeCapability"}[options.hardware_compatibility]
-        found.append(f"--hardwareCompatibilityLevel={level}")
     if options.timing_cache:
         found.append("--timingCacheFile=timing.cache")
     return found

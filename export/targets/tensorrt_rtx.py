@@ -17,7 +17,7 @@ from core.placement import Placement
 from core.profile import Profile
 from export.bundle import device_runner
 from export.device.runner_trt import faults
-from export.device.trt_build import logger
+from export.device.trt_build import started
 from export.targets import _trt
 
 REQUIRES: tuple[str, ...] = ("tensorrt-rtx",)
@@ -97,7 +97,7 @@ def in_header(trt: Any, engine: bytes) -> list[str] | None:
 
 def header_faults(trt: Any, engine: bytes) -> list[str]:
     """The faults that the library finds in the header; without a GPU it can only find MALFORMED_ENGINE."""
-    return faults(trt, trt.Runtime(logger(trt)), engine)
+    return faults(trt, started(trt, "Runtime"), engine)
 
 
 def runner() -> str:

@@ -82,14 +82,13 @@ def test_a_tensorrt_engine_has_its_own_largest_batch(small: Small, tmp_path: Pat
     assert [(group.count, group.kind) for group in found.instance_group] == [(2, model_config_pb2.ModelInstanceGroup.KIND_GPU)]
     assert (out / found.name / "1" / "model.plan").read_bytes() == b"a plan"
     text = (out / found.name / "config.pbtxt").read_text()
-    assert "tensorrt 10.3.0" in text and "min_batch" not in text
+    assert "tensorrt 10.3.0" in text
 
 
-def test_batches_that_the_engine_refuses_are_told(small: Small, tmp_path: Path) -> None:
-    engine = plan(tmp_path, (4, 6, 7))
+def test_an_engine_of_smaller_batches_than_all_preferred_ones_prefers_its_largest(small: Small, tmp_path: Path) -> None:
+    engine = plan(tmp_path, (1, 6, 7))
     triton(Triton(preferred=(8,)), tmp_path, engine=engine, images=small.images, target="tensorrt", name="late")
     assert list(parsed(tmp_path / "late").dynamic_batching.preferred_batch_size) == [7]
-    assert "# Batches below 4 are refused" in (tmp_path / "late" / "config.pbtxt").read_text()
 
 
 @pytest.mark.parametrize("name", ['a "quoted" name', "back\\slash", "größer 大", "two\nlines", "it's", "\\n 'x' # no comment"])

@@ -7,9 +7,26 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from core import hardware
+from core.profile import profile_of
 from export.device import trt_build
 from export.targets import _trt, tensorrt
-from tests.export.trt_parts import flags, stand_in, tiny
+from tests.export.trt_parts import H200, flags, one_line, stand_in, tiny
+
+UNLOADED = "pybind11::init(): factory function returned nullptr"
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stand-in cannot open engines, also where the machine has a GPU."""
+    monkeypatch.setattr(hardware, "gpu", lambda: None)
+
+
+def logged(trt: Any, severity: str, message: str) -> None:
+    """Let the library log `message`."""
+    kind = MagicMock()
+    kind.name = severity
+    trt_build.logger(trt).log(kind, message)
 
 
 @pytest.fixture
@@ -71,9 +88,7 @@ def test_a_build_that_gives_nothing_repeats_what_was_logged(tmp_path: Path, out:
     trt = stand_in("8.6.1")
 
     def fail(network: Any, config: Any) -> None:
-        error = MagicMock()
-        error.name = "ERROR"
-        trt_build.logger(trt).log(error, "[pass.cpp:1: check] No room for\nconv1. In build at /_src/a.cpp:2")
+        logged(trt, "ERROR", "[pass.cpp:1: check] No room for\nconv1. In build at /_src/a.cpp:2")
 
     trt.Builder.return_value.build_serialized_network.side_effect = fail
     with pytest.raises(ValueError, match=r"tensorrt 8\.6\.1 cannot build .*: No room for conv1\.$"):
@@ -122,6 +137,62 @@ def test_a_timing_cache_of_another_library_is_begun_anew(tmp_path: Path, out: Pa
     assert (tmp_path / "cache").read_bytes() == b"times"
 
 
+def test_a_refused_timing_cache_is_not_the_reason_of_a_failed_build(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trt = stand_in("10.16.0")
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    (tmp_path / "cache").write_bytes(b"of another")
+
+    def create(content: bytes) -> MagicMock:
+        if content:
+            logged(trt, "ERROR", "the cache is of another version")
+        return MagicMock()
+
+    trt.config.create_timing_cache.side_effect = create
+    trt.Builder.return_value.build_serialized_network.return_value = None
+    with pytest.raises(ValueError, match=r"cannot build .*: the library gave no reason"):
+        tensorrt.build(tensorrt.Options(timing_cache=tmp_path / "cache"), out, model=tiny(tmp_path / "model"), images=tmp_path)
+
+
+@pytest.mark.parametrize("refusing", ["Builder", "Runtime"])
+def test_cuda_that_does_not_initialise_is_one_line_with_the_reason(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, refusing: str
+) -> None:
+    """The library logs the reason as a warning, and its constructor raises TypeError."""
+    trt = stand_in("11.0.0")
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.setattr(hardware, "gpu", lambda: H200)
+
+    def refuse(log: Any) -> None:
+        logged(trt, "WARNING", "Unable to determine GPU memory usage")
+        logged(trt, "WARNING", "CUDA initialization failure with error: 35")
+        logged(trt, "WARNING", "see the guide")
+        raise TypeError(UNLOADED)
+
+    monkeypatch.setattr(trt, refusing, refuse)
+    expected = r"^tensorrt 11\.0\.0 cannot use the GPU \(CUDA initialization failure with error: 35\): update .*tensorrt-cu12$"
+    with pytest.raises(ValueError, match=expected):
+        if refusing == "Builder":
+            _trt.build(trt, _trt.Options(), out, model=tiny(tmp_path / "model"))
+        else:
+            _trt.contextualized(trt, b"engine")
+    reason = tensorrt.unavailable()
+    assert reason is None if refusing == "Runtime" else "error: 35" in one_line(reason)
+
+
+def test_an_engine_that_the_gpu_here_cannot_load_is_kept(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = stand_in("11.0.0")
+    monkeypatch.setattr(hardware, "gpu", lambda: H200)
+    runtime = trt.Runtime.return_value
+    runtime.mock_add_spec(["deserialize_cuda_engine"])
+    runtime.deserialize_cuda_engine.return_value = None
+    metrics = _trt.build(trt, _trt.Options(), out, model=tiny(tmp_path / "model", quantized=True))
+    assert metrics["int8_share"] is None and (out / metrics["file"]).read_bytes() == b"engine"
+    with pytest.raises(ValueError, match="cannot load the engine on"):
+        _trt.load(trt, out)
+
+
 @pytest.mark.parametrize(
     ("version", "option"),
     [
@@ -139,5 +210,17 @@ def test_an_option_that_an_old_tensorrt_lacks_is_a_value_error(
 
 
 def test_batches_are_in_order() -> None:
-    with pytest.raises(ValueError, match="expected, got 8, 4, 64"):
-        _trt.Options(min_batch=8, opt_batch=4)
+    with pytest.raises(ValueError, match="opt_batch <= max_batch expected, got 8, 4"):
+        _trt.Options(opt_batch=8, max_batch=4)
+
+
+def test_every_engine_takes_a_single_image() -> None:
+    """verify.py, infer.py and the golden logits of a bundle are for one."""
+    with pytest.raises(ValueError, match="min_batch"):
+        _trt.Options(min_batch=2, opt_batch=4)  # type: ignore[call-arg]
+
+
+def test_an_engine_for_a_jetson_takes_smaller_batches() -> None:
+    orin = profile_of("orin")
+    assert (tensorrt.Options().max_batch, tensorrt.Options(profile=orin).max_batch) == (64, 16)
+    assert tensorrt.Options(profile=orin, max_batch=32).max_batch == 32

@@ -17,10 +17,11 @@ from tests.conftest import Small
 from tests.export.test_trt_prepare import placed
 
 JETPACK = Path("/usr/src/tensorrt/bin/trtexec")
+TIMING = ["--useCudaGraph", "--useSpinWait"]
 HELP = {
-    "8.6": "=== Build Options ===\n  --fp16    Enable fp16\n  --int8    Enable int8\n",
-    "10.3": "=== Build Options ===\n  --fp16    Enable fp16\n  --int8    Enable int8\n  --stronglyTyped    Strongly typed\n",
-    "11.0": "=== Build Options ===\n  --minShapes=spec    Minimum\n",
+    "8.6": ["--fp16", "--int8", *TIMING],
+    "10.3": ["--fp16", "--int8", "--stronglyTyped", *TIMING],
+    "11.0": ["--minShapes=spec", "--includeDataTransfers", "--noCudaGraph", "--noSpinWait"],
 }
 # trtexec as far as build.sh knows it. It refuses the files named in refused.txt; it answers as ONNX Runtime does.
 TRTEXEC = """#!{python}
@@ -39,6 +40,9 @@ if options.get("--onnx") in {refused!r}:
 if "--onnx" in options:
     Path(options["--saveEngine"]).write_bytes(b"engine of " + options["--onnx"].encode())
     Path(options["--exportTimes"]).write_text(json.dumps([dict(latencyMs=1 + i / 1000) for i in range(1001)]))
+    kinds = ["Int8" if "Conv" in str(name) or "conv" in str(name) else "Half" for name in {macs!r}]
+    layers = [dict(Name=name, LayerType="CaskConvolution", Inputs=[dict(Datatype=kind)]) for name, kind in zip({macs!r}, kinds)]
+    Path(options["--exportLayerInfo"]).write_text(json.dumps(dict(Layers=layers)))
     print("[01/01/2026-00:00:00] [I] Latency: min = 1 ms")
 else:
     import numpy as np, onnxruntime as ort
@@ -88,7 +92,9 @@ def executable(path: Path, content: str) -> None:
 
 
 def trtexec(device: Path, version: str, refused: tuple[str, ...] = ()) -> None:
-    content = TRTEXEC.format(python=sys.executable, folder=str(device), help=HELP[version], refused=refused)
+    described = "=== Options ===\n" + "".join(f"  {option}    What it does\n" for option in HELP[version])
+    macs = list(json.loads((device / "build.json").read_text())["macs"])
+    content = TRTEXEC.format(python=sys.executable, folder=str(device), help=described, refused=refused, macs=macs)
     executable(device.parent / "bin" / "trtexec", content)
 
 
@@ -105,15 +111,22 @@ def builds(device: Path) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("version", "file", "types"),
-    [("8.6", "legacy.onnx", ["--int8", "--fp16"]), ("10.3", "model.onnx", ["--stronglyTyped"]), ("11.0", "model.onnx", [])],
+    ("version", "file", "types", "timing"),
+    [
+        ("8.6", "legacy.onnx", ["--int8", "--fp16"], TIMING),
+        ("10.3", "model.onnx", ["--stronglyTyped"], TIMING),
+        ("11.0", "model.onnx", [], ["--includeDataTransfers"]),  # it leaves the copies out, and replays a CUDA graph by default
+    ],
 )
-def test_trtexec_builds_measures_and_verifies(device: Path, version: str, file: str, types: list[str]) -> None:
+def test_trtexec_builds_measures_and_verifies(
+    device: Path, version: str, file: str, types: list[str], timing: list[str]
+) -> None:
     trtexec(device, version)
     done = start(device)
     assert done.returncode == 0, done.stdout + done.stderr
     plan = json.loads((device / "build.json").read_text())
-    measuring = ["--warmUp=1000", "--iterations=1000", "--exportTimes=times.json"]
+    measuring = ["--warmUp=1000", "--iterations=1000", *timing, "--exportTimes=times.json"]
+    measuring += ["--profilingVerbosity=detailed", "--exportLayerInfo=layers.json"]
     wanted = [f"--onnx={file}", "--saveEngine=model.engine", *plan["trtexec"].split(), *types, *measuring]
     assert builds(device) == [wanted]
     about = json.loads((device / "bundle.json").read_text())
@@ -122,7 +135,59 @@ def test_trtexec_builds_measures_and_verifies(device: Path, version: str, file: 
     record = json.loads((device / "device.json").read_text())
     assert record["built_by"] == "trtexec" and record["onnx"] == file
     assert record["latency_ms"] == {"n": 1001, "p50": 1.5, "p90": 1.9, "p99": 1.99, "batch": 1}
+    assert record["timed"].startswith("time on the GPU of both copies and the kernels")
+    convolutions = {name: count for name, count in plan["macs"].items() if "conv" in name.lower()}
+    assert record["int8_share"] == sum(convolutions.values()) / sum(plan["macs"].values()) < 1
+    assert record["nvpmodel"] is None
     assert "ok: 4 images" in done.stdout  # verify.py, its answers through trtexec
+
+
+def test_layers_that_cannot_be_read_leave_the_share_unknown(device: Path) -> None:
+    trtexec(device, "10.3")
+    script = device.parent / "bin" / "trtexec"
+    executable(script, script.read_text().replace("json.dumps(dict(Layers=layers))", "'no JSON'"))
+    done = start(device)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((device / "device.json").read_text())["int8_share"] is None
+
+
+@pytest.mark.parametrize("compatible", [False, True])
+def test_an_engine_with_a_runtime_of_its_own_is_run_as_one(device: Path, compatible: bool) -> None:
+    trtexec(device, "10.3")
+    plan = json.loads((device / "build.json").read_text())
+    plan["options"]["version_compatible"] = compatible
+    (device / "build.json").write_text(json.dumps(plan, indent=1))
+    assert start(device).returncode == 0
+    runs = [line.split() for line in (device / "options.txt").read_text().splitlines() if "--loadEngine" in line]
+    assert len(runs) == 4 and all(("--versionCompatible" in words) is compatible for words in runs)
+
+
+def test_the_power_mode_of_a_jetson_is_recorded(device: Path) -> None:
+    trtexec(device, "10.3")
+    executable(device.parent / "bin" / "nvpmodel", '#!/bin/sh\n[ "$1" = -q ] && printf "NV Power Mode: 15W\\n0\\n"\n')
+    assert start(device).returncode == 0
+    assert json.loads((device / "device.json").read_text())["nvpmodel"] == "NV Power Mode: 15W 0"
+
+
+def test_a_python_without_numpy_is_one_line_and_1(device: Path) -> None:
+    trtexec(device, "10.3")
+    (device.parent / "stubs" / "numpy.py").write_text("raise ImportError('not here')")
+    script = device.parent / "bin" / "trtexec"  # it is C++, and needs no Python
+    executable(
+        script, script.read_text().replace("import json, sys", "import json, sys\nsys.path[:] = sys.path[:1] + sys.path[2:]")
+    )
+    done = start(device)
+    assert done.returncode == 1 and (device / "model.engine").exists()
+    assert done.stderr == "model.engine is built but not verified: install python3 and numpy, then run python3 verify.py\n"
+
+
+def test_a_folder_named_like_the_library_is_not_the_library(device: Path) -> None:
+    trtexec(device, "10.3")
+    (device.parent / "stubs" / "tensorrt.py").unlink()
+    (device.parent / "stubs" / "tensorrt").mkdir()  # Python imports it as a package without content
+    done = start(device)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((device / "device.json").read_text())["built_by"] == "trtexec"
 
 
 def test_a_file_that_trtexec_refuses_is_followed_by_the_other_one(device: Path) -> None:
@@ -195,6 +260,7 @@ def test_python_takes_the_other_file_where_one_is_refused(device: Path) -> None:
     (device / "model.onnx").write_bytes((device / "model.onnx").read_bytes().replace(b"ReduceMean", b"ReduceMoon"))
     done = start(device)
     assert "model.onnx cannot be built: " in done.stdout and "ReduceMoon" in done.stdout
+    assert "building model.engine from legacy.onnx, whose floating-point layers run in float32, with tensorrt" in done.stdout
     record = json.loads((device / "device.json").read_text())
     assert record["onnx"] == "legacy.onnx" and "ReduceMoon" in record["refused"]["model.onnx"]
 

@@ -82,6 +82,22 @@ def absent(name: str) -> Any:
     raise OSError(name)
 
 
+def test_the_driver_of_windows_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    monkeypatch.setattr(ctypes, "WinDLL", {"nvcuda.dll": Driver()}.__getitem__, raising=False)
+    assert hardware.gpu.__wrapped__() == H200
+
+
+def test_a_folder_named_like_the_package_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle has a folder tensorrt/, and Python imports a folder in the path as a package without content."""
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    assert "package tensorrt is not installed" in one_line(tensorrt.unavailable())
+    assert tensorrt.platform()["version"] is None
+
+
 @pytest.mark.parametrize(
     ("library", "expected"), [(lambda name: Driver(), H200), (lambda name: Driver(100), None), (absent, None)]
 )

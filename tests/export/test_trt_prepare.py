@@ -42,6 +42,12 @@ def placed(kind: str, small: Small, folder: Path) -> Path:
     return out
 
 
+def integers_in(proto: onnx.ModelProto) -> set[str]:
+    """The 8-bit constants that are dequantized, and not quantized in the graph."""
+    eight_bits = {tensor.name for tensor in proto.graph.initializer if tensor.data_type == TensorProto.INT8}
+    return eight_bits & {node.input[0] for node in proto.graph.node}
+
+
 def opset(proto: onnx.ModelProto) -> int:
     return int(next(entry.version for entry in proto.opset_import if entry.domain == ""))
 
@@ -65,6 +71,8 @@ def test_both_forms_answer_like_the_network_they_are_of(kind: str, small: Small,
     assert opset(modern) >= 19
     assert any(tensor.data_type == TensorProto.FLOAT16 for tensor in modern.graph.initializer)
     assert (opset(old), old.ir_version) == (17, 8)
+    # TensorRT 8 has no constants of 8 bits, except the zero points, which are no tensors of the network.
+    assert integers_in(modern) and not integers_in(old)
     assert not any(tensor.data_type == TensorProto.FLOAT16 for tensor in old.graph.initializer)
     for node in old.graph.node:
         assert onnx.defs.get_schema(node.op_type, 17, node.domain).since_version <= 17
@@ -84,7 +92,7 @@ def test_what_is_to_be_built_is_told_to_python_and_to_trtexec(small: Small, tmp_
         opt_batch=2, max_batch=8, workspace_mib=64, version_compatible=True, hardware_compatibility="ampere_plus",
         timing_cache=Path("somewhere/else.cache"),
     )  # fmt: skip
-    tensorrt.prepare(options, out, model=model)
+    metrics = tensorrt.prepare(options, out, model=model)
     plan = json.loads((out / "build.json").read_text())
     assert plan["image"] == [1, 32, 32]
     assert (
@@ -94,9 +102,10 @@ def test_what_is_to_be_built_is_told_to_python_and_to_trtexec(small: Small, tmp_
     assert len(plan["macs"]) == 21 and sum(plan["macs"].values()) == macs  # 20 convolutions, one gemm
     assert plan["trtexec"].split() == [
         "--minShapes=input:1x1x32x32", "--optShapes=input:2x1x32x32", "--maxShapes=input:8x1x32x32", "--shapes=input:1x1x32x32",
-        "--noTF32", "--memPoolSize=workspace:64", "--versionCompatible", "--hardwareCompatibilityLevel=ampere+",
-        "--timingCacheFile=timing.cache",
+        "--noTF32", "--memPoolSize=workspace:64", "--versionCompatible", "--timingCacheFile=timing.cache",
     ]  # fmt: skip
+    assert plan["options"]["hardware_compatibility"] == "none"  # TensorRT for Jetson refuses it
+    assert len(metrics["notes"]) == 1 and "leaves out hardware_compatibility" in metrics["notes"][0]
     assert {*tensorrt.ON_DEVICE, "build.json", "model.onnx", "legacy.onnx"} == {path.name for path in out.iterdir()}
 
 

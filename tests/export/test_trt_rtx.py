@@ -8,7 +8,7 @@ import pytest
 from core import hardware
 from core.digest import file_digest
 from export.targets import tensorrt_rtx
-from tests.export.trt_parts import tiny
+from tests.export.trt_parts import H200, tiny
 
 ARCHITECTURES = ("SM80", "SM86", "SM89", "SM120")
 
@@ -16,6 +16,12 @@ ARCHITECTURES = ("SM80", "SM86", "SM89", "SM120")
 @pytest.fixture
 def rtx() -> Any:
     return pytest.importorskip("tensorrt_rtx", reason="needs pip install tensorrt-rtx")
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engines are for other GPUs than the one that the machine may have."""
+    monkeypatch.setattr(hardware, "gpu", lambda: None)
 
 
 @pytest.fixture
@@ -51,6 +57,15 @@ def test_rtx_builds_one_file_for_all_architectures(rtx: Any, tmp_path: Path, out
     metrics = tensorrt_rtx.build(tensorrt_rtx.Options(), out, model=model, images=tmp_path)
     assert metrics["header_compute_capabilities"] == list(ARCHITECTURES)
     assert [path.name for path in out.iterdir()] == [metrics["file"]]
+
+
+def test_rtx_keeps_the_engine_that_the_gpu_here_cannot_run(
+    rtx: Any, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "gpu", lambda: H200)  # of compute capability 9.0
+    options = tensorrt_rtx.Options(compute_capabilities=("SM89",))
+    metrics = tensorrt_rtx.build(options, out, model=tiny(tmp_path / "model", quantized=True), images=tmp_path)
+    assert metrics["int8_share"] is None and (out / metrics["file"]).stat().st_size == metrics["size_bytes"]
 
 
 def test_rtx_header_check_sees_a_file_that_is_no_engine(rtx: Any) -> None:

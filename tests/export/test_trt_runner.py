@@ -4,6 +4,7 @@ import ctypes
 import gc
 import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,12 +14,34 @@ import pytest
 
 from export.device import runner_trt
 
+STREAM = 77
+
 
 class Cuda:
-    """A driver whose GPU memory is this process's own; answers 0, "done", to everything."""
+    """A driver whose GPU memory is this process's own; every call returns 0, success.
+
+    Copies and kernels take place when their stream is synchronised, as a GPU may do it.
+    """
 
     def __init__(self) -> None:
         self.memory: dict[int, Any] = {}
+        self.waiting: list[Callable[[], None]] = []
+
+    def cuStreamCreate(self, stream: Any, kind: int) -> int:
+        assert kind == 1  # does not wait for the default stream
+        stream._obj.value = STREAM
+        return 0
+
+    def cuStreamSynchronize(self, stream: Any) -> int:
+        assert stream.value == STREAM
+        for work in self.waiting:
+            work()
+        self.waiting.clear()
+        return 0
+
+    def cuDriverGetVersion(self, version: Any) -> int:
+        version._obj.value = 12020
+        return 0
 
     def __getattr__(self, name: str) -> Any:
         return lambda *arguments: 0
@@ -37,20 +60,20 @@ class Cuda:
         del self.memory[pointer.value]
         return 0
 
-    def cuMemcpyHtoD_v2(self, to: Any, source: Any, size: Any) -> int:
-        ctypes.memmove(to.value, source.value, size.value)
+    def cuMemcpyHtoDAsync_v2(self, to: Any, source: Any, size: Any, stream: Any) -> int:
+        assert stream.value == STREAM
+        self.waiting.append(lambda: ctypes.memmove(to.value, source.value, size.value))
         return 0
 
-    def cuMemcpyDtoH_v2(self, to: Any, source: Any, size: Any) -> int:
-        ctypes.memmove(to.value, source.value, size.value)
-        return 0
+    cuMemcpyDtoHAsync_v2 = cuMemcpyHtoDAsync_v2
 
 
 class Context:
     """Executes an engine whose logits are twice the first two values of each image."""
 
-    def __init__(self) -> None:
+    def __init__(self, cuda: Cuda) -> None:
         self.addresses: dict[str, int] = {}
+        self.cuda = cuda
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shape = shape
@@ -63,11 +86,15 @@ class Context:
         self.addresses[name] = address
 
     def execute_async_v3(self, stream: int) -> bool:
+        assert stream == STREAM  # on the default stream, TensorRT waits for the whole device
+        self.cuda.waiting.append(self.compute)
+        return True
+
+    def compute(self) -> None:
         count = int(np.prod(self.shape))
         images = np.ctypeslib.as_array((ctypes.c_float * count).from_address(self.addresses["input"]))
         result = (ctypes.c_float * (2 * self.shape[0])).from_address(self.addresses["logits"])
         result[:] = (2 * images.reshape(self.shape[0], -1)[:, :2]).ravel().tolist()
-        return True
 
 
 class Cache:
@@ -103,7 +130,11 @@ class Settings:
 def library(*, rtx: bool, validity: tuple[str, int] = ("VALID", 0), loads: bool = True) -> Any:
     trt: Any = ModuleType("stand_in")
     settings = Settings()
-    engine = SimpleNamespace(create_execution_context=lambda *given: Context(), create_runtime_config=lambda: settings)
+    # runner_trt opens the driver first, so it is known when a context is made
+    engine = SimpleNamespace(
+        create_execution_context=lambda *given: Context(ctypes.CDLL("the driver")),  # type: ignore[arg-type]
+        create_runtime_config=lambda: settings,
+    )
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda content: engine if loads else None)
     trt.__dict__.update(__version__="1.0", settings=settings, Runtime=lambda logger: runtime,
                         Logger=type("Logger", (), {"ERROR": 0, "__init__": lambda self, level: None}))  # fmt: skip
@@ -112,6 +143,7 @@ def library(*, rtx: bool, validity: tuple[str, int] = ("VALID", 0), loads: bool 
         trt.EngineValidity = SimpleNamespace(INVALID="INVALID")
         trt.EngineInvalidityDiagnostics = SimpleNamespace(__members__={"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD": 4})
         trt.DynamicShapesKernelSpecializationStrategy = SimpleNamespace(EAGER="eager")
+        trt.CudaGraphStrategy = SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole")
     return trt
 
 
@@ -152,6 +184,7 @@ def test_compiled_kernels_are_kept_for_the_next_start(monkeypatch: pytest.Monkey
     run(x)
     assert file.read_bytes() == b"kernels"
     assert trt.settings.dynamic_shapes_kernel_specialization_strategy == "eager"
+    assert trt.settings.cuda_graph_strategy == "whole"
     gc.collect()
     assert trt.settings.made[0]() is not None  # lives as long as the engine does
 
@@ -202,6 +235,30 @@ def test_an_engine_that_may_work_is_tried(
 ) -> None:
     run = opened(monkeypatch, folder, library(rtx=True, validity=validity))
     assert run(np.ones((1, 1, 2, 2), np.float32)).tolist() == [[2, 2]]
+
+
+def test_cuda_that_does_not_initialise_is_one_line(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, folder: Path) -> None:
+    trt = library(rtx=False)
+
+    def refuse(logger: Any) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    trt.Runtime = refuse
+    reason = (
+        r"^tensorrt 1\.0 cannot use RTX 0000, whose driver is for CUDA 12\.2: update the driver, or install .*tensorrt-cu12$"
+    )
+    with pytest.raises(RuntimeError, match=reason):
+        opened(monkeypatch, folder, trt)
+
+
+def test_windows_has_its_driver_under_another_name(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    cuda, names = Cuda(), []
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "WinDLL", lambda name: names.append(name) or cuda, raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: cuda)  # for the stand-in of the library alone
+    run = opened(monkeypatch, folder, library(rtx=True))
+    assert run(np.ones((1, 1, 2, 2), np.float32)).tolist() == [[2, 2]]
+    assert names == ["nvcuda.dll"]
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -14,6 +14,18 @@ from PIL import Image
 from core.digest import file_digest
 from tests.export.conftest import ONNXRUNTIME, MakeBundle, Run, golden
 
+PILLOW_9 = """
+import PIL, PIL.Image, PIL.ImageOps
+
+class Old:
+    def __getattr__(self, name, real=PIL.Image):
+        if name == "Resampling":
+            raise AttributeError(name)
+        return getattr(real, name)
+
+PIL.Image, PIL.__version__ = Old(), "9.0.1"
+"""
+
 
 def refusal(done: "subprocess.CompletedProcess[str]") -> str:
     """The one line that a failed verify.py or infer.py leaves."""
@@ -47,6 +59,31 @@ def test_without_pillow_verify_says_what_it_did_not_check(made: Path, runtime: s
     assert done.stdout.startswith("ok: 16 images")
     assert "preprocessing was not checked, because Pillow is not installed" in done.stdout
     assert "pip install pillow" in refusal(device(made, ("numpy", runtime), "infer.py", "image.png"))
+
+
+@ONNXRUNTIME
+def test_with_the_pillow_of_ubuntu_22_verify_passes_and_infer_works(made: Path, runtime: str, device: Run) -> None:
+    """9.0.1 has no Image.Resampling, and its decoders may round differently."""
+    for script in (made / "verify.py", made / "infer.py"):
+        script.write_text(script.read_text().replace("import annotations\n", f"import annotations\n{PILLOW_9}", 1))
+    spec = json.loads((made / "preprocess.json").read_text())
+    (made / "preprocess.json").write_text(json.dumps({**spec, "resize": "squash", "interpolation": "bilinear"}))
+    done = device(made, ("numpy", "pillow", runtime), "verify.py")
+    assert done.returncode == 0, done.stderr
+    assert "preprocessing was not checked, because Pillow 9.0.1 is older than 9.1" in done.stdout
+    (made / "image.png").write_bytes(golden(made)["image3"].tobytes())
+    done = device(made, ("numpy", "pillow", runtime), "infer.py", "image.png", "--top", "1")
+    assert done.returncode == 0 and done.stdout.startswith("image.png: "), done.stderr
+
+
+@ONNXRUNTIME
+def test_an_engine_that_does_not_run_is_reported_before_another_preprocessing(made: Path, runtime: str, device: Run) -> None:
+    spec = json.loads((made / "preprocess.json").read_text())
+    (made / "preprocess.json").write_text(json.dumps({**spec, "std": [0.354]}))
+    (made / "engine.onnx").write_bytes(b"no engine")
+    about = {**json.loads((made / "bundle.json").read_text()), "sha256": file_digest(made / "engine.onnx")}
+    (made / "bundle.json").write_text(json.dumps(about))
+    assert "engine.onnx does not run here" in refusal(device(made, ("numpy", "pillow", runtime), "verify.py"))
 
 
 def test_a_missing_runtime_is_named(made: Path, runtime: str, device: Run) -> None:

@@ -98,7 +98,7 @@ COMMANDS: dict[str, Case] = {
     "--set of an unknown key": (lambda b: [*FMNIST, "--set", "prune.ratio=0.5"], "known keys: pruning_ratio"),
     "--set of a section": (lambda b: [*FMNIST, "--set", "train=3"], "expected a section"),
     "--set out of bounds": (lambda b: [*FMNIST, "--set", "prune.pruning_ratio=1.5"], "prune.pruning_ratio = 1.5"),
-    "--set of a target's unknown option": (lambda b: [*FMNIST, "--set", "targets.tensorrt_rtx.foo=1"], "known keys: profile, min_batch"),
+    "--set of a target's unknown option": (lambda b: [*FMNIST, "--set", "targets.tensorrt_rtx.foo=1"], "known keys: profile, opt_batch"),
     "unknown student": (lambda b: b.given("--set", "student.arch=resnet9", "--expect-top1", "50"), "unknown student 'resnet9'"),
     "student that is not contained": (lambda b: b.given("--set", "student.arch=resnet50", "--expect-top1", "50"), "is not contained in resnet18"),
     "only quantize, but nothing is trained": (lambda b: [*FMNIST, "--no-finetune"], "pass CHECKPOINT"),
