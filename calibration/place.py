@@ -24,7 +24,8 @@ from core.placement import Placement
 Edge = tuple[NodeProto, int]  # a node and which of its inputs
 LAYERS = ("Conv", "Gemm")
 SAME_VALUES = ("MaxPool", "Reshape", "Flatten", "Split", "Slice", "Pad")  # what comes out went in, or is zero
-AS_INTEGERS = (*SAME_VALUES, "ReduceMean", "GlobalAveragePool", "AveragePool")
+AVERAGES = ("ReduceMean", "GlobalAveragePool")
+AS_INTEGERS = (*SAME_VALUES, *AVERAGES, "AveragePool")
 # beside ranges.json, where they help: by whether weights have 7 bits
 CORRECTIONS = {False: "corrections.safetensors", True: "corrections-7-bits.safetensors"}
 SYMMETRIC = "symmetric.json"  # beside ranges.json, where other ranges are better for symmetric activations
@@ -91,11 +92,13 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
     constants = with_computed(weights, proto)
     edges: dict[str, list[Edge]] = defaultdict(list)
     skip = with_integer_producers(frozenset(config.skip), proto, readers)
+    layers = LAYERS if config.classifier else ("Conv",)
+    integers = AS_INTEGERS if config.pool else AVERAGES if config.average else ()
 
     for node in proto.graph.node:
         if name_of(node) in skip:
             continue
-        if node.op_type in LAYERS and node.input[1] in weights:
+        if node.op_type in layers and node.input[1] in weights:
             edges[node.input[0]].append((node, 0))
         elif node.op_type == "Add" and not constants & set(node.input):
             if config.residual == "all":
@@ -104,7 +107,7 @@ def edges_to_quantize(proto: ModelProto, config: Placement) -> dict[str, list[Ed
             else:
                 i = shortcut_input(node, producers, readers)
                 edges[node.input[i]].append((node, i))
-        elif config.pool and node.op_type in AS_INTEGERS and node.input[0] not in constants:
+        elif node.op_type in integers and node.input[0] not in constants:
             edges[node.input[0]].append((node, 0))
         elif config.pool and node.op_type == "Concat" and not constants & set(node.input):
             for i, name in enumerate(node.input):

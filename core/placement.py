@@ -14,8 +14,11 @@ class Placement(Config):
                   "float": biases stay floating point (TensorRT rejects int32 biases)
     residual      Q/DQ at an Add: on "all" of its inputs and its output, or on the "shortcut" input only
     pool          whether pooling, splitting, concatenation and reshaping run on integers, too
+    average       whether the average at the end reads integers, where `pool` is off
+    classifier    whether the classifier (Gemm) runs on integers
     skip          nodes (by name) that stay floating point; chosen by the recovery ladder, never by a target
     floats        type of the scales and of all tensors that stay floating point
+    input         type of the images and of their scale where they are quantized, for `floats` = "float16": "floats", that type
     """
 
     activation: Literal["uint8", "int8"]
@@ -24,5 +27,8 @@ class Placement(Config):
     bias: Literal["int32", "float"]
     residual: Literal["all", "shortcut"]
     pool: bool
+    average: bool = False
+    classifier: bool = True
     skip: tuple[str, ...] = ()
     floats: Literal["float32", "float16"] = "float32"
+    input: Literal["floats", "float32"] = "floats"

@@ -3,6 +3,7 @@
 The file is strongly typed in TensorRT's sense: it states the precision of every layer. Q/DQ with float16 scales needs opset 19.
 """
 
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,30 @@ class Half(Config):
     opset: int = 19
 
 
-def half(config: Half, out: Path, *, model: Path) -> dict[str, Any]:
+class HalfOf(Half):
+    """The same for one network. `float32_input`: a QuantizeLinear of the images reads them in float32, without a Cast."""
+
+    float32_input: bool = False
+
+
+def half(config: HalfOf, out: Path, *, model: Path) -> dict[str, Any]:
     """Write `model`/model.onnx in float16 to `out`/model.onnx.
 
     Raises ValueError when a weight does not fit into float16.
     """
-    onnx.save(halved(onnx.load(model / "model.onnx"), config.opset), out / "model.onnx")
+    onnx.save(halved(onnx.load(model / "model.onnx"), **config.model_dump()), out / "model.onnx")
     return {"opset": config.opset}
 
 
-def halved(proto: ModelProto, opset: int = Half().opset) -> ModelProto:
+def halved(proto: ModelProto, opset: int = Half().opset, *, float32_input: bool = False) -> ModelProto:
     """A float16 copy of `proto` at `opset`, or at its own where that is newer."""
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     graph_of = version_converter.convert_version(proto, max(opset, proto.opset_import[0].version))
     graph = graph_of.graph
+    exact = keep_scale_of_input(graph) if float32_input else set()
     for tensor in graph.initializer:
+        if tensor.name in exact:
+            continue
         shrink(tensor)
     for node in graph.node:
         for attribute in node.attribute:
@@ -44,7 +54,7 @@ def halved(proto: ModelProto, opset: int = Half().opset) -> ModelProto:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
     del graph.value_info[:]  # their types are no longer valid
-    cast_input(graph)
+    cast_input(graph, exact)
     cast_output(graph)
     helper.set_model_props(graph_of, metadata)
     onnx.checker.check_model(graph_of, full_check=True)
@@ -67,9 +77,29 @@ def shrink(tensor: TensorProto) -> None:
     tensor.CopyFrom(numpy_helper.from_array(narrow, tensor.name))
 
 
-def cast_input(graph: onnx.GraphProto) -> None:
-    source = graph.input[0].name
+def keep_scale_of_input(graph: onnx.GraphProto) -> set[str]:
+    """Give every QuantizeLinear of the input a scale of its own, which stays float32; returns the names of these scales.
+
+    Its DequantizeLinear has the old one: its output has the type of its scale.
+    """
+    scales = {tensor.name: tensor for tensor in graph.initializer}
+    kept = set()
     for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] == graph.input[0].name and node.input[1] in scales:
+            name = f"{node.input[1]}/float32"
+            graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(scales[node.input[1]]), name))
+            node.input[1] = name
+            kept.add(name)
+    return kept
+
+
+def cast_input(graph: onnx.GraphProto, exact: Set[str]) -> None:
+    """Cast the input to float16, except where it is quantized with one of the scales `exact`."""
+    source = graph.input[0].name
+    readers = [node for node in graph.node if source in node.input and not exact & set(node.input)]
+    if not readers:
+        return
+    for node in readers:
         node.input[:] = [f"{source}/half" if name == source else name for name in node.input]
     graph.node.insert(0, helper.make_node("Cast", [source], [f"{source}/half"], name=f"{source}/cast", to=TensorProto.FLOAT16))
 

@@ -13,7 +13,7 @@ from core.placement import Placement
 from core.profile import Profile
 from export import stand_in, targets
 from export.bundle import Bundle, BundleOf, bundle, device_code
-from export.half import Half, half
+from export.half import Half, HalfOf, half
 from export.targets._engine import EngineOptions
 from export.targets.torch import load_on_gpu
 from measure.alone import Alone, alone
@@ -52,7 +52,8 @@ class EngineBuilder:
 
     @property
     def placement(self) -> Placement | None:
-        return self.target.placement(self.profile)
+        usual = self.target.placement(self.profile)
+        return usual and self.options.placed(usual)
 
     def unavailable(self) -> str | None:
         """Why no engine can be built here; for another device only TensorRT's, which that device builds."""
@@ -95,13 +96,17 @@ class EngineBuilder:
         placement = self.placement.model_copy(update={"skip": skip})
         return self.step(place_qdq, placement, label=self.name, model=model, ranges=ranges)
 
-    def to_half(self, model: Artifact, label: str) -> Artifact:
-        return self.step(half, self.half, label=label, model=model)
+    def to_half(self, model: Artifact, label: str, *, float32_input: bool = False) -> Artifact:
+        config = HalfOf(**self.half.model_dump(), float32_input=float32_input)
+        return self.step(half, config, label=label, model=model)
 
     def as_built(self, int8: Artifact) -> Artifact:
         """`int8` with the floating-point type that the target needs for the layers that are not quantized."""
-        assert self.placement is not None
-        return self.to_half(int8, f"int8 {self.name}") if self.placement.floats == "float16" else int8
+        placement = self.placement
+        assert placement is not None
+        if placement.floats != "float16":
+            return int8
+        return self.to_half(int8, f"int8 {self.name}", float32_input=placement.input == "float32")
 
     def shippable(self, student: Student) -> tuple[dict[EngineName, Artifact], dict[EngineName, str]]:
         """The float32 files of the engines that could ship, none if the target has no INT8; and {engine: the reason} for INT8

@@ -23,8 +23,9 @@ from core.profile import here, profile_of
 from core.text import first_line
 from data.loader import Split, batches
 from export import targets
-from export.half import Half, half
+from export.half import HalfOf, half
 from export.onnx import Export, export
+from export.targets._engine import EngineOptions
 from measure.calls import Runner, timed
 from measure.engines import Measure
 
@@ -78,7 +79,7 @@ def trial(
         sizes = [built["size_bytes"]]
         for network, engine in zip(networks, engines[1:], strict=True):
             with tempfile.TemporaryDirectory() as parts:
-                model = quantized(network, x, module.placement(settings.profile), images, Path(parts), exact)
+                model = quantized(network, x, placement_of(module, settings), images, Path(parts), exact)
                 sizes.append(module.build(settings, engine, model=model, images=images)["size_bytes"])
         reference, *times = p50s([module.load(engine, threads or hardware.cores()) for engine in engines], x[:1].numpy())
     return [{"p50": p50, "size": size, "baseline": reference} for p50, size in zip(times, sizes[1:], strict=True)]
@@ -90,11 +91,18 @@ def size(network: nn.Module, target: str, *, options: dict[str, Any], images: Pa
     settings = module.Options(**options)
     x, _ = next(batches(Split(images, "train"), 2, limit=2))
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as engine:
-        model = quantized(network, x, module.placement(settings.profile), images, Path(folder), exact=True)
+        model = quantized(network, x, placement_of(module, settings), images, Path(folder), exact=True)
         return float(module.build(settings, Path(engine), model=model, images=images)["size_bytes"])
 
 
-def quantized(network: nn.Module, x: Tensor, placement: Placement | None, images: Path, folder: Path, exact: bool) -> Path:
+def placement_of(target: targets.Target, options: EngineOptions) -> Placement:
+    """How Q/DQ is placed in the engines of `target`, which has INT8."""
+    usual = target.placement(options.profile)
+    assert usual is not None
+    return options.placed(usual)
+
+
+def quantized(network: nn.Module, x: Tensor, placement: Placement, images: Path, folder: Path, exact: bool) -> Path:
     """A folder with the Q/DQ model.onnx of `network`."""
     plain, ranges, placed, halved = (folder / name for name in ("plain", "ranges", "placed", "halved"))
     for part in (plain, ranges, placed, halved):
@@ -102,11 +110,10 @@ def quantized(network: nn.Module, x: Tensor, placement: Placement | None, images
     exporters = (True, False) if exact else (False, True)
     exported(fuse(network.eval()), x, plain / "model.onnx", exporters)
     observe(RANGES, ranges, model=plain, images=images)
-    assert placement is not None
     place_qdq(placement, placed, model=plain, ranges=ranges)
     if placement.floats != "float16":
         return placed
-    half(Half(), halved, model=placed)
+    half(HalfOf(float32_input=placement.input == "float32"), halved, model=placed)
     return halved
 
 

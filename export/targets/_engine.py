@@ -8,6 +8,7 @@ from pydantic import Field
 
 from core.config import Config
 from core.digest import file_digest
+from core.placement import Placement
 from core.profile import Profile, here
 
 
@@ -15,6 +16,10 @@ class EngineOptions(Config):
     """The section of a target in the recipe. `profile`: the device that its engines are made for, by default this machine."""
 
     profile: Profile = Field(default_factory=here)
+
+    def placed(self, placement: Placement) -> Placement:
+        """`placement`, which is that of the target, as these options want it."""
+        return placement
 
 
 def check_readable(proto: onnx.ModelProto, profile: Profile) -> None:

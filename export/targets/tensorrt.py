@@ -92,7 +92,7 @@ def prepare(options: Options, out: Path, *, model: Path) -> dict[str, Any]:
     options for build.sh and build_engine.py.
     """
     proto = onnx.load(model / "model.onnx")
-    modern = halved(proto)
+    modern = halved(proto, float32_input=options.float32_input)
     check_readable(modern, options.profile)
     onnx.save(modern, out / "model.onnx")
     notes = []

@@ -13,7 +13,7 @@ from core import hardware
 from core.profile import PROFILES, Profile, profile_of
 from export import stand_in, targets
 from export.bundle import BundleOf, bundle
-from export.half import Half, half
+from export.half import HalfOf, half
 from export.targets import openvino
 from export.targets._engine import check_readable
 from tests.conftest import Small
@@ -94,7 +94,7 @@ def test_openvino_for_another_device_needs_no_openvino_here(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     (tmp_path / "half").mkdir()
-    half(Half(), tmp_path / "half", model=small.onnx)
+    half(HalfOf(), tmp_path / "half", model=small.onnx)
     options = openvino.Options(profile=profile_of("arm64"))
     built = openvino.build(options, tmp_path, model=tmp_path / "half", images=small.images)
     assert (built["precision"], built["int8_share"]) == ("fp16", 0.0)

@@ -15,7 +15,7 @@ from core.placement import Placement
 from core.profile import here
 from data.loader import Split
 from export import targets
-from export.half import Half, half, halved
+from export.half import HalfOf, half, halved
 from export.targets import openvino
 from tests.conftest import Small
 
@@ -36,7 +36,7 @@ def test_answers_like_its_float32_twin_at_every_batch(quantized: bool, small: Sm
         place_qdq(SHORTCUT, tmp_path, model=small.onnx, ranges=small.ranges)
         model = tmp_path
     (tmp_path / "half").mkdir()
-    half(Half(), tmp_path / "half", model=model)
+    half(HalfOf(), tmp_path / "half", model=model)
     file = tmp_path / "half" / "model.onnx"
     proto = onnx.load(file)
     assert TensorProto.FLOAT not in {tensor.data_type for tensor in proto.graph.initializer}
@@ -79,7 +79,7 @@ def test_openvino_says_what_it_computes_the_half_in(small: Small, tmp_path: Path
     if openvino.half(here()) is None:
         pytest.skip("this processor has no 16-bit floats")
     (tmp_path / "half").mkdir()
-    half(Half(), tmp_path / "half", model=small.onnx)
+    half(HalfOf(), tmp_path / "half", model=small.onnx)
     built = openvino.build(openvino.Options(), tmp_path, model=tmp_path / "half", images=small.images)
     assert built["precision"] == openvino.half(here())
     assert built["int8_share"] == 0
