@@ -26,7 +26,7 @@ from trt_build import build_engine, int8_share, layers_of, share_of, strongly_ty
 
 HERE = Path(__file__).resolve().parent
 WARM_UP, QUERIES = 100, 1000
-BY_CLOCK = "time from images to logits in Python, both copies included, one query after the other"
+BY_CLOCK = "time from images to logits (Python), both copies included, in a CUDA graph where possible, one query at a time"
 BY_EVENTS = (
     "time on the GPU of both copies and the kernels, by trtexec, with the next query waiting; as a CUDA graph where possible"
 )

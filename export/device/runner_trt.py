@@ -54,22 +54,19 @@ def open_engine(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     if context is None:
         raise RuntimeError(f"{MODULE} {version} cannot prepare model.engine on {driver.name()}")
 
+    execution = Execution(context, driver, graphs=settings is None)
     unsaved = [] if kernels is None else [kernels]
 
     def run(x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, np.float32)
-        if not context.set_input_shape("input", x.shape):
-            raise RuntimeError(f"model.engine was not built for inputs of shape {x.shape}")
-        shape: Any = context.get_tensor_shape("logits")
-        logits = np.empty(tuple(shape), np.float32)
-        given, result = driver.room("input", x.nbytes), driver.room("logits", logits.nbytes)
-        context.set_tensor_address("input", given.value)
-        context.set_tensor_address("logits", result.value)
+        if execution.shape != x.shape:
+            execution.prepare(x.shape)
+        logits = np.empty(execution.result_shape, np.float32)
+        given, result = driver.rooms["input"][1], driver.rooms["logits"][1]
         # All on one stream: a copy from memory that is not pinned may return before its end.
         size, stream = ctypes.c_size_t, driver.stream
         driver.call("cuMemcpyHtoDAsync_v2", given, ctypes.c_void_p(x.ctypes.data), size(x.nbytes), stream)
-        if not context.execute_async_v3(stream.value or 0):
-            raise RuntimeError(f"{MODULE} could not execute model.engine")
+        execution.start()
         driver.call("cuMemcpyDtoHAsync_v2", ctypes.c_void_p(logits.ctypes.data), result, size(logits.nbytes), stream)
         driver.call("cuStreamSynchronize", stream)
         while unsaved:
@@ -91,6 +88,60 @@ def started(trt: Any, driver: Driver) -> tensorrt.Runtime:
             f"{MODULE} {trt.__version__} cannot use {driver.name()}, whose driver is for {driver.version()}: update the "
             "driver, or install the package for an older CUDA, such as tensorrt-cu12"
         ) from error
+
+
+class Execution:
+    """Executes `context` on the driver's stream, for the shape of images that it was last prepared for.
+
+    With `graphs`, a CUDA graph starts all kernels of a query at once, from the second query of a shape on: for small images the
+    starts take longer than the kernels. TensorRT needs the first query without one, and a graph is invalid when the context
+    changes ("CUDA Graphs" in its developer guide). TensorRT-RTX makes its graphs itself.
+    """
+
+    def __init__(self, context: tensorrt.IExecutionContext, driver: Driver, *, graphs: bool) -> None:
+        self.context, self.driver, self.graphs = context, driver, graphs
+        self.shape: tuple[int, ...] | None = None
+        self.graph = ctypes.c_void_p()
+
+    def prepare(self, shape: tuple[int, ...]) -> None:
+        """Raises RuntimeError for a shape that the engine was not built for."""
+        if self.graph:
+            self.driver.call("cuGraphExecDestroy", self.graph)
+        self.shape, self.graph, self.queries = None, ctypes.c_void_p(), 0
+        if not self.context.set_input_shape("input", shape):
+            raise RuntimeError(f"model.engine was not built for inputs of shape {shape}")
+        result: Any = self.context.get_tensor_shape("logits")
+        self.shape, self.result_shape = shape, tuple(result)
+        for name, sides in (("input", shape), ("logits", self.result_shape)):
+            room = self.driver.room(name, 4 * int(np.prod(sides)))
+            self.context.set_tensor_address(name, room.value)
+
+    def start(self) -> None:
+        """Start the kernels of one query."""
+        self.queries += 1
+        if self.graphs and self.queries == 2:
+            self.graphs = self.capture()
+        if self.graph:
+            self.driver.call("cuGraphLaunch", self.graph, self.driver.stream)
+        elif not self.enqueue():
+            raise RuntimeError(f"{MODULE} could not execute model.engine")
+
+    def enqueue(self) -> bool:
+        return self.context.execute_async_v3(self.driver.stream.value or 0)
+
+    def capture(self) -> bool:
+        """Make the graph; False where an operation cannot be captured, or the driver is older than CUDA 11.4."""
+        call, captured = self.driver.call, ctypes.c_void_p()
+        try:
+            call("cuStreamBeginCapture_v2", self.driver.stream, 1)  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+            complete = self.enqueue()
+            call("cuStreamEndCapture", self.driver.stream, ctypes.byref(captured))
+            if complete:
+                call("cuGraphInstantiateWithFlags", ctypes.byref(self.graph), captured, ctypes.c_ulonglong(0))
+                call("cuGraphDestroy", captured)
+        except (RuntimeError, AttributeError):
+            return False
+        return complete
 
 
 class Driver:

@@ -26,6 +26,33 @@ class Cuda:
     def __init__(self) -> None:
         self.memory: dict[int, Any] = {}
         self.waiting: list[Callable[[], None]] = []
+        self.captures = 0  # 901: an operation that cannot be captured
+        self.graphs: list[list[Callable[[], None]]] = []
+        self.capturing: list[Callable[[], None]] | None = None
+        self.launches = 0
+
+    def cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> int:
+        assert (stream.value, mode) == (STREAM, 1) and self.capturing is None
+        self.capturing = []
+        return 0
+
+    def cuStreamEndCapture(self, stream: Any, graph: Any) -> int:
+        assert self.capturing is not None
+        self.graphs.append(self.capturing)
+        self.capturing = None
+        graph._obj.value = 0 if self.captures else 1000 + len(self.graphs)
+        return self.captures
+
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> int:
+        assert graph.value > 1000 and flags.value == 0
+        executable._obj.value = graph.value
+        return 0
+
+    def cuGraphLaunch(self, executable: Any, stream: Any) -> int:
+        assert stream.value == STREAM and self.capturing is None
+        self.launches += 1
+        self.waiting += self.graphs[executable.value - 1001]
+        return 0
 
     def cuStreamCreate(self, stream: Any, kind: int) -> int:
         assert kind == 1  # does not wait for the default stream
@@ -87,7 +114,7 @@ class Context:
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == STREAM  # on the default stream, TensorRT waits for the whole device
-        self.cuda.waiting.append(self.compute)
+        (self.cuda.waiting if self.cuda.capturing is None else self.cuda.capturing).append(self.compute)
         return True
 
     def compute(self) -> None:
@@ -175,6 +202,32 @@ def test_answers_for_batches_of_any_size(monkeypatch: pytest.MonkeyPatch, cuda: 
     assert len(cuda.memory) == 2  # one room each, grown once
     with pytest.raises(RuntimeError, match="was not built for inputs of shape"):
         run(np.zeros((1, 3), np.float32))
+
+
+class OldCuda(Cuda):
+    """A driver before CUDA 11.4."""
+
+    def cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> int:
+        raise AttributeError("undefined symbol: cuGraphInstantiateWithFlags")
+
+
+@pytest.mark.parametrize(
+    ("rtx", "driver", "captures", "launches"),
+    [(False, Cuda, 0, 4), (False, Cuda, 901, 0), (False, OldCuda, 0, 0), (True, Cuda, 0, 0)],  # RTX has graphs of its own
+    ids=["tensorrt", "not_capturable", "old_driver", "tensorrt_rtx"],
+)
+def test_kernels_are_started_at_once_from_the_second_query_of_a_shape_on(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, rtx: bool, driver: type[Cuda], captures: int, launches: int
+) -> None:
+    cuda = driver()
+    cuda.captures = captures
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: cuda)
+    run = opened(monkeypatch, folder, library(rtx=rtx))
+    rng = np.random.default_rng(0)
+    for batch in (1, 1, 1, 4, 4, 1, 1):  # a graph is lost with the shape that it was captured for
+        x = rng.normal(size=(batch, 3, 2, 2)).astype(np.float32)
+        np.testing.assert_array_equal(run(x), 2 * x.reshape(batch, -1)[:, :2])
+    assert cuda.launches == launches
 
 
 def test_compiled_kernels_are_kept_for_the_next_start(monkeypatch: pytest.MonkeyPatch, cuda: Cuda, folder: Path) -> None:
