@@ -18,10 +18,14 @@ from tests.export.test_trt_prepare import placed
 
 JETPACK = Path("/usr/src/tensorrt/bin/trtexec")
 TIMING = ["--useCudaGraph", "--useSpinWait"]
-HELP = {
+OPTIONS = {
     "8.6": ["--fp16", "--int8", *TIMING],
     "10.3": ["--fp16", "--int8", "--stronglyTyped", *TIMING],
     "11.0": ["--minShapes=spec", "--includeDataTransfers", "--noCudaGraph", "--noSpinWait"],
+}
+HELP = {
+    version: "=== Options ===\n" + "".join(f"  {option}    What it does\n" for option in known)
+    for version, known in OPTIONS.items()
 }
 # trtexec as far as build.sh knows it. It refuses the files named in refused.txt; it answers as ONNX Runtime does.
 TRTEXEC = """#!{python}
@@ -40,8 +44,11 @@ if options.get("--onnx") in {refused!r}:
 if "--onnx" in options:
     Path(options["--saveEngine"]).write_bytes(b"engine of " + options["--onnx"].encode())
     Path(options["--exportTimes"]).write_text(json.dumps([dict(latencyMs=1 + i / 1000) for i in range(1001)]))
-    kinds = ["Int8" if "Conv" in str(name) or "conv" in str(name) else "Half" for name in {macs!r}]
-    layers = [dict(Name=name, LayerType="CaskConvolution", Inputs=[dict(Datatype=kind)]) for name, kind in zip({macs!r}, kinds)]
+    layers = []
+    for name in json.loads(Path("build.json").read_text())["macs"]:
+        integer = "conv" in name.lower() and b"DequantizeLinear" in Path(options["--onnx"]).read_bytes()
+        given = dict(Format="kLINEAR", Datatype="Int8" if integer else "Half")
+        layers.append(dict(Name=name, LayerType="CaskConvolution", Inputs=[given], Metadata="[ONNX Layer: " + name + "]"))
     Path(options["--exportLayerInfo"]).write_text(json.dumps(dict(Layers=layers)))
     print("[01/01/2026-00:00:00] [I] Latency: min = 1 ms")
 else:
@@ -92,9 +99,7 @@ def executable(path: Path, content: str) -> None:
 
 
 def trtexec(device: Path, version: str, refused: tuple[str, ...] = ()) -> None:
-    described = "=== Options ===\n" + "".join(f"  {option}    What it does\n" for option in HELP[version])
-    macs = list(json.loads((device / "build.json").read_text())["macs"])
-    content = TRTEXEC.format(python=sys.executable, folder=str(device), help=described, refused=refused, macs=macs)
+    content = TRTEXEC.format(python=sys.executable, folder=str(device), help=HELP[version], refused=refused)
     executable(device.parent / "bin" / "trtexec", content)
 
 

@@ -46,6 +46,8 @@ def test_the_engine_is_built_there_measured_and_comes_home(jetson: Loopback, pre
         assert row.sha256 == file_digest(engine) and engine.read_bytes() == b"engine of model.onnx"
         made = json.loads((engine.parent / "device.json").read_text())
         assert made["built_by"] == "trtexec" and "--timingCacheFile=timing.cache" in (engine.parent / "options.txt").read_text()
+        assert made["timed"].startswith("time on the GPU") and made["int8_share"] == row.int8_share is not None
+        assert row.int8_share > 0.99 if row.network == "student" else row.int8_share == 0
         if row.latency_ms:  # the times of trtexec itself
             assert row.latency_ms.p50 == pytest.approx(made["latency_ms"]["p50"]) and row.latency_ms.n == 1001
     stages = {path.name for path in (out / "stages").glob("build_on_device-*")}
