@@ -27,7 +27,7 @@ HELP = {
     version: "=== Options ===\n" + "".join(f"  {option}    What it does\n" for option in known)
     for version, known in OPTIONS.items()
 }
-# trtexec as far as build.sh knows it. It refuses the files named in refused.txt; it answers as ONNX Runtime does.
+# trtexec as far as build.sh knows it. It refuses the files in `refused`, and computes with ONNX Runtime.
 TRTEXEC = """#!{python}
 import json, sys
 from pathlib import Path
@@ -144,7 +144,7 @@ def test_trtexec_builds_measures_and_verifies(
     convolutions = {name: count for name, count in plan["macs"].items() if "conv" in name.lower()}
     assert record["int8_share"] == sum(convolutions.values()) / sum(plan["macs"].values()) < 1
     assert record["nvpmodel"] is None
-    assert "ok: 4 images" in done.stdout  # verify.py, its answers through trtexec
+    assert "ok: 4 images" in done.stdout  # verify.py, with the logits of trtexec
 
 
 def test_layers_that_cannot_be_read_leave_the_share_unknown(device: Path) -> None:

@@ -59,7 +59,7 @@ def answers(file: Path, x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["resnet18", "grouped", "split"])  # grouped: ResNeXt; split: Res2Net
-def test_both_forms_answer_like_the_network_they_are_of(kind: str, small: Small, tmp_path: Path) -> None:
+def test_both_files_compute_the_logits_of_their_network(kind: str, small: Small, tmp_path: Path) -> None:
     model, out = placed(kind, small, tmp_path), tmp_path / "out"
     out.mkdir()
     metrics = tensorrt.prepare(tensorrt.Options(), out, model=model)
@@ -85,7 +85,7 @@ def test_both_forms_answer_like_the_network_they_are_of(kind: str, small: Small,
     np.testing.assert_allclose(answers(out / "model.onnx", x), expected, rtol=0, atol=0.2 * np.abs(expected).max())
 
 
-def test_what_is_to_be_built_is_told_to_python_and_to_trtexec(small: Small, tmp_path: Path) -> None:
+def test_build_json_has_the_options_for_python_and_for_trtexec(small: Small, tmp_path: Path) -> None:
     model, out = placed("resnet18", small, tmp_path), tmp_path / "out"
     out.mkdir()
     options = tensorrt.Options(

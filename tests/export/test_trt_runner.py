@@ -18,7 +18,7 @@ STREAM = 77
 
 
 class Cuda:
-    """A driver whose GPU memory is this process's own; every call returns 0, success.
+    """A driver whose GPU memory is this process's own; every call returns 0, which is success.
 
     Copies and kernels take place when their stream is synchronised, as a GPU may do it.
     """
