@@ -28,6 +28,6 @@ def test_every_other_turn_is_reversed_and_the_first_is_not_counted() -> None:
 
 
 def test_the_result_is_a_section(tmp_path: Path) -> None:
-    main(64, 32, 8, 1, tmp_path / "RESULTS.md")
+    main(64, 48, 32, 8, 1, tmp_path / "RESULTS.md")
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "## Loading JPEGs of 32x32" in text and "ours / Pillow" in text and "Goal: at least 0.9" in text
+    assert "## Loading JPEGs of 48x48" in text and "ours / decoding and cropping" in text and "Goal: at least 0.9" in text
