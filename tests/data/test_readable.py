@@ -151,7 +151,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     lines: list[str] = []
     monkeypatch.setattr("data.readable.CHECKED", 10)
     monkeypatch.setattr("data.workers.say_once", lines.append)
-    monkeypatch.setattr("data.loader.hardware.cores", lambda: 0)
+    monkeypatch.setattr("data.workers.limit", 0)
     return lines
 
 
