@@ -220,7 +220,7 @@ def quick(model: nn.Module, device: torch.device, schedule: Schedule) -> Iterato
     with (
         whole_batch_norm(model, device, schedule.sync_batch_norm),
         quick_on_cpu(model, device),
-        quick_on_gpu(model, device) if schedule.accumulate == 1 else nullcontext(),
+        quick_on_gpu(model, device, schedule.accumulate == 1),
         stochastic_depth(model, schedule.stochastic_depth),
     ):
         yield

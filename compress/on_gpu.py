@@ -19,14 +19,15 @@ HARMLESS = ("The AccumulateGrad node's stream", "Attempting to run cuBLAS, but t
 
 
 @contextmanager
-def quick_on_gpu(model: nn.Module, device: torch.device) -> Iterator[None]:
+def quick_on_gpu(model: nn.Module, device: torch.device, whole_batches: bool = True) -> Iterator[None]:
     """Inside, cuDNN chooses the quickest convolutions on a GPU, and a network of the ResNet family trains from recordings.
 
     Other networks may do what cannot be recorded. Several processes exchange gradients while they compute; they record nothing.
+    Nor do batches in parts, without `whole_batches`: the gradients of the parts would overwrite each other.
     Raises ValueError when the memory of the GPU is too small.
     """
     before = torch.backends.cudnn.benchmark
-    recorded = device.type == "cuda" and isinstance(model, ResNet) and ranks.size() == 1
+    recorded = whole_batches and device.type == "cuda" and isinstance(model, ResNet) and ranks.size() == 1
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     if recorded:

@@ -12,7 +12,7 @@ from core.text import one_line
 
 @dataclass(frozen=True)
 class Job:
-    """`work`, a function of a module with its arguments, whose result nobody reads. `name` is what users see.
+    """`work`, a function of a module with its arguments, whose result is not read. `name` is what users see.
 
     `sharing` is the number of jobs that use the cores of this machine at the same time.
     """

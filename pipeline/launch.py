@@ -198,7 +198,7 @@ def gpus() -> list[int]:
 
 
 def is_queued(number: str) -> bool:
-    """Whether the job waits or runs in Slurm, or may do so: the controller cannot be asked at the moment."""
+    """Whether the job waits or runs in Slurm, or may do so: the controller does not respond at the moment."""
     done = subprocess.run(["squeue", "--noheader", "--jobs", number], capture_output=True, text=True)
     return bool(done.stdout.strip()) if done.returncode == 0 else "Invalid job id" not in done.stderr
 

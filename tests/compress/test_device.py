@@ -22,15 +22,15 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
 def test_a_gpu_trains_in_bf16_only_where_it_multiplies_it(native: bool, dtype: torch.dtype, monkeypatch: Any) -> None:
-    asked: list[bool] = []
+    emulated: list[bool] = []
 
     def supported(including_emulation: bool = True) -> bool:
-        asked.append(including_emulation)
+        emulated.append(including_emulation)
         return native or including_emulation
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert device_and_precision() == (torch.device("cuda"), dtype) and asked == [False]
+    assert device_and_precision() == (torch.device("cuda"), dtype) and emulated == [False]
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])

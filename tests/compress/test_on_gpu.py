@@ -52,6 +52,8 @@ def test_predictions_and_other_networks_are_not_recorded(recorded: list[torch.Si
             model.train()(images(2))
     with quick_on_gpu(nn.Sequential(nn.Flatten()).train(), GPU):
         pass
+    with quick_on_gpu(model, GPU, whole_batches=False):
+        model.train()(images(2))
     with quick_on_gpu(model, torch.device("cpu")):
         model.train()(images(2))
     assert recorded == []
@@ -79,6 +81,8 @@ def test_a_teacher_is_recorded_where_no_gradients_are_wanted(recorded: list[torc
     assert torch.equal(teacher(x), expected) and len(recorded) == 1
 
 
-def test_too_little_memory_is_one_line() -> None:
-    with pytest.raises(ValueError, match=r"memory of the GPU is too small .*accumulate=2"), quick_on_gpu(ResNet(TINY), GPU):
+@pytest.mark.parametrize("whole", [True, False])
+def test_too_little_memory_is_one_line(whole: bool) -> None:
+    model = ResNet(TINY)
+    with pytest.raises(ValueError, match=r"memory of the GPU is too small .*accumulate=2"), quick_on_gpu(model, GPU, whole):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -1,6 +1,6 @@
 """The manifests of docs/cluster.md have the fields that their kinds have, with the right types; their commands exist.
 
-kubernetes.json has the names, types and required fields of the kinds. No server was asked.
+kubernetes.json has the names, types and required fields of the kinds. No server was used.
 """
 
 import json
